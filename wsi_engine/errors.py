@@ -1,0 +1,44 @@
+"""Errors a user can act on: one sentence that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base class of every error that the engine raises on purpose.
+
+    The command line prints it as one red sentence and ends with ``exit_code``.
+    """
+
+    exit_code = 1
+
+
+class SlideError(EngineError):
+    """The slide is missing, unreadable, or lacks something that the run needs."""
+
+
+class ResolutionError(SlideError):
+    """The slide's pixel size is missing, contradictory or absurd."""
+
+
+class RegionError(EngineError):
+    """The region of interest is empty, malformed, or lies outside the slide."""
+
+
+class ModelError(EngineError):
+    """The model is unknown, its weights do not fit, or its output is not usable."""
+
+
+class DeviceError(EngineError):
+    """The device that was asked for is not there, or too small for a single tile."""
+
+
+class SettingsError(EngineError):
+    """A setting has a value that cannot work."""
+
+
+class OutputError(EngineError):
+    """A result cannot be written: no permission, no space, or not a folder."""
+
+
+class GeoJSONError(EngineError):
+    """A GeoJSON file cannot be read as QuPath objects."""

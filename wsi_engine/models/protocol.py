@@ -1,0 +1,120 @@
+"""What the engine asks of a model: pixels in, maps out; maps in, polygons out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The facts about a model that the engine plans by.
+
+    Attributes
+    ----------
+    mpp
+        Side in µm of the pixels that the model takes.
+    stride
+        Total stride of the network: tile origins are multiples of it, so that the pooling
+        grids of neighbouring tiles agree.
+    receptive_radius_px
+        How far a pixel's surroundings can change its prediction.
+    largest_object_px
+        Longest side of the bounding box of an object that the model reports.
+    classes
+        Class names by index; empty where the model does not classify.
+    max_overlap
+        Share of the smaller of two nuclei that may lie in the other. Above it, two tiles
+        saw one nucleus.
+    embedded
+        Whether the weights (if any) come with the package.
+    """
+
+    name: str
+    summary: str
+    mpp: float
+    stride: int
+    receptive_radius_px: int
+    largest_object_px: int
+    classes: tuple[str, ...]
+    licence: str
+    embedded: bool
+    max_overlap: float = 0.3
+
+    @property
+    def halo_px(self) -> int:
+        """Context that a tile reads around its core, a multiple of the stride."""
+        needed = self.receptive_radius_px + self.largest_object_px
+        return -(-needed // self.stride) * self.stride
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The nuclei of one tile as columns, in model pixels from the tile's own corner.
+
+    Attributes
+    ----------
+    xy
+        Vertices of all exterior rings one after the other, float64, shape (v, 2). Rings are
+        open (the first vertex is not repeated); coordinates are pixel corners.
+    offsets
+        Ring k is ``xy[offsets[k]:offsets[k + 1]]``; int64, shape (n + 1,).
+    anchors
+        One point per nucleus that decides which tile owns it; float64, shape (n, 2).
+    scores
+        float32 in [0, 1], shape (n,).
+    classes
+        Index into ``ModelSpec.classes``, -1 for none; int16, shape (n,).
+    probabilities
+        float32, shape (n, len(classes)), or ``None`` where the model gives none.
+    """
+
+    xy: npt.NDArray[np.float64]
+    offsets: npt.NDArray[np.int64]
+    anchors: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int16]
+    probabilities: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Model(Protocol):
+    """A nucleus model. Instances are used by many threads and must not change in use."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The facts the engine plans by."""
+        ...
+
+    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
+        """Return the model with its slide-wide statistics set.
+
+        Parameters
+        ----------
+        fields
+            Tissue of this slide at the model's mpp, shape (n, size, size, 3), chosen without
+            regard to the tiling. Called once per slide, so no threshold is ever a tile's own.
+        """
+        ...
+
+    def settings(self) -> dict[str, float]:
+        """What ``calibrate`` found, for the record of the run."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """Return the model on a device, ready for ``maps``."""
+        ...
+
+    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+        """Run the model on a batch, uint8 (n, height, width, 3); returns (n, ...) on the host."""
+        ...
+
+    def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
+        """Turn the maps of one tile, ``maps(batch)[i]``, into polygons."""
+        ...

@@ -1,0 +1,175 @@
+"""Slides that OpenSlide opens."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import openslide
+
+from wsi_engine.errors import SlideError
+from wsi_engine.slide.blocks import assemble
+from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
+from wsi_engine.slide.resolution import mpp_from_properties
+
+DECODED_TILE_CACHE_BYTES = 64 << 20
+"""One cache for the handles of all threads, so that memory does not grow with their number."""
+
+INEXACT_BLOCK_PX = 256
+"""Side of the aligned blocks in which levels of fractional downsample are read."""
+
+
+class OpenSlideSlide:
+    """A slide behind OpenSlide, with one handle per thread.
+
+    OpenSlide takes positions in level-0 pixels. A pixel of a level whose downsample is not
+    an integer (4.0003) has no exact position there, and OpenSlide interpolates by an amount
+    that depends on where the read starts. Such levels are read in aligned blocks: a pixel then
+    has the same value whoever asks for it.
+
+    Raises
+    ------
+    SlideError
+        When OpenSlide does not know the format, or the file is damaged beyond opening.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cache = openslide.OpenSlideCache(DECODED_TILE_CACHE_BYTES)
+        self._local = threading.local()
+        self._handles: set[openslide.OpenSlide] = set()
+        self._lock = threading.Lock()
+        try:
+            self._info = _describe(path, self._handle())
+        except openslide.OpenSlideUnsupportedFormatError:
+            raise SlideError(
+                f"{path.name} is not a slide: OpenSlide does not know its format"
+            ) from None
+        except openslide.OpenSlideError as error:
+            raise SlideError(f"{path.name} is damaged: {error}") from None
+
+    @property
+    def info(self) -> SlideInfo:
+        """What is known of the slide."""
+        return self._info
+
+    def read(self, level: int, box: LevelBox) -> RGB:
+        """Read a box of one level, composited on white; outside the slide is white."""
+        downsample = self._info.levels[level].downsample
+        if downsample.is_integer():
+            return self._read_block(level, downsample, box)
+        return assemble(box, INEXACT_BLOCK_PX, partial(self._read_block, level, downsample))
+
+    def close(self) -> None:
+        """Close the handles of all threads."""
+        with self._lock:
+            while self._handles:
+                self._handles.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read_block(self, level: int, downsample: float, box: LevelBox) -> RGB:
+        corner = (round(box.x * downsample), round(box.y * downsample))
+        return self._read_region(level, corner, (box.width, box.height))
+
+    def _read_region(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> RGB:
+        try:
+            try:
+                region = self._handle().read_region(corner, level, size)
+            except openslide.OpenSlideError:
+                # One damaged tile makes every later read through the same handle fail.
+                self._discard_handle()
+                region = self._handle().read_region(corner, level, size)
+        except openslide.OpenSlideError as error:
+            self._discard_handle()
+            raise UnreadableRegionError(str(error)) from None
+        return _on_white(np.asarray(region))
+
+    def _handle(self) -> openslide.OpenSlide:
+        handle: openslide.OpenSlide | None = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = openslide.OpenSlide(self._path)
+            handle.set_cache(self._cache)
+            with self._lock:
+                self._handles.add(handle)
+            self._local.handle = handle
+        return handle
+
+    def _discard_handle(self) -> None:
+        handle = getattr(self._local, "handle", None)
+        self._local.handle = None
+        if handle is not None:
+            with self._lock:
+                self._handles.discard(handle)
+            handle.close()
+
+
+@numba.njit(nogil=True, cache=True)
+def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
+    height, width = rgba.shape[:2]
+    rgb = np.empty((height, width, 3), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            alpha = np.uint32(rgba[y, x, 3])
+            for channel in range(3):
+                value = np.uint32(rgba[y, x, channel])
+                if alpha != 255:
+                    value = (value * alpha + np.uint32(255) * (255 - alpha) + 127) // 255
+                rgb[y, x, channel] = value
+    return rgb
+
+
+def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
+    properties = handle.properties
+    mpp, mpp_source = mpp_from_properties(properties)
+    levels = tuple(
+        Level(
+            index,
+            width,
+            height,
+            float(downsample),
+            _integer(properties.get(f"openslide.level[{index}].tile-width")),
+            _integer(properties.get(f"openslide.level[{index}].tile-height")),
+        )
+        for index, ((width, height), downsample) in enumerate(
+            zip(handle.level_dimensions, handle.level_downsamples, strict=True)
+        )
+    )
+    bounds = Level0Box(
+        _integer(properties.get("openslide.bounds-x")) or 0,
+        _integer(properties.get("openslide.bounds-y")) or 0,
+        _integer(properties.get("openslide.bounds-width")) or levels[0].width,
+        _integer(properties.get("openslide.bounds-height")) or levels[0].height,
+    )
+    power = properties.get("openslide.objective-power")
+    return SlideInfo(
+        path=path,
+        vendor=properties.get("openslide.vendor", "unknown"),
+        levels=levels,
+        bounds=bounds,
+        mpp=mpp,
+        mpp_source=mpp_source,
+        objective_power=float(power) if power else None,
+        focal_planes=1,
+        associated_images=tuple(sorted(handle.associated_images)),
+    )
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text and text.lstrip("-").isdigit() else None

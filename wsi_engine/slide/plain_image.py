@@ -1,0 +1,96 @@
+"""Plain images (PNG, JPEG, TIFF without tiles) as one-level slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from wsi_engine.errors import SlideError
+from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.protocol import RGB, Level, SlideInfo
+
+LARGEST_PLAIN_IMAGE_PX = 500_000_000
+"""A plain image is held in memory whole (3 bytes a pixel); larger ones belong in a pyramid."""
+
+
+class PlainImage:
+    """An image without pyramid or pixel size, held in memory.
+
+    Raises
+    ------
+    SlideError
+        When Pillow cannot read the file, or the image is too large to be held.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._pixels = _load(path)
+        height, width = self._pixels.shape[:2]
+        self._info = SlideInfo(
+            path=path,
+            vendor="plain image",
+            levels=(Level(0, width, height, 1.0),),
+            bounds=Level0Box(0, 0, width, height),
+            mpp=None,
+            mpp_source="a plain image states none",
+            objective_power=None,
+            focal_planes=1,
+            associated_images=(),
+        )
+
+    @property
+    def info(self) -> SlideInfo:
+        """What is known of the image."""
+        return self._info
+
+    def read(self, level: int, box: LevelBox) -> RGB:
+        """Read a box; outside the image is white."""
+        height, width = self._pixels.shape[:2]
+        region = np.full((box.height, box.width, 3), 255, np.uint8)
+        left, right = max(box.x, 0), min(box.x + box.width, width)
+        top, bottom = max(box.y, 0), min(box.y + box.height, height)
+        if left < right and top < bottom:
+            region[top - box.y : bottom - box.y, left - box.x : right - box.x] = self._pixels[
+                top:bottom, left:right
+            ]
+        return region
+
+    def close(self) -> None:
+        """Do nothing: there is no handle."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _load(path: Path) -> RGB:
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > LARGEST_PLAIN_IMAGE_PX:
+                raise SlideError(
+                    f"{path.name} is a plain image of {image.width} x {image.height} pixels, too "
+                    "large to be held in memory: convert it to a pyramidal TIFF"
+                )
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                rgba = image.convert("RGBA")
+                white = Image.new("RGBA", rgba.size, "white")
+                return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise SlideError(
+            f"{path.name} is not a slide: neither OpenSlide nor Pillow knows its format"
+        ) from None
+    except Image.DecompressionBombError:
+        raise SlideError(f"{path.name} is too large for a plain image") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SlideError(f"{path.name} is damaged: {error}") from None

@@ -1,0 +1,148 @@
+"""Where there is tissue: glass, pen marks and black borders left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from scipy import ndimage
+from skimage import filters, measure, morphology
+
+from wsi_engine.slide.frames import ModelBox
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
+
+COARSEST_MASK_MPP, FINEST_MASK_MPP = 8.0, 1.0
+MASK_SIDE_PX = 1024
+"""Small images are looked at more finely, but never with more pixels than this a side."""
+
+BLUR_UM = 6.0
+CLOSING_UM = 16.0
+MARGIN_UM = 8.0
+SMALLEST_PIECE_UM2 = 4_000.0
+LARGEST_FILLED_HOLE_UM2 = 20_000.0
+
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.03, 0.10
+"""Otsu's threshold is kept in this range of optical density: on a slide without glass it would
+split tissue from tissue, on an empty one noise from noise."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Pieces of tissue.
+
+    Attributes
+    ----------
+    pieces
+        Valid polygons in QuPath pixels, from top to bottom.
+    threshold
+        Optical-density contrast above which a pixel is tissue.
+    area_mm2
+        Area of all pieces.
+    """
+
+    pieces: tuple[shapely.Polygon, ...]
+    threshold: float
+    area_mm2: float
+
+
+def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
+    """Outline the tissue on a slide at low resolution.
+
+    Stain absorbs the three colour channels unequally, glass, dust, black borders and
+    shadows equally: the range of optical density over the channels is thresholded by Otsu's
+    method, pen colours are taken out, gaps are closed, specks dropped and small holes filled.
+
+    Parameters
+    ----------
+    slide
+        To read from.
+    info
+        Its facts, with a pixel size.
+    """
+    longest_um = max(info.bounds.width, info.bounds.height) * (info.mpp.mean if info.mpp else 1.0)
+    mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
+    grid = make_grid(info, mask_mpp)
+    density = optical_density(_overview(GridReader(slide, grid)))
+    contrast = ndimage.gaussian_filter(np.ptp(density, axis=2), BLUR_UM / mask_mpp)
+    threshold = float(np.clip(_otsu(contrast), LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
+    mask = (contrast > threshold) & ~_pen(density, mask_mpp)
+    mask = _tidy(mask, mask_mpp)
+    pieces = _polygons(mask)
+    pieces = [shapely.transform(piece, grid.to_qupath) for piece in pieces]
+    pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
+    mpp = grid.slide_mpp
+    area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
+    return Tissue(tuple(pieces), threshold, float(area_mm2))
+
+
+def optical_density(rgb: RGB) -> npt.NDArray[np.float32]:
+    """Optical density by Beer and Lambert, log10 of white over intensity; shape as the image."""
+    table = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
+    return table[rgb]
+
+
+def _overview(reader: GridReader, band: int = 128) -> RGB:
+    extent = reader.grid.extent
+    image = np.empty((extent.height, extent.width, 3), np.uint8)
+    for y in range(0, extent.height, band):
+        rows = min(band, extent.height - y)
+        image[y : y + rows] = reader.read(ModelBox(0, y, extent.width, rows))
+    return image
+
+
+def _otsu(contrast: npt.NDArray[np.float32]) -> float:
+    return float(filters.threshold_otsu(contrast)) if np.ptp(contrast) > 0 else 0.0
+
+
+def _pen(density: npt.NDArray[np.float32], mpp: float) -> Mask:
+    """Strong colours that no stain has: blue, green, red and black ink."""
+    red, green, blue = (density[..., channel] for channel in range(3))
+    strong = density.max(axis=2) > 0.3
+    blue_ink = red > 1.35 * green
+    green_ink = (red > 1.15 * green) & (blue > 1.15 * green)
+    red_ink = (red < 0.12 * green) & (blue > 0.75 * green)
+    black_ink = (density.min(axis=2) > 0.7) & (np.ptp(density, axis=2) < 0.12)
+    ink = strong & (blue_ink | green_ink | red_ink | black_ink)
+    # A marker draws lines of a millimetre; single pixels of such colour are nuclei or pigment.
+    core = ndimage.binary_opening(ink, morphology.disk(max(1, round(20 / mpp))))
+    return np.asarray(ndimage.binary_dilation(core, morphology.disk(max(1, round(30 / mpp)))))
+
+
+def _tidy(mask: Mask, mpp: float) -> Mask:
+    closing, margin = max(1, round(CLOSING_UM / mpp)), max(1, round(MARGIN_UM / mpp))
+    padded = np.pad(mask, closing + margin)
+    padded = _disk_dilation(padded, closing)
+    padded = ~_disk_dilation(~padded, closing)
+    padded = _drop_small(padded, SMALLEST_PIECE_UM2 / mpp**2)
+    padded = ~_drop_small(~padded, LARGEST_FILLED_HOLE_UM2 / mpp**2)
+    padded = _disk_dilation(padded, margin)
+    inner = slice(closing + margin, -(closing + margin))
+    return padded[inner, inner]
+
+
+def _disk_dilation(mask: Mask, radius: int) -> Mask:
+    # By distance: the cost does not grow with the radius.
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= radius) if mask.any() else mask
+
+
+def _drop_small(mask: Mask, smallest_px: float) -> Mask:
+    labels, count = ndimage.label(mask)
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= smallest_px
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def _polygons(mask: Mask) -> list[shapely.Polygon]:
+    """Outline a mask in pixel-corner coordinates, holes included."""
+    rings = measure.find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    # Rows and columns of the padded image's pixel centres -> x, y of the mask's pixel corners.
+    lines = [shapely.LinearRing(ring[:, ::-1] - 0.5) for ring in rings]
+    area = shapely.build_area(shapely.GeometryCollection(lines))
+    height, width = mask.shape
+    area = shapely.intersection(shapely.simplify(area, 0.5), shapely.box(0, 0, width, height))
+    return [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]

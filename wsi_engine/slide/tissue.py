@@ -24,7 +24,7 @@ MARGIN_UM = 8.0
 SMALLEST_PIECE_UM2 = 4_000.0
 LARGEST_FILLED_HOLE_UM2 = 20_000.0
 
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.03, 0.10
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.03, 0.06
 """Otsu's threshold is kept in this range of optical density: on a slide without glass it would
 split tissue from tissue, on an empty one noise from noise."""
 

@@ -1,0 +1,1 @@
+"""Learning from annotated nuclei, and judging what was learnt."""

@@ -130,7 +130,8 @@ def print_result(result: Result) -> None:
         f"{tiles['seconds']:.1f} s for {tiles['count']} tiles, {rate:.2f} Mpx/s at "
         f"{record['model']['mpp']} µm, model busy {tiles['model_busy']:.0%}",
     )
-    table.add_row("memory", f"{record['peak_rss_mb']:,.0f} MB at the peak")
+    if record["peak_rss_mb"] is not None:
+        table.add_row("memory", f"{record['peak_rss_mb']:,.0f} MB at the peak")
     if result.folder is not None:
         for path in sorted(result.folder.iterdir()):
             table.add_row("file", escape(str(path)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from itertools import chain, islice
 
 import torch
@@ -27,33 +28,34 @@ def find_nuclei(
     devices: list[torch.device],
     clock: StageClock,
     tracker: Tracker,
-) -> Iterator[Nuclei]:
+) -> Generator[Nuclei, None, None]:
     """Stream the nuclei of a slide, each once, in an order that depends on the plan alone.
 
     Tiles that the store has from an earlier run are replayed, the others computed.
     """
     spec = plan.model.spec
-    computed = _compute(plan, store.finished_tiles, devices, clock)
-    tiles = chain(
-        store.replay(plan.tiles),
-        store.keep(tracker.follow(clock.timed("wait", computed))),
-    )
-    settled = resolve_seams(
-        clock.timed("store", tiles),
-        plan.tile_grid,
-        plan.reader.grid,
-        spec.largest_object_px,
-        spec.max_overlap,
-    )
-    for nuclei in clock.timed("seams", settled):
-        with clock.measure("seams"):
-            wanted = within(nuclei, plan.area)
-        yield wanted
+    # Whatever goes wrong further on: the threads end before the slide is closed under them.
+    with closing(_compute(plan, store.finished_tiles, devices, clock)) as computed:
+        tiles = chain(
+            store.replay(plan.tiles),
+            store.keep(tracker.follow(clock.timed("wait", computed))),
+        )
+        settled = resolve_seams(
+            clock.timed("store", tiles),
+            plan.tile_grid,
+            plan.reader.grid,
+            spec.largest_object_px,
+            spec.max_overlap,
+        )
+        for nuclei in clock.timed("seams", settled):
+            with clock.measure("seams"):
+                wanted = within(nuclei, plan.area)
+            yield wanted
 
 
 def _compute(
     plan: Plan, finished: int, devices: list[torch.device], clock: StageClock
-) -> Iterator[tuple[Tile, Nuclei]]:
+) -> Generator[tuple[Tile, Nuclei], None, None]:
     settings = plan.settings
     workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
     batch_size = settings.batch_size

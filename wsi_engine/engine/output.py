@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ _PROBLEMS = {
     errno.ENOTDIR: "part of the path is a file",
     errno.EEXIST: "a file is in the way",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EFBIG: "a file would grow larger than is allowed there",
 }
 
 
@@ -45,6 +47,8 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         if problem is None:
             raise
         raise OutputError(f"cannot write to {folder}: {problem}") from None
+    except sqlite3.OperationalError as error:
+        raise OutputError(f"cannot write to {folder}: {error}") from None
 
 
 class ResultFolder:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import platform
-import resource
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import openslide
@@ -98,10 +97,19 @@ def make_record(
     }
 
 
-def peak_rss_mb() -> float:
-    """Largest memory that this process has held so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+def peak_rss_mb() -> float | None:
+    """Largest memory that this process has held so far, in MB; ``None`` if that is unknown."""
+    try:
+        # Unlike getrusage's figure this one does not inherit the peak of the parent process.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 1e3, 1)
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
 
 
 def now() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,9 +115,8 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
         with clear_write_errors(folder.path):
             with TileStore(folder.tiles, plan.fingerprint) as store:
                 tracker = Tracker(path.name, len(plan.tiles), store.finished_tiles, clock, observe)
-                count = _write_nuclei(
-                    find_nuclei(plan, store, devices, clock, tracker), plan, folder.growing, clock
-                )
+                with closing(find_nuclei(plan, store, devices, clock, tracker)) as chunks:
+                    count = _write_nuclei(chunks, plan, folder.growing, clock)
                 tracker.finish(count)
             record = make_record(plan, tracker, store.finished_tiles, clock, devices, started)
             record["warnings"] = resolution_doubts(slide.info, settings.mpp)

@@ -48,8 +48,10 @@ def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray
         bool, shape of the input: which polygons have an area left.
     """
     simple = shapely.simplify(polygons, tolerance, preserve_topology=False)
-    collapsed = shapely.is_empty(simple) | ~shapely.is_valid(simple)
-    simple[collapsed] = polygons[collapsed]
+    # Where a neck is thinner than the tolerance, simplification breaks the polygon in parts.
+    whole = shapely.get_type_id(simple) == shapely.GeometryType.POLYGON
+    spoilt = ~whole | shapely.is_empty(simple) | ~shapely.is_valid(simple)
+    simple[spoilt] = polygons[spoilt]
     simple = shapely.transform(simple, _rounded)
     for k in np.flatnonzero(~shapely.is_valid(simple)):
         simple[k] = _largest_valid_part(simple[k])

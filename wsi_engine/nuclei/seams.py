@@ -2,8 +2,9 @@
 
 Most is settled by ownership: the tile whose core holds a nucleus's anchor reports it. What is
 left are nuclei near core borders that two tiles saw differently. They are settled within the
-window of a tile and its eight neighbours, by rank and never by chains of merging, so the
-outcome does not depend on the order in which tiles were computed.
+window of a tile and its eight neighbours (more of them where cores are not much larger than
+nuclei), by rank and never by chains of merging, so the outcome does not depend on the order
+in which tiles were computed.
 """
 
 from __future__ import annotations
@@ -52,24 +53,27 @@ def resolve_seams(
     Notes
     -----
     Of two nuclei in conflict that stays which its own tile owns; then that of higher score;
-    then the upper, the left one. Memory holds the seams of two rows of tiles.
+    then the upper, the left one. Memory holds the seams of three rows of tiles, more where
+    cores are not much larger than nuclei.
     """
     inset = -(largest_object_px + 2 * CLAIM_MARGIN_PX)
+    # As far as three nuclei in a row: whether the third drops the second decides on the first.
+    reach = -(-(3 * largest_object_px + 2 * CLAIM_MARGIN_PX) // tile_grid.core)
     waiting: dict[int, _Seam] = {}
     unsettled: list[int] = []
     for tile, nuclei in tiles:
         quiet = _inside(nuclei, model_grid, tile, inset)
         yield nuclei.take(quiet)
         seam = _Seam(tile, nuclei.take(~quiet))
-        for other in _neighbours(tile, tile_grid, waiting):
+        for other in _neighbours(tile, reach, tile_grid, waiting):
             seam.meet(other, max_overlap)
         waiting[tile.index] = seam
         unsettled.append(tile.index)
-        while unsettled and _complete(waiting[unsettled[0]].tile, tile, tile_grid):
-            yield _settle(waiting[unsettled.pop(0)], tile_grid, waiting)
-        _forget(waiting, tile, tile_grid)
+        while unsettled and _complete(waiting[unsettled[0]].tile, tile, reach, tile_grid):
+            yield _settle(waiting[unsettled.pop(0)], reach, tile_grid, waiting)
+        _forget(waiting, tile, reach)
     for index in unsettled:
-        yield _settle(waiting[index], tile_grid, waiting)
+        yield _settle(waiting[index], reach, tile_grid, waiting)
 
 
 class _Seam:
@@ -114,30 +118,33 @@ def _inside(nuclei: Nuclei, grid: ModelGrid, tile: Tile, inset: int) -> npt.NDAr
     )
 
 
-def _neighbours(tile: Tile, grid: TileGrid, waiting: dict[int, _Seam]) -> Iterator[_Seam]:
-    for row in range(tile.row - 1, tile.row + 2):
-        for column in range(max(tile.column - 1, 0), min(tile.column + 2, grid.columns)):
+def _neighbours(
+    tile: Tile, reach: int, grid: TileGrid, waiting: dict[int, _Seam]
+) -> Iterator[_Seam]:
+    first, stop = max(tile.column - reach, 0), min(tile.column + reach + 1, grid.columns)
+    for row in range(tile.row - reach, tile.row + reach + 1):
+        for column in range(first, stop):
             seam = waiting.get(row * grid.columns + column)
             if seam is not None and seam.tile.index != tile.index:
                 yield seam
 
 
-def _complete(tile: Tile, latest: Tile, grid: TileGrid) -> bool:
+def _complete(tile: Tile, latest: Tile, reach: int, grid: TileGrid) -> bool:
     """Whether no neighbour of a tile can still arrive after the latest one."""
-    last_neighbour = (tile.row + 1) * grid.columns + min(tile.column + 1, grid.columns - 1)
-    return latest.index >= last_neighbour
+    last_column = min(tile.column + reach, grid.columns - 1)
+    return latest.index >= (tile.row + reach) * grid.columns + last_column
 
 
-def _forget(waiting: dict[int, _Seam], latest: Tile, grid: TileGrid) -> None:
-    # A settled tile is still a neighbour until the row below it is settled, too.
-    for index in [i for i, seam in waiting.items() if seam.tile.row < latest.row - 2]:
+def _forget(waiting: dict[int, _Seam], latest: Tile, reach: int) -> None:
+    # A settled tile is still a neighbour until the rows below it are settled, too.
+    for index in [i for i, seam in waiting.items() if seam.tile.row < latest.row - 2 * reach]:
         del waiting[index]
 
 
-def _settle(seam: _Seam, grid: TileGrid, waiting: dict[int, _Seam]) -> Nuclei:
-    """Give each nucleus in conflict its place by rank, within the window of nine tiles."""
+def _settle(seam: _Seam, reach: int, grid: TileGrid, waiting: dict[int, _Seam]) -> Nuclei:
+    """Give each nucleus in conflict its place by rank, within the window of its neighbours."""
     window = {seam.tile.index: seam}
-    window |= {other.tile.index: other for other in _neighbours(seam.tile, grid, waiting)}
+    window |= {other.tile.index: other for other in _neighbours(seam.tile, reach, grid, waiting)}
     rivals: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for index, member in window.items():
         for other_index, (mine, theirs) in member.conflicts.items():

@@ -53,8 +53,11 @@ def read_objects(path: str | Path) -> list[QuPathObject]:
         raise GeoJSONError(f"{path} cannot be read: {error}") from None
     except orjson.JSONDecodeError as error:
         raise GeoJSONError(f"{path.name} is not JSON: {error}") from None
+    features = _features(document)
+    if not isinstance(features, list):
+        raise GeoJSONError(f"{path.name}: its features are not a list")
     objects = []
-    for index, feature in enumerate(_features(document)):
+    for index, feature in enumerate(features):
         try:
             objects.append(_object(feature))
         except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as error:
@@ -62,7 +65,7 @@ def read_objects(path: str | Path) -> list[QuPathObject]:
     return objects
 
 
-def _features(document: Any) -> list[Any]:
+def _features(document: Any) -> Any:
     if isinstance(document, list):
         return document
     if not isinstance(document, dict):

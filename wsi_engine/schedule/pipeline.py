@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -34,7 +34,7 @@ def stream(
     batch_size: int,
     workers: int,
     clock: StageClock,
-) -> Iterator[tuple[Tile, Result]]:
+) -> Generator[tuple[Tile, Result], None, None]:
     """Yield the result of each tile, in the order of ``tiles``.
 
     Parameters
@@ -54,7 +54,7 @@ def stream(
     Notes
     -----
     An error in any stage is raised here, and what is under way is abandoned. The same
-    happens when the caller stops iterating, or on Ctrl-C.
+    happens when the generator is closed; close it before what its functions use is closed.
     """
 
     def timed_read(tile: Tile) -> RGB:
@@ -105,7 +105,7 @@ def stream(
             for tile, result in zip(members, processed.result(), strict=True):
                 yield tile, result.result()
     finally:
-        # Readers first: a device thread may be waiting for them.
+        # All are told to stop before any is waited for: a device thread may wait for a reader.
         for executor in (devices, readers, decoders):
             executor.shutdown(wait=False, cancel_futures=True)
         for executor in (devices, readers, decoders):

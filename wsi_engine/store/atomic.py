@@ -32,6 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def sync(path: Path) -> None:
     """Flush a file, or a folder's list of names, to disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # Windows has no handle on a folder to flush
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -27,7 +27,11 @@ def write_part(path: Path, tiles: Sequence[TileNuclei]) -> int:
         np.array([index for index, _ in tiles], np.int64), [len(nuclei) for _, nuclei in tiles]
     )
     table = _to_arrow(owners, Nuclei.concatenate([nuclei for _, nuclei in tiles]))
-    table = table.replace_schema_metadata({"tiles": json.dumps([index for index, _ in tiles])})
+    contents = {
+        "tiles": [index for index, _ in tiles],
+        "classes": tiles[0][1].probabilities.shape[1],
+    }
+    table = table.replace_schema_metadata({k: json.dumps(v) for k, v in contents.items()})
     with (
         atomic_path(path) as partial,
         pa.OSFile(str(partial), "wb") as sink,
@@ -109,6 +113,6 @@ def _from_arrow(table: pa.Table) -> Nuclei:
         anchors=anchors.reshape(size, 2),
         scores=table["score"].to_numpy(),
         classes=table["class"].to_numpy(),
-        probabilities=probabilities.reshape(size, -1) if size else np.empty((0, 0), np.float32),
+        probabilities=probabilities.reshape(size, json.loads(table.schema.metadata[b"classes"])),
         owned=table["owned"].to_numpy(),
     )

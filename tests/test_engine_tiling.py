@@ -1,0 +1,58 @@
+"""Tiling does not matter, nothing is lost or doubled where tiles meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slides import real_slide
+
+import wsi_engine
+from wsi_engine.learn.matching import match_polygons
+from wsi_engine.phantom import Kind, make_nuclei, render_tissue
+from wsi_engine.slide.pyramid import write_pyramid
+
+ONE_TILE = 4096
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "mosaic_tnbc.tif"])
+def test_tile_size_does_not_change_the_nuclei(name: str, capsys: pytest.CaptureFixture[str]):
+    slide = real_slide(name)
+    whole = wsi_engine.run(slide, tile_size=ONE_TILE).nuclei.polygons
+    assert len(whole) > 1000
+    for tile_size in (256, 512, 1024):
+        tiled = wsi_engine.run(slide, tile_size=tile_size).nuclei.polygons
+        matched = match_polygons(tiled, whole, min_iou=0.99)
+        with capsys.disabled():
+            print(
+                f"\n{name}: core {tile_size}: {len(tiled)} nuclei, one tile: {len(whole)}, "
+                f"{len(matched.iou)} pairs with IoU > 0.99"
+            )
+        # The classical method floods clumps, and a clump can outgrow any halo.
+        assert abs(len(tiled) - len(whole)) <= 0.002 * len(whole)
+        assert len(matched.iou) >= 0.998 * len(whole)
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.263, 0.5])
+def test_nuclei_on_tile_borders_and_corners_come_back_one_to_one(tmp_path: Path, mpp: float):
+    core_px = 128
+    step = core_px * 0.5 / mpp
+    # Centres on every corner and in the middle of every border of the tiles, at 0.5 µm.
+    on_grid = np.arange(1, 6) * step
+    corners = np.stack(np.meshgrid(on_grid, on_grid), -1).reshape(-1, 2)
+    centres = np.concatenate(
+        [corners, corners + np.array([step / 2, 0]), corners + np.array([0, step / 2])]
+    )
+    rng = np.random.default_rng(3)
+    nuclei = make_nuclei(centres, mpp, rng, Kind.LYMPHOCYTE)
+    side = int(6.5 * step)
+    slide = tmp_path / "borders.tif"
+    write_pyramid(slide, render_tissue((side, side), nuclei, mpp, rng), mpp)
+
+    found = wsi_engine.run(slide, tile_size=core_px, tissue=False).nuclei.polygons
+
+    matched = match_polygons(found, nuclei.polygons(), min_iou=0.5)
+    assert len(found) == len(centres)
+    assert len(matched.iou) == len(centres)
+    assert matched.iou.mean() > 0.8

@@ -19,6 +19,8 @@ from wsi_engine.schedule.pipeline import stream
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelBox
 
+pytestmark = pytest.mark.timeout(60)  # a deadlock fails here, and not after a quarter of an hour
+
 SIDE = 4
 WHITE = 255
 TILES = tuple(TileGrid(ModelBox(0, 0, 10 * SIDE, 3 * SIDE), SIDE, 0).tiles())
@@ -111,11 +113,11 @@ def test_fewer_tiles_than_a_batch_do_not_block(count):
 def test_tiles_under_way_are_bounded_when_results_are_taken_slowly(batch_size, workers, devices):
     """One batch per device, one on its way to it, and two tiles per worker, in whole batches."""
     bound = (devices + 1) * batch_size + 2 * workers + batch_size
-    started = Counter()
+    started = []
     tiles = (TILES[0] for _ in range(400))
 
     def counting(tile):
-        started["reads"] += 1  # += is not atomic, but an undercount could only be of running reads
+        started.append(tile)
         return read(tile)
 
     most = 0
@@ -124,8 +126,8 @@ def test_tiles_under_way_are_bounded_when_results_are_taken_slowly(batch_size, w
     ):
         if taken < 40:
             time.sleep(0.002)
-        most = max(most, started["reads"] - taken)
-    assert started["reads"] == pytest.approx(400, abs=3)
+        most = max(most, len(started) - taken)
+    assert len(started) == 400
     assert batch_size < most <= bound
 
 
@@ -203,10 +205,10 @@ def test_a_model_that_loses_a_tile_is_an_error_and_not_a_gap():
 
 @pytest.mark.parametrize("way", ["close", "forget", "raise"])
 def test_abandoning_the_results_ends_the_threads(way):
-    started = Counter()
+    started = []
 
     def slow(tile):
-        started["reads"] += 1
+        started.append(tile)
         time.sleep(0.003)
         return read(tile)
 
@@ -222,9 +224,9 @@ def test_abandoning_the_results_ends_the_threads(way):
         with pytest.raises(KeyboardInterrupt):
             results.throw(KeyboardInterrupt())
     assert stage_threads() == []
-    so_far = started["reads"]
+    so_far = len(started)
     time.sleep(0.02)
-    assert started["reads"] == so_far
+    assert len(started) == so_far
 
 
 def test_devices_work_at_the_same_time_each_on_one_batch_at_a_time():

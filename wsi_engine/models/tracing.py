@@ -49,7 +49,7 @@ def trace_labels(
     >>> labels = np.zeros((4, 4), np.int32)
     >>> labels[1:3, 1:3] = 7
     >>> xy, offsets, ids = trace_labels(labels)
-    >>> len(xy), ids.tolist(), xy.min(), xy.max()
+    >>> len(xy), ids.tolist(), float(xy.min()), float(xy.max())
     (8, [7], 1.0, 3.0)
     """
     parts, starts, label_ids = _largest_parts(labels)

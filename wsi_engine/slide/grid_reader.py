@@ -14,7 +14,8 @@ LARGEST_ENLARGEMENT = 1.02
 """A level may be this much coarser than the model grid before the next finer one is read."""
 
 SALVAGE_BLOCK_PX = 256
-"""Around damage a region is read in blocks of this size, and only the damaged ones are lost."""
+"""Around damage a region is read in blocks, and only the damaged ones are lost: the file's own
+tiles, or squares of this side where it has none."""
 
 
 def make_grid(info: SlideInfo, mpp: float) -> ModelGrid:
@@ -106,4 +107,8 @@ class GridReader:
                     self._unreadable.add(block)
                 return None
 
-        return assemble(needed, SALVAGE_BLOCK_PX, read_block)
+        # Tiles of the file: a read fails exactly if it touches a damaged one, so that what is
+        # white does not depend on the boxes that were asked for.
+        width = self.level.tile_width or SALVAGE_BLOCK_PX
+        height = self.level.tile_height or SALVAGE_BLOCK_PX
+        return assemble(needed, width, height, read_block)

@@ -25,14 +25,18 @@ DECODED_TILE_CACHE_BYTES = 64 << 20
 INEXACT_BLOCK_PX = 256
 """Side of the aligned blocks in which levels of fractional downsample are read."""
 
+LARGEST_TILE_PX = 2048
+"""A file may call a whole level one tile; around damage it is then read in smaller blocks."""
+
 
 class OpenSlideSlide:
     """A slide behind OpenSlide, with one handle per thread.
 
-    OpenSlide takes positions in level-0 pixels. A pixel of a level whose downsample is not
-    an integer (4.0003) has no exact position there, and OpenSlide interpolates by an amount
-    that depends on where the read starts. Such levels are read in aligned blocks: a pixel then
-    has the same value whoever asks for it.
+    OpenSlide takes positions in level-0 pixels. Where it takes a level's downsample for a
+    fraction (4.0003), a pixel has no exact position there, and OpenSlide interpolates by an
+    amount that depends on where the read starts. Such levels are read in aligned blocks: a
+    pixel then has the same value whoever asks for it, and none is off by more than half a
+    full-resolution pixel.
 
     Raises
     ------
@@ -47,7 +51,10 @@ class OpenSlideSlide:
         self._handles: set[openslide.OpenSlide] = set()
         self._lock = threading.Lock()
         try:
-            self._info = _describe(path, self._handle())
+            handle = self._handle()
+            # As OpenSlide counts, to ask it for positions; info.levels has the true ones.
+            self._downsamples = tuple(float(value) for value in handle.level_downsamples)
+            self._info = _describe(path, handle)
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(
                 f"{path.name} is not a slide: OpenSlide does not know its format"
@@ -62,10 +69,10 @@ class OpenSlideSlide:
 
     def read(self, level: int, box: LevelBox) -> RGB:
         """Read a box of one level, composited on white; outside the slide is white."""
-        downsample = self._info.levels[level].downsample
-        if downsample.is_integer():
-            return self._read_block(level, downsample, box)
-        return assemble(box, INEXACT_BLOCK_PX, partial(self._read_block, level, downsample))
+        if self._downsamples[level].is_integer():
+            return self._read_block(level, box)
+        read_block = partial(self._read_block, level)
+        return assemble(box, INEXACT_BLOCK_PX, INEXACT_BLOCK_PX, read_block)
 
     def close(self) -> None:
         """Close the handles of all threads."""
@@ -84,7 +91,8 @@ class OpenSlideSlide:
     ) -> None:
         self.close()
 
-    def _read_block(self, level: int, downsample: float, box: LevelBox) -> RGB:
+    def _read_block(self, level: int, box: LevelBox) -> RGB:
+        downsample = self._downsamples[level]
         corner = (round(box.x * downsample), round(box.y * downsample))
         return self._read_region(level, corner, (box.width, box.height))
 
@@ -138,19 +146,7 @@ def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
 def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
     properties = handle.properties
     mpp, mpp_source = mpp_from_properties(properties)
-    levels = tuple(
-        Level(
-            index,
-            width,
-            height,
-            float(downsample),
-            _integer(properties.get(f"openslide.level[{index}].tile-width")),
-            _integer(properties.get(f"openslide.level[{index}].tile-height")),
-        )
-        for index, ((width, height), downsample) in enumerate(
-            zip(handle.level_dimensions, handle.level_downsamples, strict=True)
-        )
-    )
+    levels = tuple(_level(handle, index) for index in range(handle.level_count))
     bounds = Level0Box(
         _integer(properties.get("openslide.bounds-x")) or 0,
         _integer(properties.get("openslide.bounds-y")) or 0,
@@ -169,6 +165,34 @@ def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
         focal_planes=1,
         associated_images=tuple(sorted(handle.associated_images)),
     )
+
+
+def _level(handle: openslide.OpenSlide, index: int) -> Level:
+    width, height = handle.level_dimensions[index]
+    reported = float(handle.level_downsamples[index])
+    if not reported.is_integer():
+        tile_width = tile_height = INEXACT_BLOCK_PX
+    else:
+        tile_width, tile_height = (
+            _integer(handle.properties.get(f"openslide.level[{index}].tile-{side}"))
+            for side in ("width", "height")
+        )
+    if max(tile_width or 0, tile_height or 0) > LARGEST_TILE_PX:
+        tile_width = tile_height = None
+    downsample = _true_downsample(handle.dimensions, (width, height), reported)
+    return Level(index, width, height, downsample, tile_width, tile_height)
+
+
+def _true_downsample(full: tuple[int, int], size: tuple[int, int], reported: float) -> float:
+    """Undo what a level's size was rounded by.
+
+    OpenSlide divides the sizes: it says 2.0053 for 3001 x 201 pixels of which the last row and
+    column were dropped when they were halved to 1500 x 100. Taken at its word, the right end
+    of that level would lie 8 full-resolution pixels off.
+    """
+    nearest = round(reported)
+    rounded = all(abs(whole / nearest - part) < 1 for whole, part in zip(full, size, strict=True))
+    return float(nearest) if rounded else reported
 
 
 def _integer(text: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,8 +14,9 @@ from wsi_engine.errors import SlideError
 from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo
 
-LARGEST_PLAIN_IMAGE_PX = 500_000_000
-"""A plain image is held in memory whole (3 bytes a pixel); larger ones belong in a pyramid."""
+LARGEST_PLAIN_IMAGE_PX = 175_000_000
+"""A plain image is held in memory whole (3 bytes a pixel); larger ones belong in a pyramid.
+Pillow refuses more than 179 million pixels whatever this says."""
 
 
 class PlainImage:
@@ -75,11 +77,18 @@ class PlainImage:
 
 def _load(path: Path) -> RGB:
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # Pillow warns of images half as large as it refuses; the limit here is stated below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+        with opened as image:
             if image.width * image.height > LARGEST_PLAIN_IMAGE_PX:
+                raise _too_large(path)
+            if image.mode.startswith(("I", "F")):
+                # Pillow would cut such values off at 255: white without a word.
                 raise SlideError(
-                    f"{path.name} is a plain image of {image.width} x {image.height} pixels, too "
-                    "large to be held in memory: convert it to a pyramidal TIFF"
+                    f"{path.name} is a grey image of more than 8 bits per pixel (Pillow's mode "
+                    f"{image.mode}): convert it to 8-bit RGB"
                 )
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 rgba = image.convert("RGBA")
@@ -91,6 +100,13 @@ def _load(path: Path) -> RGB:
             f"{path.name} is not a slide: neither OpenSlide nor Pillow knows its format"
         ) from None
     except Image.DecompressionBombError:
-        raise SlideError(f"{path.name} is too large for a plain image") from None
+        raise _too_large(path) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise SlideError(f"{path.name} is damaged: {error}") from None
+
+
+def _too_large(path: Path) -> SlideError:
+    return SlideError(
+        f"{path.name} is a plain image of more than {LARGEST_PLAIN_IMAGE_PX / 1e6:g} million "
+        "pixels, too large to be held in memory: convert it to a pyramidal TIFF"
+    )

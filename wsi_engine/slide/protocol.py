@@ -18,7 +18,16 @@ RGB = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of the pyramid; ``downsample`` is relative to full resolution, a real number."""
+    """One level of the pyramid.
+
+    Attributes
+    ----------
+    downsample
+        Full-resolution pixels per pixel of this level, a real number.
+    tile_width, tile_height
+        The blocks, aligned to the level's origin, that can only be read, or be lost to damage,
+        as a whole; ``None`` where there are none.
+    """
 
     index: int
     width: int

@@ -71,8 +71,10 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     contrast = ndimage.gaussian_filter(np.ptp(density, axis=2), BLUR_UM / mask_mpp)
     mask = (contrast > THRESHOLD_OD) & ~_pen(density, mask_mpp)
     mask = _tidy(mask, mask_mpp)
-    pieces = _polygons(mask)
-    pieces = [shapely.transform(piece, grid.to_qupath) for piece in pieces]
+    area = shapely.transform(_outline(mask), grid.to_qupath)
+    # The last row and column of the mask may reach beyond the slide.
+    area = shapely.intersection(area, shapely.box(0, 0, info.bounds.width, info.bounds.height))
+    pieces = [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]
     pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
     mpp = grid.slide_mpp
     area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
@@ -132,12 +134,9 @@ def _drop_small(mask: Mask, smallest_px: float) -> Mask:
     return np.asarray(keep[labels])
 
 
-def _polygons(mask: Mask) -> list[shapely.Polygon]:
+def _outline(mask: Mask) -> shapely.Geometry:
     """Outline a mask in pixel-corner coordinates, holes included."""
     rings = measure.find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
     # Rows and columns of the padded image's pixel centres -> x, y of the mask's pixel corners.
     lines = [shapely.LinearRing(ring[:, ::-1] - 0.5) for ring in rings]
-    area = shapely.build_area(shapely.GeometryCollection(lines))
-    height, width = mask.shape
-    area = shapely.intersection(shapely.simplify(area, 0.5), shapely.box(0, 0, width, height))
-    return [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]
+    return shapely.simplify(shapely.build_area(shapely.GeometryCollection(lines)), 0.5)

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import tifffile
 from PIL import Image
 from slides import real_slide
 
-from wsi_engine.cli import DAMAGED, main
+from wsi_engine.cli import DAMAGED, INTERRUPTED, main
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.sample import SampleTruth
@@ -353,6 +354,28 @@ def test_a_damaged_tile_is_reported_and_the_rest_is_done(
     assert len(record["unreadable"]) >= 1
     lost = whole["nuclei"]["count"] - record["nuclei"]["count"]
     assert 0 < lost < 0.35 * whole["nuclei"]["count"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_ctrl_c_leaves_nothing_half_written(sample: SampleTruth, tmp_path: Path):
+    command = [sys.executable, "-m", "wsi_engine", "run", sample.slide_path, "-o", tmp_path]
+    process = subprocess.Popen(
+        [*command, "--tile-size", "64", "--workers", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "finding nuclei" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == INTERRUPTED
+    assert "error: interrupted" in rest
+    assert "Traceback" not in rest
+    left = {path.name for path in tmp_path.glob("sample/*")}
+    assert left <= {".work"}
 
 
 def _run_record(capsys, sample: SampleTruth, tmp_path: Path) -> Path:

@@ -236,10 +236,11 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer turns most interrupts into this code by itself
         console.print_error(
             "interrupted: finished tiles are kept, and the same command goes on from there"
         )
-        code = INTERRUPTED
     sys.exit(code or 0)
 
 

@@ -18,7 +18,7 @@ from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.version import __version__
 
-NUCLEI_IN_ROW_GROUP = 50_000
+NUCLEI_IN_ROW_GROUP = 10_000
 
 
 class GeoParquetWriter:

@@ -19,7 +19,7 @@ from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
 from wsi_engine.slide.resolution import mpp_from_properties
 
-DECODED_TILE_CACHE_BYTES = 64 << 20
+DECODED_TILE_CACHE_BYTES = 32 << 20
 """One cache for the handles of all threads, so that memory does not grow with their number."""
 
 INEXACT_BLOCK_PX = 256
@@ -57,7 +57,8 @@ class OpenSlideSlide:
             self._info = _describe(path, handle)
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(
-                f"{path.name} is not a slide: OpenSlide does not know its format"
+                f"{path.name} is not a slide, or only part of one: OpenSlide does not know its "
+                "format"
             ) from None
         except openslide.OpenSlideError as error:
             raise SlideError(f"{path.name} is damaged: {error}") from None

@@ -20,7 +20,7 @@ from wsi_engine.store.journal import Journal, PartRecord
 from wsi_engine.store.parts import TileNuclei, checksum, read_part, write_part
 
 MOST_TILES_IN_PART = 64
-MOST_NUCLEI_IN_PART = 50_000
+MOST_NUCLEI_IN_PART = 10_000
 LONGEST_UNSAVED_S = 10.0
 
 

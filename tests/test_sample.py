@@ -115,5 +115,10 @@ def test_the_same_seed_gives_the_same_files(sample, tmp_path):
 
 
 def test_an_unwritable_place_is_said(tmp_path):
-    with pytest.raises(OutputError, match="missing"):
-        write_sample(tmp_path / "missing" / "demo.tif", field_px=64)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file"):
+        write_sample(tmp_path / "file" / "demo.tif", field_px=64)
+
+
+def test_the_folder_is_made(tmp_path):
+    assert write_sample(tmp_path / "new" / "demo.tif", field_px=64).truth_path.exists()

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
+import shapely
 import skimage.data
 from PIL import Image
 
-from wsi_engine.errors import OutputError
 from wsi_engine.phantom import Kind, lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.phantom.render import GLASS_RGB
+from wsi_engine.qupath.features import Feature, annotation_feature, detection_features
+from wsi_engine.qupath.writer import write_features
 from wsi_engine.slide.frames import FloatArray, QuPathBox
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.pyramid import write_pyramid
+from wsi_engine.store.atomic import atomic_path, clear_write_errors
 
 SAMPLE_MPP = 0.25
 """Pixel size of the sample in µm."""
@@ -29,12 +29,11 @@ _REAL_FIELD_PX = 1024
 _LEFT_PX, _BETWEEN_PX, _GLASS_PX, _UPWARDS_PX = 331, 347, 1024, 3
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "wsi-engine sample")
-_CLASSES: dict[Kind, tuple[str, tuple[int, int, int]]] = {
-    Kind.EPITHELIAL: ("Epithelium", (0, 130, 200)),
-    Kind.LYMPHOCYTE: ("Immune cells", (160, 90, 160)),
-    Kind.SPINDLE: ("Stroma", (150, 200, 150)),
+_CLASSES = {
+    Kind.EPITHELIAL: "Epithelium",
+    Kind.LYMPHOCYTE: "Immune cells",
+    Kind.SPINDLE: "Stroma",
 }
-_REGION_CLASS = ("Region*", (0, 0, 180))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +118,11 @@ def write_sample(path: Path, seed: int = 0, field_px: int = 2048) -> SampleTruth
         outlines=np.round(nuclei.outlines() + np.array([left, top]), 2),
         kind=nuclei.kind,
     )
-    write_pyramid(path, slide, SAMPLE_MPP)
-    _write_geojson(truth.truth_path, _truth_features(truth, seed))
+    with clear_write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_pyramid(path, slide, SAMPLE_MPP)
+        with atomic_path(truth.truth_path) as partial:
+            write_features(partial, _truth_features(truth, seed))
     return truth
 
 
@@ -144,52 +146,15 @@ def _lay_on(slide: RGB, field: RGB, left: int, top: int) -> None:
     slide[top : top + field.shape[0], left : left + field.shape[1]] = field
 
 
-def _truth_features(truth: SampleTruth, seed: int) -> list[dict[str, Any]]:
+def _truth_features(truth: SampleTruth, seed: int) -> list[Feature]:
     """Return the area that is known and the nuclei in it as QuPath features."""
     box = truth.field
-    corners = [
-        [box.x_min, box.y_min],
-        [box.x_min, box.y_max],
-        [box.x_max, box.y_max],
-        [box.x_max, box.y_min],
-    ]
-    area = _feature(f"{seed}/area", "annotation", corners, *_REGION_CLASS)
-    area["properties"]["name"] = "Truth area"
-    nuclei = (
-        _feature(f"{seed}/nucleus/{index}", "detection", ring, *_CLASSES[Kind(kind)])
-        for index, (ring, kind) in enumerate(
-            zip(truth.outlines.tolist(), truth.kind.tolist(), strict=True)
-        )
+    area = annotation_feature(
+        str(uuid.uuid5(_NAMESPACE, f"{seed}/area")),
+        shapely.box(box.x_min, box.y_min, box.x_max, box.y_max),
+        name="Truth area",
+        classification="Region*",
     )
-    return [area, *nuclei]
-
-
-def _feature(
-    key: str,
-    object_type: str,
-    ring: list[list[float]],
-    class_name: str,
-    color: tuple[int, int, int],
-) -> dict[str, Any]:
-    """Return one QuPath object; its UUID follows from the key, its ring is closed here."""
-    return {
-        "type": "Feature",
-        "id": str(uuid.uuid5(_NAMESPACE, key)),
-        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
-        "properties": {
-            "objectType": object_type,
-            "classification": {"name": class_name, "color": color},
-        },
-    }
-
-
-def _write_geojson(path: Path, features: list[dict[str, Any]]) -> None:
-    """Write features as one FeatureCollection; the file appears only when complete."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": features}))
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"Cannot write the truth {path}: {error.strerror}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    ids = [str(uuid.uuid5(_NAMESPACE, f"{seed}/nucleus/{k}")) for k in range(len(truth.kind))]
+    classes = [_CLASSES[Kind(kind)] for kind in truth.kind.tolist()]
+    return [area, *detection_features(ids, shapely.polygons(truth.outlines), classes, {})]

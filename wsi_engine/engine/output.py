@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from wsi_engine.errors import OutputError
 from wsi_engine.export.geoparquet import GeoParquetWriter
 from wsi_engine.nuclei.measure import Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.features import Feature, detection_features
 from wsi_engine.qupath.writer import GeoJSONWriter, write_features
-from wsi_engine.store.atomic import atomic_path, sync
+from wsi_engine.store.atomic import atomic_path, clear_write_errors, sync
 
 SCORE_NAME = "Detection score"
-
-_PROBLEMS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
-    errno.EROFS: "the disk is read-only",
-    errno.ENOTDIR: "part of the path is a file",
-    errno.EEXIST: "a file is in the way",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.EFBIG: "a file would grow larger than is allowed there",
-}
-
-
-@contextmanager
-def clear_write_errors(folder: Path) -> Iterator[None]:
-    """Turn the ways in which writing fails into one sentence that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        problem = _PROBLEMS.get(error.errno or 0)
-        if problem is None:
-            raise
-        raise OutputError(f"cannot write to {folder}: {problem}") from None
-    except sqlite3.OperationalError as error:
-        raise OutputError(f"cannot write to {folder}: {error}") from None
 
 
 class ResultFolder:

@@ -13,7 +13,7 @@ from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.flow import find_nuclei
-from wsi_engine.engine.output import NucleusFiles, ResultFolder, clear_write_errors
+from wsi_engine.engine.output import NucleusFiles, ResultFolder
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
@@ -27,6 +27,7 @@ from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
+from wsi_engine.store.atomic import clear_write_errors
 from wsi_engine.store.tile_store import TileStore
 
 

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from wsi_engine.errors import OutputError
+
+_PROBLEMS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.EROFS: "the disk is read-only",
+    errno.ENOTDIR: "part of the path is a file",
+    errno.EEXIST: "a file is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EFBIG: "a file would grow larger than is allowed there",
+}
 
 
 @contextmanager
@@ -39,3 +55,17 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def clear_write_errors(folder: Path) -> Iterator[None]:
+    """Turn the ways in which writing fails into one sentence that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        problem = _PROBLEMS.get(error.errno or 0)
+        if problem is None:
+            raise
+        raise OutputError(f"cannot write to {folder}: {problem}") from None
+    except sqlite3.OperationalError as error:
+        raise OutputError(f"cannot write to {folder}: {error}") from None

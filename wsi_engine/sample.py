@@ -19,7 +19,7 @@ from wsi_engine.qupath.writer import write_features
 from wsi_engine.slide.frames import FloatArray, QuPathBox
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.pyramid import write_pyramid
-from wsi_engine.store.atomic import atomic_path, clear_write_errors
+from wsi_engine.writing import atomic_path, clear_write_errors
 
 SAMPLE_MPP = 0.25
 """Pixel size of the sample in µm."""
@@ -118,7 +118,7 @@ def write_sample(path: Path, seed: int = 0, field_px: int = 2048) -> SampleTruth
         outlines=np.round(nuclei.outlines() + np.array([left, top]), 2),
         kind=nuclei.kind,
     )
-    with clear_write_errors(path.parent):
+    with clear_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_pyramid(path, slide, SAMPLE_MPP)
         with atomic_path(truth.truth_path) as partial:

@@ -16,7 +16,7 @@ from wsi_engine.nuclei.measure import Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.features import Feature, detection_features
 from wsi_engine.qupath.writer import GeoJSONWriter, write_features
-from wsi_engine.store.atomic import atomic_path, clear_write_errors, sync
+from wsi_engine.writing import atomic_path, clear_write_errors, sync
 
 SCORE_NAME = "Detection score"
 

@@ -27,8 +27,8 @@ from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
-from wsi_engine.store.atomic import clear_write_errors
 from wsi_engine.store.tile_store import TileStore
+from wsi_engine.writing import clear_write_errors
 
 
 @dataclass(frozen=True)

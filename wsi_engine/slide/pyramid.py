@@ -16,9 +16,10 @@ from typing import Protocol
 import numpy as np
 import tifffile
 
-from wsi_engine.errors import OutputError, ResolutionError, SettingsError
+from wsi_engine.errors import ResolutionError, SettingsError
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.protocol import RGB
+from wsi_engine.writing import atomic_path, clear_write_errors
 
 # Slides are noisy: higher levels of deflate cost several times more and gain a few per cent.
 _DEFLATE_LEVEL = 1
@@ -102,15 +103,8 @@ def write_pyramid(
     rows = _HeldImage(source) if isinstance(source, np.ndarray) else source
     sizes = _level_sizes(rows.height, rows.width, tile_size, levels)
 
-    # Not mkstemp: it would leave the slide readable by its owner alone.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with clear_write_errors(path), atomic_path(path) as partial:
         _write_tiff(partial, rows, sizes, pixel, tile_size)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"Cannot write the slide {path}: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import shapely
 
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.store.atomic import atomic_path
+from wsi_engine.writing import atomic_path
 
 TileNuclei = tuple[int, Nuclei]
 """Index of a tile, and what it reports."""

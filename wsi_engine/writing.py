@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and clear words for why they cannot."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _PROBLEMS = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.EROFS: "the disk is read-only",
+    errno.ENOENT: "there is no such folder",
     errno.ENOTDIR: "part of the path is a file",
     errno.EEXIST: "a file is in the way",
     errno.ENAMETOOLONG: "the name is too long",
@@ -58,14 +59,14 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def clear_write_errors(folder: Path) -> Iterator[None]:
-    """Turn the ways in which writing fails into one sentence that names the folder."""
+def clear_write_errors(place: Path) -> Iterator[None]:
+    """Turn the ways in which writing fails into one sentence that names the place."""
     try:
         yield
     except OSError as error:
         problem = _PROBLEMS.get(error.errno or 0)
         if problem is None:
             raise
-        raise OutputError(f"cannot write to {folder}: {problem}") from None
+        raise OutputError(f"cannot write to {place}: {problem}") from None
     except sqlite3.OperationalError as error:
-        raise OutputError(f"cannot write to {folder}: {error}") from None
+        raise OutputError(f"cannot write to {place}: {error}") from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shapely
+import torch
 
 from wsi_engine.config import RunSettings, digest
 from wsi_engine.engine.progress import Observer, Progress, ignore
@@ -75,9 +76,13 @@ class Plan:
 
 
 def make_plan(
-    slide: Slide, settings: RunSettings, clock: StageClock, observe: Observer = ignore
+    slide: Slide,
+    settings: RunSettings,
+    device: torch.device,
+    clock: StageClock,
+    observe: Observer = ignore,
 ) -> Plan:
-    """Decide what to compute on a slide, and calibrate the model to it.
+    """Decide what to compute on a slide, and calibrate the model to it on a device.
 
     Raises
     ------
@@ -93,7 +98,8 @@ def make_plan(
     observe(Progress(info.path.name, "calibration"))
     reader = GridReader(slide, make_grid(info, entry.spec.mpp))
     with clock.measure("calibration"):
-        model = entry.load(settings.weights).calibrate(sample_fields(reader, area))
+        fields = sample_fields(reader, area)
+        model = entry.load(settings.weights).to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
     core = -(-settings.tile_size // spec.stride) * spec.stride
     tile_grid = TileGrid(grid.extent, core, spec.halo_px, spec.stride)

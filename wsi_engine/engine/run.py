@@ -112,7 +112,7 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
     devices = resolve_devices(settings.device)
     started, clock = now(), StageClock()
     with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
-        plan = make_plan(slide, settings, clock, observe)
+        plan = make_plan(slide, settings, devices[0], clock, observe)
         with clear_write_errors(folder.path):
             with TileStore(folder.tiles, plan.fingerprint) as store:
                 tracker = Tracker(path.name, len(plan.tiles), store.finished_tiles, clock, observe)

@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,19 +21,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
-from scipy import ndimage
 
 from wsi_engine.errors import ModelError
+from wsi_engine.models.hovernet_decoding import (
+    DECODER_REACH_PX,
+    IDEAL_EXTREMES,
+    LARGEST_OBJECT_PX,
+    NUCLEAR_LEVEL,
+    SlopeExtremes,
+    decode_maps,
+    slope_extremes,
+)
 from wsi_engine.models.protocol import ModelSpec, Predictions
-from wsi_engine.models.tracing import trace_labels
 
 STRIDE = 8
-DECODER_REACH_PX = 14
-"""How far the post-processing looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""
-LARGEST_OBJECT_PX = 96
-"""24 µm: twice a large tumour nucleus. What is wider is a clump that was not split, and tiles
-would cut it differently, so it is not reported."""
-NUCLEAR_LEVEL = 0.5  # fixed in TIAToolbox's post-processing
+CALIBRATION_FIELDS = 8
+"""Networks of this size take seconds per field on a processor."""
 
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (published weights: non-commercial use only)"
 SHOWN = 3  # mismatching keys that an error names
@@ -92,47 +95,59 @@ SPECS = {
 background) and licences from https://tia-toolbox.readthedocs.io/en/latest/license.html."""
 
 
+@dataclass(frozen=True, eq=False)
 class HoVerNetModel:
     """A HoVerNet on one device.
 
-    TIAToolbox's post-processing scales the gradients of a tile by their smallest and largest
-    value: where nuclei touch, another tiling can move their border, or merge them.
-
-    Parameters
+    Attributes
     ----------
     spec
-        One of ``SPECS``.
+        One of ``SPECS``: the facts the engine plans by.
     network
-        TIAToolbox's ``HoVerNet`` with weights, on ``device``.
+        TIAToolbox's ``HoVerNet`` with weights, on ``device``, in evaluation mode.
+    extremes
+        What the cut between touching nuclei is measured by; set for the slide by ``calibrate``.
     """
 
-    def __init__(self, spec: ModelSpec, network: Any, device: torch.device) -> None:
-        self._spec = spec
-        self._network = network.eval().requires_grad_(False)
-        self._geometry = GEOMETRY[network.mode]
-        self._device = device
+    spec: ModelSpec
+    network: Any = field(repr=False)
+    device: torch.device
+    extremes: SlopeExtremes = IDEAL_EXTREMES
 
     @property
-    def spec(self) -> ModelSpec:
-        """The facts the engine plans by."""
-        return self._spec
+    def _geometry(self) -> Geometry:
+        return GEOMETRY[self.network.mode]
 
     def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        """Return the model itself: it has no slide-wide statistics."""
-        del fields
-        return self
+        """Set the slope extremes from the slide's tissue.
+
+        They are the medians over up to ``CALIBRATION_FIELDS`` of the fields, spread evenly,
+        to three digits: another processor's rounding is not to make another run of it.
+        Fields without nuclei do not count; without any that has some, the extremes stay.
+        """
+        count = min(len(fields), CALIBRATION_FIELDS)
+        found = []
+        for index in np.linspace(0, len(fields) - 1, count).round().astype(int):
+            inner = self._inner(self.maps(fields[index][None])[0])
+            if (inner[..., 0] >= NUCLEAR_LEVEL).any():
+                found.append(asdict(slope_extremes(inner[..., 1:3])))
+        if not found:
+            return self
+        medians = {name: np.median([each[name] for each in found]) for name in found[0]}
+        extremes = SlopeExtremes(**{name: float(f"{m:.3g}") for name, m in medians.items()})
+        return replace(self, extremes=extremes)
 
     def settings(self) -> dict[str, float]:
-        """Return nothing, as ``calibrate`` finds nothing."""
-        return {}
+        """Return the slope extremes, distances from -1 to 1 per pixel."""
+        return {f"slope_{name}_per_px": value for name, value in asdict(self.extremes).items()}
 
     def to(self, device: torch.device) -> Self:
         """Return the model on a device; this one stays where it is."""
-        if device == self._device:
+        if device == self.device:
             return self
         # TIAToolbox's own `to` would spread the network over every GPU of the machine.
-        network = torch.nn.Module.to(copy.deepcopy(self._network), device)
-        return type(self)(self._spec, network, device)
+        network = torch.nn.Module.to(copy.deepcopy(self.network), device)
+        return replace(self, network=network, device=device)
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Run the network.
@@ -159,58 +174,30 @@ class HoVerNetModel:
         _, height, width, _ = batch.shape
         if height % STRIDE or width % STRIDE or min(height, width) <= 2 * lost:
             raise ModelError(
-                f"{self._spec.name} cannot take tiles of {width} x {height} px: choose sides "
+                f"{self.spec.name} cannot take tiles of {width} x {height} px: choose sides "
                 f"that are multiples of {STRIDE} and larger than {2 * lost}"
             )
         around = ((0, 0), (added, added), (added, added), (0, 0))
-        images = torch.from_numpy(np.pad(batch, around, mode="reflect")).to(self._device)
-        heads = self._network.infer_batch(self._network, images, device=str(self._device))
+        images = torch.from_numpy(np.pad(batch, around, mode="reflect")).to(self.device)
+        heads = self.network.infer_batch(self.network, images, device=str(self.device))
         return np.pad(np.concatenate(heads, axis=-1), ((0, 0), (lost, lost), (lost, lost), (0, 0)))
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
-        """Turn the maps of one tile into polygons.
-
-        The class of a nucleus is the most frequent type of its pixels, background aside; its
-        probabilities are their shares; its score is their mean nuclear probability.
+        """Turn the maps of one tile into polygons; see ``decode_maps``.
 
         Parameters
         ----------
         maps
             float32, shape (height, width, 3 or 4), as ``maps`` returns them for one image.
         """
+        nuclei = decode_maps(self._inner(maps), self.extremes, len(self.spec.classes))
         lost = self._geometry.lost
-        # A step to the empty border would enter the gradients: decode without it.
-        inner = maps[lost:-lost, lost:-lost].astype(np.float32, copy=False)
-        nuclear = np.ascontiguousarray(inner[..., 0])
-        # The public `postproc` goes on to contours through pixel centres, nucleus by nucleus.
-        labels = self._network._proc_np_hv(nuclear[..., None], inner[..., 1:3])
-        labels = _without_large(np.asarray(labels, np.int32))
-        xy, offsets, label_ids = trace_labels(labels, nuclear, NUCLEAR_LEVEL)
-        y, x = np.nonzero(labels)
-        owner = labels[y, x].astype(np.int64)
-        count = int(labels.max(initial=0)) + 1
-        area = np.maximum(np.bincount(owner, minlength=count), 1)
-        centroids = np.column_stack([np.bincount(owner, axis, count) / area for axis in (x, y)])
-        scores = np.bincount(owner, nuclear[y, x], count) / area
-        kinds = len(self._spec.classes) + 1
-        types = np.rint(inner[y, x, 3]).astype(np.int64) if kinds > 1 else np.zeros_like(owner)
-        pixels = np.bincount(owner * kinds + types, minlength=count * kinds).reshape(-1, kinds)
-        pixels[:, 0] = 0  # background inside a nucleus says nothing of its class
-        shares = (pixels[:, 1:] / area[:, None]).astype(np.float32)
-        return Predictions(
-            xy=xy + lost,
-            offsets=offsets,
-            anchors=centroids[label_ids] + (lost + 0.5),
-            scores=scores[label_ids].astype(np.float32),
-            classes=(pixels.argmax(axis=1) - 1)[label_ids].astype(np.int16),
-            probabilities=shares[label_ids] if kinds > 1 else None,
-        )
+        return replace(nuclei, xy=nuclei.xy + lost, anchors=nuclei.anchors + lost)
 
-
-def _without_large(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    sides = [max(s.stop - s.start for s in b) if b else 0 for b in ndimage.find_objects(labels)]
-    keep = np.array([True, *(side <= LARGEST_OBJECT_PX for side in sides)])
-    return np.where(keep[labels], labels, 0).astype(np.int32)
+    def _inner(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        # A step to the empty border would enter the slopes.
+        lost = self._geometry.lost
+        return maps[lost:-lost, lost:-lost].astype(np.float32, copy=False)
 
 
 def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
@@ -248,9 +235,7 @@ def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
             raise ModelError(f"{cause}: pass a weights file fetched elsewhere") from error
     network = HoVerNet(num_types=len(spec.classes) + 1 if spec.classes else None, mode=mode)
     _fit(network, _read_state(weights), weights)
-    # A tile with a single nucleus is nothing to warn of, as the post-processing does.
-    warnings.filterwarnings("ignore", "Only one label was provided")
-    return HoVerNetModel(spec, network, torch.device("cpu"))
+    return HoVerNetModel(spec, network.eval().requires_grad_(False), torch.device("cpu"))
 
 
 @contextmanager

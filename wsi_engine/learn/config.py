@@ -135,6 +135,9 @@ class TrainConfig(_Section):
         The learning rate stays constant until this many steps before the end, then follows
         half a cosine down to a hundredth. So a run can be made longer, or ended early, from
         any checkpoint before its decay.
+    threads
+        Threads of the network on the CPU. One leaves a core to the crops, and is not held
+        up where the machine is shared: threads that wait for each other spin.
     """
 
     output: Path
@@ -152,6 +155,7 @@ class TrainConfig(_Section):
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"
     device: str = "cpu"
+    threads: int | None = Field(default=None, ge=1)
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
 

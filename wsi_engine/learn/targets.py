@@ -17,19 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from wsi_engine.models.suppression import ray_directions
+
 UNKNOWN = 65535
 
 _BACKGROUND_END, _INNER_END, _UNKNOWN_END = 0, 1, 2
-
-
-def ray_directions(rays: int) -> npt.NDArray[np.float64]:
-    """Return the unit vectors (x, y) of the rays, shape (rays, 2).
-
-    Ray k points at angle 2πk / rays, from the x axis towards the y axis (clockwise on
-    screen, y being down).
-    """
-    angle = 2 * math.pi * np.arange(rays) / rays
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ def train(config: TrainConfig) -> Path:
         The checkpoint.
     """
     config.output.mkdir(parents=True, exist_ok=True)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     sources = []
     for data in (load_dataset(entry) for entry in config.data):
         training, _ = split_dataset(data)

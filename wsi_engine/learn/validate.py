@@ -1,0 +1,105 @@
+"""Predictions of a model on annotated images, and the threshold that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from wsi_engine.learn.datasets import Field
+from wsi_engine.learn.metrics import Evaluation, overlaps, panoptic_quality, score_image
+from wsi_engine.learn.rasterise import rasterise
+from wsi_engine.learn.targets import UNKNOWN
+from wsi_engine.models.protocol import Predictions
+from wsi_engine.models.starconvex import StarConvexModel
+
+_THRESHOLDS = tuple(np.round(np.arange(0.2, 0.72, 0.04), 2).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The maps of one image and the way from them to its pixels."""
+
+    maps: npt.NDArray[np.float16]
+    scale: npt.NDArray[np.float64]
+    shape: tuple[int, int]
+
+    def labels(self, model: StarConvexModel) -> npt.NDArray[np.int32]:
+        """Decode the maps to a label image of the annotated image; better scores on top."""
+        nuclei = by_score(model.decode(self.maps))
+        return rasterise(nuclei.xy * self.scale, nuclei.offsets, self.shape)
+
+
+def by_score(nuclei: Predictions) -> Predictions:
+    """Order nuclei by rising score. Their rings must all have the same length."""
+    order = np.argsort(nuclei.scores, kind="stable")
+    rings = nuclei.xy.reshape(len(nuclei), -1, 2)
+    return replace(
+        nuclei,
+        xy=rings[order].reshape(-1, 2),
+        anchors=nuclei.anchors[order],
+        scores=nuclei.scores[order],
+    )
+
+
+def predict(model: StarConvexModel, image: npt.NDArray[np.uint8], mpp: float) -> Prediction:
+    """Run a model on one image.
+
+    The image is shrunk to the model's mpp by averaging over areas, and mirrored at its
+    border to whole strides and some context.
+    """
+    height, width = image.shape[:2]
+    stride, context = model.spec.stride, 4 * model.spec.stride
+    inner = [max(1, round(side * mpp / model.spec.mpp)) for side in (height, width)]
+    resample = Image.Resampling.BOX if mpp < model.spec.mpp else Image.Resampling.BICUBIC
+    shrunk = np.asarray(Image.fromarray(image).resize((inner[1], inner[0]), resample))
+    padding = [(context, context + -side % stride) for side in inner]
+    padded = np.pad(shrunk, [*padding, (0, 0)], mode="reflect" if min(inner) > 48 else "edge")
+    maps = model.maps(padded[None])[0]
+    grid = [slice(context // 2, context // 2 + -(-side // 2)) for side in inner]
+    scale = np.array([width / inner[1], height / inner[0]])
+    return Prediction(maps[grid[0], grid[1]], scale, (height, width))
+
+
+def evaluate_fields(
+    model: StarConvexModel,
+    fields: Sequence[Field],
+    predictions: Sequence[Prediction],
+    mpp: float,
+) -> Evaluation:
+    """Measure predictions against annotations. Pixels of unknown truth are left out."""
+    scores = []
+    for field, prediction in zip(fields, predictions, strict=True):
+        known = field.labels != UNKNOWN
+        truth = np.where(known, field.labels, 0)
+        scores.append(
+            score_image(field.name, truth, np.where(known, prediction.labels(model), 0), mpp)
+        )
+    return Evaluation(tuple(scores))
+
+
+def best_threshold(
+    model: StarConvexModel, sets: Sequence[tuple[Sequence[Field], Sequence[Prediction]]]
+) -> float:
+    """Choose the threshold with the highest mean PQ over images, each set weighing the same."""
+
+    def quality(threshold: float) -> float:
+        candidate = replace(model, threshold=threshold)
+        return float(
+            np.mean(
+                [
+                    np.mean(
+                        [
+                            panoptic_quality(overlaps(field.labels, prediction.labels(candidate)))[0]
+                            for field, prediction in zip(fields, predictions, strict=True)
+                        ]
+                    )
+                    for fields, predictions in sets
+                ]
+            )
+        )
+
+    return max(_THRESHOLDS, key=quality)

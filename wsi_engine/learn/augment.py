@@ -96,7 +96,9 @@ def _gaussian(crop: Float32, sigma: float) -> Float32:
     return np.asarray(gaussian_filter1d(rows, sigma, axis=1, truncate=3), np.float32)
 
 
-def digitise(crop: Float32, rng: np.random.Generator, config: AugmentConfig) -> npt.NDArray[np.uint8]:
+def digitise(
+    crop: Float32, rng: np.random.Generator, config: AugmentConfig
+) -> npt.NDArray[np.uint8]:
     """Add sensor noise, round to 8 bits and perhaps compress as JPEG."""
     if rng.random() < 0.4 and config.noise > 0:
         deviation = np.float32(255 * rng.uniform(0, config.noise))

@@ -70,9 +70,7 @@ def draw_crop(
         crop_px=config.crop_px,
     )
     crop = warp_image(field.image, warp, config.crop_px)
-    labels = warp_labels(
-        field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER
-    )
+    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER)
     side = config.crop_px // GRID_PX
     targets = star_targets(
         labels,

@@ -156,6 +156,7 @@ class TrainConfig(_Section):
     precision: Literal["fp32", "bf16"] = "bf16"
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
+    log_every: int = Field(default=50, ge=1)
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
 
@@ -180,7 +181,9 @@ class TrainConfig(_Section):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except OSError as error:
-            raise SettingsError(f"Cannot read the configuration {path}: {error.strerror}") from error
+            raise SettingsError(
+                f"Cannot read the configuration {path}: {error.strerror}"
+            ) from error
         except yaml.YAMLError as error:
             raise SettingsError(f"{path} is not YAML: {error}") from error
         except ValidationError as error:

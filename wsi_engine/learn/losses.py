@@ -19,6 +19,15 @@ class Loss:
     distance: torch.Tensor
     overlap: torch.Tensor
 
+    def parts(self) -> dict[str, float]:
+        """Return the loss and its parts as numbers."""
+        return {
+            "loss": self.total.item(),
+            "probability": self.probability.item(),
+            "distance": self.distance.item(),
+            "overlap": self.overlap.item(),
+        }
+
 
 def star_loss(maps: torch.Tensor, batch: Batch) -> Loss:
     """Compare predictions with a batch's targets.

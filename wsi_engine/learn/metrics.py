@@ -53,11 +53,12 @@ class Overlaps:
 
 def _consecutive(labels: Labels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return labels as 0 (background), 1, 2, ... and the areas of 1, 2, ..."""
-    values, inverse = np.unique(labels, return_inverse=True)
-    inverse = inverse.reshape(labels.shape).astype(np.int64)
-    if len(values) and values[0] != 0:
-        inverse += 1
-    return inverse, np.bincount(inverse.ravel(), minlength=1)[1:]
+    areas = np.bincount(labels.ravel())
+    areas[:1] = 0
+    present = np.flatnonzero(areas)
+    consecutive = np.zeros(max(1, len(areas)), np.int64)
+    consecutive[present] = np.arange(1, len(present) + 1)
+    return consecutive[labels], areas[present]
 
 
 def overlaps(truth: Labels, prediction: Labels) -> Overlaps:
@@ -94,17 +95,17 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """tp / (tp + fp); 1 where nothing was predicted."""
+        """Share of predictions that are true, tp / (tp + fp); 1 where nothing was predicted."""
         return self.tp / (self.tp + self.fp) if self.tp + self.fp else 1.0
 
     @property
     def recall(self) -> float:
-        """tp / (tp + fn); 1 where there is nothing to find."""
+        """Share of nuclei that were found, tp / (tp + fn); 1 where there is nothing to find."""
         return self.tp / (self.tp + self.fn) if self.tp + self.fn else 1.0
 
     @property
     def f1(self) -> float:
-        """2 tp / (2 tp + fp + fn), the harmonic mean of precision and recall."""
+        """Harmonic mean of precision and recall, 2 tp / (2 tp + fp + fn)."""
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else 1.0
 

@@ -155,9 +155,7 @@ def _peaks(labels, directions, stride, peaks):  # type: ignore[no-untyped-def]
                 continue
             nearest = 1e9
             for k in range(directions.shape[0]):
-                distance, end = _march(
-                    labels, j + 0.5, i + 0.5, directions[k, 0], directions[k, 1]
-                )
+                distance, end = _march(labels, j + 0.5, i + 0.5, directions[k, 0], directions[k, 1])
                 if end != _UNKNOWN_END and distance < nearest:
                     nearest = distance
             if nearest < 1e9 and nearest > peaks[own]:

@@ -132,7 +132,7 @@ def _sample_area(image, ys, xs, factor, out):  # type: ignore[no-untyped-def]
 
     Within an output pixel the map is taken as affine.
     """
-    height, width, channels = image.shape
+    height, width = image.shape[:2]
     one, half = np.float32(1), np.float32(0.5)
     share = np.float32(1 / (factor * factor))
     for i in range(out.shape[0]):

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
@@ -31,7 +32,8 @@ GRID_PX = 2
 STRIDE_PX = 8
 
 # How far a pixel can change a prediction, derived in `StarConvexNet` and tested.
-RECEPTIVE_RADIUS_PX = 72
+RECEPTIVE_RADIUS_PX = 64
+_CPU = torch.device("cpu")
 # 40 µm at 0.5 µm/px: larger than any nucleus but a few megakaryocytes.
 LARGEST_OBJECT_PX = 80
 
@@ -80,8 +82,10 @@ class StarConvexNet(nn.Module):
         self.up_middle = nn.Sequential(_block(coarse + middle, middle), _block(middle, middle))
         self.up_fine = nn.Sequential(_block(middle + fine, features), _block(features, features))
         self.head = nn.Conv2d(features, 1 + rays, 1)
-        nn.init.constant_(self.head.bias[1:], 5.0)
-        nn.init.constant_(self.head.bias[:1], -2.0)
+        # Start from few nuclei of a common size.
+        bias = torch.full((1 + rays,), 5.0)
+        bias[0] = -2.0
+        self.head.bias = nn.Parameter(bias)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Predict from pixels.
@@ -129,9 +133,10 @@ def folded(network: StarConvexNet) -> StarConvexNet:
 
 @njit(nogil=True, cache=True)
 def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
-    """Return rows and columns of the 3 x 3 maxima above a threshold; ties go to the first."""
+    """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first."""
     height, width = logits.shape
-    rows, columns = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    found = np.empty((height * width, 2), np.int64)
+    count = 0
     for i in range(height):
         for j in range(width):
             value = logits[i, j]
@@ -145,9 +150,9 @@ def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
                     if other > value or (before and other == value):
                         highest = False
             if highest:
-                rows.append(i)
-                columns.append(j)
-    return np.array(rows), np.array(columns)
+                found[count, 0], found[count, 1] = i, j
+                count += 1
+    return found[:count]
 
 
 def decode_maps(
@@ -172,7 +177,7 @@ def decode_maps(
         In model pixels (corners); the anchor of a nucleus is the grid point that saw it.
     """
     logits = np.ascontiguousarray(maps[..., 0], np.float32)
-    rows, columns = _local_maxima(logits, math.log(threshold / (1 - threshold)))
+    rows, columns = _local_maxima(logits, math.log(threshold / (1 - threshold))).T
     raw = maps[rows, columns, 1:].astype(np.float32)
     distances = np.clip(np.logaddexp(raw, np.float32(0)), 0.25, largest_px / 2)
     centres = np.stack([columns, rows], axis=1) * float(GRID_PX) + GRID_PX / 2
@@ -207,7 +212,7 @@ class StarConvexModel:
     network: nn.Module
     spec: ModelSpec
     threshold: float
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
     def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
@@ -221,9 +226,8 @@ class StarConvexModel:
     def to(self, device: torch.device) -> Self:
         """Return the model on a device, in bf16 where the device computes in it."""
         dtype = fastest_dtype(device)
-        network = copy.deepcopy(self.network).to(
-            device=device, dtype=dtype, memory_format=torch.channels_last
-        )
+        network = copy.deepcopy(self.network).to(device, dtype)
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
         return replace(self, network=network, device=device, dtype=dtype)
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
@@ -293,6 +297,15 @@ def save_weights(
         "threshold": threshold,
         "max_overlap": max_overlap,
     }
+    save_file(state, str(path), metadata={"starconvex": json.dumps(description)})
+
+
+def write_threshold(path: Path, threshold: float) -> None:
+    """Change the threshold that a weights file asks for."""
+    with safe_open(str(path), framework="pt") as file:
+        description = json.loads(file.metadata()["starconvex"])
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    description["threshold"] = threshold
     save_file(state, str(path), metadata={"starconvex": json.dumps(description)})
 
 

@@ -43,9 +43,7 @@ def star_polygons(
         From the centre to the boundary along each ray, shape (n, rays).
     """
     directions = ray_directions(distances.shape[1])
-    return np.asarray(
-        centres[:, None, :] + distances[:, :, None] * directions[None], np.float64
-    )
+    return np.asarray(centres[:, None, :] + distances[:, :, None] * directions[None], np.float64)
 
 
 def star_areas(distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

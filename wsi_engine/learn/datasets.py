@@ -11,9 +11,10 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from wsi_engine.learn.config import DataConfig, SplitConfig
+from wsi_engine.learn.config import Annotation, DataConfig, SplitConfig
 from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.targets import UNKNOWN, boundary_peaks
+from wsi_engine.learn.weak import labels_from_partial, labels_from_points
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 
@@ -103,7 +104,7 @@ def _read_array(path: Path) -> npt.NDArray[np.generic]:
         with Image.open(path) as file:
             convert = file.mode in ("P", "CMYK", "LA", "PA")
             return np.asarray(file.convert("RGB") if convert else file)
-    except (OSError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
+    except (OSError, EOFError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise DatasetError(f"Cannot read {path}: {error}") from error
 
 
@@ -132,13 +133,21 @@ def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     return [(found[images][stem], found[labels][stem]) for stem in sorted(found[images])]
 
 
-def load_field(image_path: Path, label_path: Path, group: str) -> Field:
+def load_field(
+    image_path: Path,
+    label_path: Path,
+    *,
+    group: str,
+    mpp: float,
+    annotation: Annotation = "dense",
+) -> Field:
     """Read an image with its labels.
 
     Raises
     ------
     DatasetError
-        If either cannot be read, or their sizes differ.
+        If either cannot be read, or their sizes differ, or a partial or point annotation is
+        empty. In a dense annotation an empty label image means that there is no nucleus.
     """
     image, labels = read_image(image_path), read_labels(label_path)
     if image.shape[:2] != labels.shape:
@@ -146,6 +155,14 @@ def load_field(image_path: Path, label_path: Path, group: str) -> Field:
             f"{label_path} has {labels.shape[1]} x {labels.shape[0]} pixels, its image "
             f"{image.shape[1]} x {image.shape[0]}: they do not belong together."
         )
+    if annotation != "dense" and not labels.any():
+        raise DatasetError(
+            f"{label_path} is empty, so nothing is known about its image. Leave it out."
+        )
+    if annotation == "partial":
+        labels = labels_from_partial(labels, mpp)
+    elif annotation == "points":
+        labels = labels_from_points(image, labels, mpp)
     return Field(image_path.stem, group, image, labels, boundary_peaks(labels))
 
 
@@ -158,7 +175,13 @@ def load_dataset(config: DataConfig) -> DataSet:
         If anything in it cannot be used, or no image of it holds a nucleus.
     """
     fields = tuple(
-        load_field(image, labels, group_of(image.stem, config.split))
+        load_field(
+            image,
+            labels,
+            group=group_of(image.stem, config.split),
+            mpp=config.mpp,
+            annotation=config.annotation,
+        )
         for image, labels in pair_files(config.images, config.labels)
     )
     if not any(len(field.peaks) > 1 for field in fields):

@@ -42,6 +42,8 @@ class Prediction:
 
 def by_score(nuclei: Predictions) -> Predictions:
     """Order nuclei by rising score. Their rings must all have the same length."""
+    if not len(nuclei):
+        return nuclei
     order = np.argsort(nuclei.scores, kind="stable")
     rings = nuclei.xy.reshape(len(nuclei), -1, 2)
     return replace(

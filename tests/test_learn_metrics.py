@@ -26,6 +26,10 @@ def drawing(*rows: str) -> np.ndarray:
     return np.array([[0 if c == "." else int(c) for c in row] for row in rows])
 
 
+def found_in(truth: np.ndarray, prediction: np.ndarray, mpp: float) -> Counts:
+    return detections(centroids(truth), centroids(prediction), mpp)
+
+
 # Two nuclei of 4 pixels. The prediction has 3 of the first and 1 more (IoU 3/5), misses the
 # second, and invents one of 2 pixels.
 TRUTH = drawing(
@@ -59,7 +63,7 @@ class TestHandComputed:
         assert aggregated_jaccard(self.pairs) == pytest.approx(3 / (5 + 4 + 2))
 
     def test_dice_of_the_foreground(self) -> None:
-        assert dice(TRUTH, PREDICTION) == pytest.approx(2 * 3 / (8 + 6))
+        assert dice(self.pairs) == pytest.approx(2 * 3 / (8 + 6))
 
     def test_centroids_are_pixel_corners(self) -> None:
         assert centroids(TRUTH).tolist() == [[1.0, 1.0], [5.0, 2.0]]
@@ -68,20 +72,20 @@ class TestHandComputed:
 @pytest.mark.parametrize(
     ("mpp", "found"),
     [
-        (1.0, 2),  # the second pair is 2 px = 2 µm apart
-        (2.0, 2),  # 4 µm
-        (4.0, 1),  # 8 µm
+        (1.0, 2),  # the second pair is 2 px apart, the first not at all
+        (2.9, 2),
+        (3.1, 1),
     ],
 )
 def test_detection_counts_centroids_within_6_um(mpp: float, found: int) -> None:
     prediction = drawing("77....", "7788..", "..88..")
-    assert detections(TRUTH, prediction, mpp) == Counts(found, 2 - found, 2 - found)
+    assert found_in(TRUTH, prediction, mpp) == Counts(found, 2 - found, 2 - found)
 
 
 def test_two_predictions_share_no_true_centroid() -> None:
     truth = drawing("111111")
     prediction = drawing("112233")
-    assert detections(truth, prediction, 1.0) == Counts(tp=1, fp=2, fn=0)
+    assert found_in(truth, prediction, 1.0) == Counts(tp=1, fp=2, fn=0)
 
 
 @pytest.mark.parametrize(

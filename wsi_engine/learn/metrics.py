@@ -1,8 +1,9 @@
 """How good a segmentation is: detection, segmentation, and both at once.
 
-All measures compare two label images of the same size (0 is background). Two nuclei are
-matched where their IoU is above a threshold of at least 0.5, so a match is unique and
-needs no assignment (Kirillov et al., "Panoptic Segmentation", CVPR 2019).
+All measures but those of centroids are functions of the `Overlaps` of two segmentations,
+which come from label images here, or from polygons (`wsi_engine.learn.evaluate`). Two
+nuclei are matched where their IoU is above a threshold of at least 0.5, so a match is
+unique and needs no assignment (Kirillov et al., "Panoptic Segmentation", CVPR 2019).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from scipy.spatial import KDTree
 from wsi_engine.learn.errors import DatasetError
 
 Labels = npt.NDArray[np.integer]
+Areas = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+Points = npt.NDArray[np.float64]
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 DETECTION_RADIUS_UM = 6.0
 
@@ -33,16 +36,16 @@ class Overlaps:
     true, predicted
         Which nuclei a pair consists of, as indices from 0, shape (pairs,).
     shared
-        Pixels that they share, shape (pairs,).
+        Area that they share, shape (pairs,), in pixels.
     true_areas, predicted_areas
-        Pixels of each nucleus, shape (nuclei,).
+        Area of each nucleus, shape (nuclei,), in pixels.
     """
 
     true: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
-    shared: npt.NDArray[np.int64]
-    true_areas: npt.NDArray[np.int64]
-    predicted_areas: npt.NDArray[np.int64]
+    shared: Areas
+    true_areas: Areas
+    predicted_areas: Areas
 
     @cached_property
     def iou(self) -> npt.NDArray[np.float64]:
@@ -138,26 +141,26 @@ def aggregated_jaccard(pairs: Overlaps) -> float:
     intersections over the sum of the unions, to which the areas of true nuclei without
     overlap and of predicted ones that no true nucleus took are added.
     """
-    intersection, union, taken = 0, 0, np.zeros(len(pairs.predicted_areas), bool)
     order = np.lexsort((pairs.predicted, -pairs.iou, pairs.true))
     best = order[np.unique(pairs.true[order], return_index=True)[1]]
-    shared = pairs.shared[best]
-    true_areas = pairs.true_areas[pairs.true[best]]
-    predicted_areas = pairs.predicted_areas[pairs.predicted[best]]
-    intersection = int(shared.sum())
-    union = int((true_areas + predicted_areas - shared).sum())
-    taken[pairs.predicted[best]] = True
     missed = np.ones(len(pairs.true_areas), bool)
     missed[pairs.true[best]] = False
-    union += int(pairs.true_areas[missed].sum() + pairs.predicted_areas[~taken].sum())
+    left = np.ones(len(pairs.predicted_areas), bool)
+    left[pairs.predicted[best]] = False
+    intersection = float(pairs.shared[best].sum())
+    areas = pairs.true_areas[pairs.true[best]] + pairs.predicted_areas[pairs.predicted[best]]
+    union = float(areas.sum()) - intersection
+    union += float(pairs.true_areas[missed].sum() + pairs.predicted_areas[left].sum())
     return intersection / union if union else 1.0
 
 
-def dice(truth: Labels, prediction: Labels) -> float:
-    """Return 2 |A ∩ B| / (|A| + |B|) of the two foregrounds (Dice, Ecology 1945)."""
-    a, b = truth > 0, prediction > 0
-    total = int(a.sum() + b.sum())
-    return 2 * int((a & b).sum()) / total if total else 1.0
+def dice(pairs: Overlaps) -> float:
+    """Return 2 |A ∩ B| / (|A| + |B|) of the two foregrounds (Dice, Ecology 1945).
+
+    Exact where the nuclei of one segmentation do not overlap each other.
+    """
+    total = float(pairs.true_areas.sum() + pairs.predicted_areas.sum())
+    return 2 * float(pairs.shared.sum()) / total if total else 1.0
 
 
 def splits_and_merges(pairs: Overlaps) -> tuple[int, int]:
@@ -184,13 +187,19 @@ def centroids(labels: Labels) -> npt.NDArray[np.float64]:
     return np.stack([x, y], axis=1) / np.maximum(areas, 1)[:, None]
 
 
-def detections(truth: Labels, prediction: Labels, mpp: float) -> Counts:
+def detections(true: Points, predicted: Points, mpp: float) -> Counts:
     """Count nuclei whose centroids lie within 6 µm of each other, one to one.
 
     As many as possible are paired (a maximum matching), which does not depend on any order.
     The radius is that of Sirinukunwattana et al., IEEE TMI 2016 (12 px at 20x, 0.5 µm/px).
+
+    Parameters
+    ----------
+    true, predicted
+        Centroids (x, y) in pixels, shape (n, 2).
+    mpp
+        Pixel size in µm.
     """
-    true, predicted = centroids(truth), centroids(prediction)
     tp = 0
     if len(true) and len(predicted):
         near = KDTree(true).sparse_distance_matrix(
@@ -230,31 +239,36 @@ class ImageScore:
         return self.at_iou[0].f1
 
 
+def score(name: str, pairs: Overlaps, detection: Counts) -> ImageScore:
+    """Compute all measures of one image."""
+    pq, dq, sq = panoptic_quality(pairs)
+    splits, merges = splits_and_merges(pairs)
+    return ImageScore(
+        name=name,
+        at_iou=tuple(matches(pairs, threshold) for threshold in IOU_THRESHOLDS),
+        detection=detection,
+        pq=pq,
+        dq=dq,
+        sq=sq,
+        aji=aggregated_jaccard(pairs),
+        dice=dice(pairs),
+        splits=splits,
+        merges=merges,
+    )
+
+
 def score_image(name: str, truth: Labels, prediction: Labels, mpp: float) -> ImageScore:
     """Measure one prediction.
 
     Parameters
     ----------
     truth, prediction
-        Label images of the same size.
+        Label images of the same size, 0 for background.
     mpp
         Their pixel size in µm.
     """
-    pairs = overlaps(truth, prediction)
-    pq, dq, sq = panoptic_quality(pairs)
-    splits, merges = splits_and_merges(pairs)
-    return ImageScore(
-        name=name,
-        at_iou=tuple(matches(pairs, threshold) for threshold in IOU_THRESHOLDS),
-        detection=detections(truth, prediction, mpp),
-        pq=pq,
-        dq=dq,
-        sq=sq,
-        aji=aggregated_jaccard(pairs),
-        dice=dice(truth, prediction),
-        splits=splits,
-        merges=merges,
-    )
+    found = detections(centroids(truth), centroids(prediction), mpp)
+    return score(name, overlaps(truth, prediction), found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -342,3 +342,11 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         max_overlap=float(description["max_overlap"]),
     )
     return StarConvexModel(network, spec, float(description["threshold"]))
+
+
+def shipped_model() -> StarConvexModel:
+    """Return the network that comes with the package.
+
+    What it was trained on, how well it does, and whom to cite: ``weights/starconvex.md``.
+    """
+    return load_weights(Path(__file__).parent / "weights" / "starconvex.safetensors", embedded=True)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.evaluate import evaluate
+from wsi_engine.learn.overlays import FOUND, INVENTED, MISSED, draw_overlay, write_worst_page
 from wsi_engine.learn.rasterise import rasterise
 
 # Boxes (x, y, width, height, class); the second prediction is a third too wide.
@@ -100,7 +101,7 @@ class TestBadInput:
     def test_a_prediction_is_missing(self, tmp_path: Path) -> None:
         write(tmp_path / "p/a.png", TRUTH), write(tmp_path / "t/a.png", TRUTH)
         write(tmp_path / "t/b.png", TRUTH)
-        with pytest.raises(DatasetError, match="1 of 2 images .* the first is 'b'"):
+        with pytest.raises(DatasetError, match=r"1 of 2 images .* the first is 'b'"):
             evaluate(tmp_path / "p", tmp_path / "t", mpp=1)
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"features": [{}]}'])
@@ -135,3 +136,27 @@ def test_polygons_hold_the_pixels_whose_centres_they_hold(
 ) -> None:
     labels = rasterise(np.array(ring, float), np.array([0, len(ring)]), (6, 6))
     assert (labels > 0).sum() == expected
+
+
+def test_the_page_shows_the_worst_images_first(tmp_path: Path) -> None:
+    for name, boxes in {"good": TRUTH, "bad": PREDICTION[1:], "middling": PREDICTION}.items():
+        write(tmp_path / f"p/{name}.png", boxes), write(tmp_path / f"t/{name}.png", TRUTH)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (50, 40), "white").save(tmp_path / f"images/{name}.png")
+    report = evaluate(tmp_path / "p", tmp_path / "t", mpp=1)
+    page = tmp_path / "worst.html"
+    write_worst_page(page, report, tmp_path / "p", tmp_path / "t", tmp_path / "images", count=2)
+    text = page.read_text()
+    assert text.index("<h2>bad") < text.index("<h2>middling")
+    assert "good" not in text
+    assert "2 found, 0 invented, 1 missed" in text
+
+
+def test_overlay_colours() -> None:
+    image = np.full((40, 50, 3), 255, np.uint8)
+    invented = [*PREDICTION, (30, 25, 10, 10, "")]
+    overlay = draw_overlay(image, labels_of(invented), labels_of(TRUTH))
+    assert tuple(overlay[0, 0]) == FOUND
+    assert tuple(overlay[25, 30]) == INVENTED
+    assert tuple(overlay[20, 0]) == MISSED
+    assert tuple(overlay[15, 15]) == (255, 255, 255)

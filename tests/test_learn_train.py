@@ -195,7 +195,7 @@ class TestBadInput:
 
     def test_no_labels_for_an_image(self, data: Path) -> None:
         (data / "labels/a_1.npy").unlink()
-        with pytest.raises(DatasetError, match="no labels of the same name.*'a_1'"):
+        with pytest.raises(DatasetError, match=r"no labels of the same name.*'a_1'"):
             train(config_of(data))
 
     def test_labels_that_are_a_picture(self, data: Path) -> None:
@@ -206,12 +206,12 @@ class TestBadInput:
     def test_a_truncated_file(self, data: Path) -> None:
         path = data / "images/a_1.png"
         path.write_bytes(path.read_bytes()[:200])
-        with pytest.raises(DatasetError, match="Cannot read .*a_1"):
+        with pytest.raises(DatasetError, match=r"Cannot read .*a_1"):
             train(config_of(data))
 
     def test_a_file_of_no_bytes(self, data: Path) -> None:
         (data / "labels/a_1.npy").write_bytes(b"")
-        with pytest.raises(DatasetError, match="Cannot read .*a_1"):
+        with pytest.raises(DatasetError, match=r"Cannot read .*a_1"):
             train(config_of(data))
 
     def test_a_set_of_background_only(self, data: Path) -> None:

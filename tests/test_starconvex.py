@@ -92,7 +92,9 @@ class TestNetwork:
     def test_the_batch_does_not_matter(self, model: StarConvexModel) -> None:
         batch = pixels(64, 64, count=3)
         alone = model.maps(batch[1:2])[0]
-        np.testing.assert_allclose(model.maps(batch)[1].astype(float), alone.astype(float), atol=2e-3)
+        np.testing.assert_allclose(
+            model.maps(batch)[1].astype(float), alone.astype(float), atol=2e-3
+        )
 
     def test_the_same_batch_gives_the_same_bytes(self, model: StarConvexModel) -> None:
         batch = pixels(64, 64, count=2)

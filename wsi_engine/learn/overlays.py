@@ -52,7 +52,7 @@ def _outline(labels: Labels) -> npt.NDArray[np.bool_]:
     framed = np.pad(labels, 1)
     inner = framed[1:-1, 1:-1]
     beside = (framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:])
-    return (inner > 0) & np.any([inner != other for other in beside], axis=0)
+    return np.asarray((inner > 0) & np.any([inner != other for other in beside], axis=0), bool)
 
 
 def _values(labels: Labels) -> Labels:

@@ -278,6 +278,11 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
 
 
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def save_weights(
     path: Path, network: StarConvexNet, *, mpp: float, threshold: float, max_overlap: float
 ) -> None:

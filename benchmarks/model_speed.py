@@ -1,6 +1,6 @@
 """Time the star-convex network's three steps on this machine: maps, decoding, suppression.
 
-    python benchmarks/model_speed.py [--tile 1024] [--batch 1]
+python benchmarks/model_speed.py [--tile 1024] [--batch 1]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from wsi_engine.models.starconvex import best_device, shipped_model
+from wsi_engine.models.starconvex import best_device, load_starconvex
 from wsi_engine.models.suppression import suppress
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     device = best_device()
-    model = shipped_model().to(device)
+    model = load_starconvex().to(device)
     batch = np.stack([tissue(arguments.tile, rng) for _ in range(arguments.batch)])
     megapixels = batch[..., 0].size / 1e6
     print(f"{device}, {model.dtype}, {torch.get_num_threads()} threads, batch {batch.shape}")

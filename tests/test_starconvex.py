@@ -11,6 +11,7 @@ import torch
 from shapely import Polygon
 
 from wsi_engine.errors import ModelError
+from wsi_engine.learn.weights import save_weights
 from wsi_engine.models.starconvex import (
     GRID_PX,
     LARGEST_OBJECT_PX,
@@ -20,10 +21,9 @@ from wsi_engine.models.starconvex import (
     StarConvexNet,
     decode_maps,
     folded,
+    load_starconvex,
     load_weights,
     normalise,
-    save_weights,
-    shipped_model,
 )
 
 RAYS = 8
@@ -199,7 +199,7 @@ class TestDecoding:
 
 class TestShippedModel:
     def test_it_is_embedded_and_small(self) -> None:
-        model = shipped_model()
+        model = load_starconvex()
         assert model.spec.embedded
         assert sum(p.numel() for p in model.network.parameters()) * 2 < 12e6
 
@@ -209,7 +209,7 @@ class TestShippedModel:
         centres = [(40, 40), (40, 88), (88, 64)]
         for y, x in centres:
             image[np.hypot(rows - y, columns - x) < 6] = (90, 60, 140)
-        model = shipped_model().to(CPU)
+        model = load_starconvex().to(CPU)
         nuclei = model.decode(model.maps(image[None])[0])
         assert len(nuclei) == 3
         assert nuclei.anchors[:, ::-1] == pytest.approx(np.array(centres, float), abs=3)
@@ -217,4 +217,4 @@ class TestShippedModel:
         assert areas == pytest.approx([np.pi * 36] * 3, rel=0.3)
 
     def test_the_threshold_can_be_set(self) -> None:
-        assert replace(shipped_model(), threshold=0.7).settings() == {"threshold": 0.7}
+        assert replace(load_starconvex(), threshold=0.7).settings() == {"threshold": 0.7}

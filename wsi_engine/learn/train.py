@@ -30,13 +30,12 @@ from wsi_engine.learn.errors import TrainingError
 from wsi_engine.learn.log import TrainingLog
 from wsi_engine.learn.losses import Loss, star_loss
 from wsi_engine.learn.validate import ValidationSet, calibrated
+from wsi_engine.learn.weights import save_weights, write_threshold
 from wsi_engine.models.starconvex import (
     StarConvexModel,
     StarConvexNet,
     load_weights,
     normalise,
-    save_weights,
-    write_threshold,
 )
 
 CHECKPOINT = "checkpoint.pt"

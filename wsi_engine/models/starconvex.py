@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from numba import njit
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -33,9 +32,25 @@ STRIDE_PX = 8
 
 # How far a pixel can change a prediction, derived in `StarConvexNet` and tested.
 RECEPTIVE_RADIUS_PX = 64
-_CPU = torch.device("cpu")
 # 40 µm at 0.5 µm/px: larger than any nucleus but a few megakaryocytes.
 LARGEST_OBJECT_PX = 80
+
+SPEC = ModelSpec(
+    name="starconvex",
+    summary="Star-convex polygons from a compact U-Net, trained by this project on H&E",
+    mpp=0.5,
+    stride=STRIDE_PX,
+    receptive_radius_px=RECEPTIVE_RADIUS_PX,
+    largest_object_px=LARGEST_OBJECT_PX,
+    classes=(),
+    licence="Apache-2.0",
+    embedded=True,
+)
+
+WEIGHTS_KEY = "starconvex"
+"""Where a weights file keeps, as JSON, what is needed to rebuild its network."""
+
+_CPU = torch.device("cpu")
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -283,39 +298,8 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def save_weights(
-    path: Path, network: StarConvexNet, *, mpp: float, threshold: float, max_overlap: float
-) -> None:
-    """Write a network as safetensors in half precision, with what is needed to rebuild it.
-
-    Batch normalisation is folded first: its statistics may exceed the range of fp16.
-    """
-    state = {
-        name: value.to(torch.float16).contiguous()
-        for name, value in folded(network).state_dict().items()
-    }
-    description = {
-        "channels": network.channels,
-        "features": network.features,
-        "rays": network.rays,
-        "mpp": mpp,
-        "threshold": threshold,
-        "max_overlap": max_overlap,
-    }
-    save_file(state, str(path), metadata={"starconvex": json.dumps(description)})
-
-
-def write_threshold(path: Path, threshold: float) -> None:
-    """Change the threshold that a weights file asks for."""
-    with safe_open(str(path), framework="pt") as file:
-        description = json.loads(file.metadata()["starconvex"])
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    description["threshold"] = threshold
-    save_file(state, str(path), metadata={"starconvex": json.dumps(description)})
-
-
 def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
-    """Read a network that `save_weights` wrote, on the CPU in fp32.
+    """Read a network that `wsi_engine.learn.weights.save_weights` wrote, on the CPU in fp32.
 
     Raises
     ------
@@ -324,7 +308,7 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            description = json.loads((file.metadata() or {})["starconvex"])
+            description = json.loads((file.metadata() or {})[WEIGHTS_KEY])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         network = folded(
             StarConvexNet(
@@ -334,24 +318,21 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         network.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} holds no star-convex network: {error}") from error
-    spec = ModelSpec(
-        name="starconvex",
-        summary="Star-convex polygons from a compact U-Net, trained by this project on H&E.",
+    spec = replace(
+        SPEC,
         mpp=float(description["mpp"]),
-        stride=STRIDE_PX,
-        receptive_radius_px=RECEPTIVE_RADIUS_PX,
-        largest_object_px=LARGEST_OBJECT_PX,
-        classes=(),
-        licence="Apache-2.0",
-        embedded=embedded,
         max_overlap=float(description["max_overlap"]),
+        embedded=embedded,
     )
     return StarConvexModel(network, spec, float(description["threshold"]))
 
 
-def shipped_model() -> StarConvexModel:
-    """Return the network that comes with the package.
+def load_starconvex(weights: Path | None = None) -> StarConvexModel:
+    """Return the network that comes with the package, or one from a file.
 
-    What it was trained on, how well it does, and whom to cite: ``weights/starconvex.md``.
+    What the former was trained on, how well it does, and whom to cite:
+    ``weights/starconvex.md``.
     """
+    if weights is not None:
+        return load_weights(weights)
     return load_weights(Path(__file__).parent / "weights" / "starconvex.safetensors", embedded=True)

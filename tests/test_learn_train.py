@@ -288,3 +288,11 @@ def test_every_kind_of_annotation_trains(data: Path, annotation: str) -> None:
     result = train(with_data(data, annotation=annotation))
     assert result.weights.exists()
     assert np.isfinite(result.f1)
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("train_*.yaml")), ids=str)
+def test_the_recipes_that_ship_are_valid(path: Path) -> None:
+    config = TrainConfig.load(path)
+    names = {entry.images.parent.name for entry in config.data}
+    assert "monuseg_train" not in names, "it may be measured on, never trained on"
+    assert names <= {"tnbc", "nuinsseg_split", "dsb2018_colour"}

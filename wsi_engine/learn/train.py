@@ -131,10 +131,10 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(run.step, config)
     device = torch.device(config.device)
+    batch = batch.to(device)
+    pixels = normalise(batch.images).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        maps = run.network(
-            normalise(batch.images.to(device)).contiguous(memory_format=torch.channels_last)
-        )
+        maps = run.network(pixels)
     loss = star_loss(maps.float(), batch)
     if not torch.isfinite(loss.total):
         raise TrainingError(

@@ -13,6 +13,7 @@ from wsi_engine.learn.datasets import Field
 from wsi_engine.learn.metrics import (
     Counts,
     Evaluation,
+    Labels,
     matches,
     overlaps,
     panoptic_quality,
@@ -80,14 +81,18 @@ def evaluate_fields(
     mpp: float,
 ) -> Evaluation:
     """Measure predictions against annotations. Pixels of unknown truth are left out."""
-    scores = []
-    for field, prediction in zip(fields, predictions, strict=True):
-        known = field.labels != UNKNOWN
-        truth = np.where(known, field.labels, 0)
-        scores.append(
-            score_image(field.name, truth, np.where(known, prediction.labels(model), 0), mpp)
+    return Evaluation(
+        tuple(
+            score_image(field.name, *_known(field, prediction.labels(model)), mpp)
+            for field, prediction in zip(fields, predictions, strict=True)
         )
-    return Evaluation(tuple(scores))
+    )
+
+
+def _known(field: Field, prediction: npt.NDArray[np.int32]) -> tuple[Labels, Labels]:
+    """Return truth and prediction without what lies where the truth is unknown."""
+    known = field.labels != UNKNOWN
+    return np.where(known, field.labels, 0), np.where(known, prediction, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def calibrated(
         figures = {"threshold": threshold}
         for part, maps in zip(held_out, predictions, strict=True):
             pairs = [
-                overlaps(field.labels, prediction.labels(candidate))
+                overlaps(*_known(field, prediction.labels(candidate)))
                 for field, prediction in zip(part.fields, maps, strict=True)
             ]
             counts = sum((matches(pair) for pair in pairs), Counts(0, 0, 0))

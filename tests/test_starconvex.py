@@ -1,0 +1,220 @@
+"""The star-convex network behind the engine's protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shapely import Polygon
+
+from wsi_engine.errors import ModelError
+from wsi_engine.learn.weights import save_weights
+from wsi_engine.models.starconvex import (
+    GRID_PX,
+    LARGEST_OBJECT_PX,
+    RECEPTIVE_RADIUS_PX,
+    STRIDE_PX,
+    StarConvexModel,
+    StarConvexNet,
+    decode_maps,
+    folded,
+    load_starconvex,
+    load_weights,
+    normalise,
+)
+
+RAYS = 8
+CPU = torch.device("cpu")
+
+
+def small_net() -> StarConvexNet:
+    """A network with random weights and random statistics."""
+    torch.manual_seed(0)
+    network = StarConvexNet((4, 6, 8), 4, RAYS)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return network.eval()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    save_weights(path, small_net(), mpp=0.5, threshold=0.4, max_overlap=0.3)
+    return path
+
+
+@pytest.fixture
+def model(weights: Path) -> StarConvexModel:
+    return load_weights(weights)
+
+
+def pixels(height: int, width: int, count: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+class TestNetwork:
+    def test_folding_changes_nothing(self) -> None:
+        network, x = small_net(), normalise(torch.from_numpy(pixels(64, 64)))
+        with torch.no_grad():
+            assert torch.allclose(network(x), folded(network)(x), atol=1e-4)
+
+    def test_the_receptive_radius_is_what_it_says(self) -> None:
+        """Nothing farther than the radius changes a prediction; just within, something does."""
+        network = folded(small_net()).double()
+        for parameter in network.parameters():
+            parameter.data.abs_()  # so that no path is cut by a ReLU
+        reach = 0.0
+        for row in range(40, 44):  # all phases of the pooling
+            x = torch.rand(1, 3, 240, 240, dtype=torch.double, requires_grad=True)
+            network(x)[0, 0, row, row].backward()
+            assert x.grad is not None
+            touched = torch.nonzero(x.grad.abs().sum((0, 1))).double() + 0.5
+            reach = max(reach, float((touched - (GRID_PX * row + 1)).abs().max()))
+        assert RECEPTIVE_RADIUS_PX - STRIDE_PX <= reach <= RECEPTIVE_RADIUS_PX
+
+    def test_a_tile_sees_what_its_neighbour_sees(self, model: StarConvexModel) -> None:
+        """Tiles at multiples of the stride agree beyond the receptive radius."""
+        image = pixels(256, 264)
+        left, right = model.maps(image[:, :, :256])[0], model.maps(image[:, :, 8:])[0]
+        inner = slice(RECEPTIVE_RADIUS_PX // GRID_PX, -RECEPTIVE_RADIUS_PX // GRID_PX)
+        shift = STRIDE_PX // GRID_PX
+        np.testing.assert_allclose(
+            left[:, shift:][inner, inner].astype(float),
+            right[:, : 128 - shift][inner, inner].astype(float),
+            atol=2e-3,
+        )
+
+    def test_the_batch_does_not_matter(self, model: StarConvexModel) -> None:
+        batch = pixels(64, 64, count=3)
+        alone = model.maps(batch[1:2])[0]
+        np.testing.assert_allclose(
+            model.maps(batch)[1].astype(float), alone.astype(float), atol=2e-3
+        )
+
+    def test_the_same_batch_gives_the_same_bytes(self, model: StarConvexModel) -> None:
+        batch = pixels(64, 64, count=2)
+        assert model.maps(batch).tobytes() == model.maps(batch).tobytes()
+
+
+class TestModel:
+    def test_facts(self, model: StarConvexModel) -> None:
+        assert (model.spec.mpp, model.spec.stride, model.spec.classes) == (0.5, 8, ())
+        assert model.spec.halo_px >= RECEPTIVE_RADIUS_PX + LARGEST_OBJECT_PX
+        assert model.settings() == {"threshold": pytest.approx(0.4)}
+
+    def test_maps_are_half_precision_on_the_grid(self, model: StarConvexModel) -> None:
+        maps = model.to(CPU).maps(pixels(64, 80, count=2))
+        assert maps.shape == (2, 32, 40, 1 + RAYS)
+        assert maps.dtype == np.float16
+
+    def test_calibration_does_not_depend_on_the_slide(self, model: StarConvexModel) -> None:
+        assert model.calibrate(pixels(64, 64, count=4)) is model
+
+    def test_tiles_that_break_the_stride_are_refused(self, model: StarConvexModel) -> None:
+        with pytest.raises(ModelError, match="multiples of 8 px, not 60 x 64"):
+            model.maps(pixels(64, 60))
+
+    def test_moving_leaves_the_original_alone(self, model: StarConvexModel) -> None:
+        model.to(CPU)
+        assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+
+    def test_half_precision_weights_predict_alike(self, model: StarConvexModel) -> None:
+        x = normalise(torch.from_numpy(pixels(64, 64)))
+        with torch.no_grad():
+            assert torch.allclose(model.network(x), small_net()(x), atol=0.05)
+
+    @pytest.mark.parametrize("content", [b"", b"nonsense", None])
+    def test_a_file_that_holds_something_else(self, tmp_path: Path, content: bytes | None) -> None:
+        path = tmp_path / "other.safetensors"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ModelError, match="holds no star-convex network"):
+            load_weights(path)
+
+
+def maps_of(*nuclei: tuple[int, int, float, float], side: int = 32) -> np.ndarray:
+    """Maps with a nucleus per (row, column, radius in px, logit), else background."""
+    maps = np.full((side, side, 1 + RAYS), -8, np.float16)
+    for row, column, radius, logit in nuclei:
+        maps[row, column, 0] = logit
+        maps[row, column, 1:] = np.log(np.expm1(radius))
+    return maps
+
+
+def decode(maps: np.ndarray, **options: float):  # type: ignore[no-untyped-def]
+    settings = {"threshold": 0.5, "max_overlap": 0.3, "largest_px": 80.0, **options}
+    return decode_maps(maps, **settings)
+
+
+class TestDecoding:
+    def test_a_nucleus_is_centred_on_its_grid_point(self) -> None:
+        nuclei = decode(maps_of((10, 5, 6.0, 3.0)))
+        assert nuclei.anchors.tolist() == [[11.0, 21.0]]  # x, y: the middle of 2 x 2 px
+        assert nuclei.offsets.tolist() == [0, RAYS]
+        assert nuclei.xy[0] == pytest.approx([17, 21], abs=0.02)  # ray 0 points along x
+        assert nuclei.xy[2] == pytest.approx([11, 27], abs=0.02)  # ray R/4 points along y
+        assert nuclei.scores == pytest.approx([1 / (1 + np.exp(-3))], abs=1e-3)
+        assert nuclei.classes.tolist() == [-1]
+
+    def test_only_above_the_threshold(self) -> None:
+        maps = maps_of((10, 5, 6.0, 0.1), (20, 20, 6.0, -0.1))
+        assert len(decode(maps)) == 1
+        assert len(decode(maps, threshold=0.4)) == 2
+
+    def test_one_nucleus_per_plateau(self) -> None:
+        maps = maps_of((10, 5, 6.0, 2.0), (10, 6, 6.0, 2.0), (11, 5, 6.0, 2.0))
+        assert decode(maps).anchors.tolist() == [[11.0, 21.0]]
+
+    def test_overlapping_ones_are_suppressed(self) -> None:
+        nuclei = decode(maps_of((10, 5, 6.0, 1.0), (10, 7, 6.0, 2.0)))
+        assert nuclei.anchors.tolist() == [[15.0, 21.0]]
+
+    def test_nuclei_come_in_the_order_of_their_position(self) -> None:
+        nuclei = decode(maps_of((20, 5, 4.0, 3.0), (10, 20, 4.0, 1.0), (10, 5, 4.0, 2.0)))
+        assert nuclei.anchors.tolist() == [[11.0, 21.0], [41.0, 21.0], [11.0, 41.0]]
+
+    def test_no_nucleus_is_larger_than_the_model_says(self) -> None:
+        nuclei = decode(maps_of((16, 16, 500.0, 3.0)))
+        assert np.ptp(nuclei.xy, axis=0).max() <= LARGEST_OBJECT_PX
+
+    def test_rings_are_valid_even_from_noise(self) -> None:
+        maps = np.random.default_rng(0).normal(0, 3, (64, 64, 1 + RAYS)).astype(np.float16)
+        nuclei = decode(maps)
+        assert len(nuclei) > 50
+        assert all(Polygon(ring).is_valid for ring in nuclei.xy.reshape(len(nuclei), RAYS, 2))
+
+    def test_nothing_there(self) -> None:
+        nuclei = decode(maps_of())
+        assert (len(nuclei), nuclei.xy.shape, nuclei.offsets.tolist()) == (0, (0, 2), [0])
+
+    def test_maps_that_are_not_finite_give_no_nuclei(self) -> None:
+        maps = np.full((8, 8, 1 + RAYS), np.nan, np.float16)
+        assert len(decode(maps)) == 0
+
+
+class TestShippedModel:
+    def test_it_is_embedded_and_small(self) -> None:
+        model = load_starconvex()
+        assert model.spec.embedded
+        assert sum(p.numel() for p in model.network.parameters()) * 2 < 12e6
+
+    def test_it_finds_dark_nuclei_on_pink(self) -> None:
+        rows, columns = np.mgrid[:128, :128] + 0.5
+        image = np.full((128, 128, 3), (230, 180, 210), np.uint8)
+        centres = [(40, 40), (40, 88), (88, 64)]
+        for y, x in centres:
+            image[np.hypot(rows - y, columns - x) < 6] = (90, 60, 140)
+        model = load_starconvex().to(CPU)
+        nuclei = model.decode(model.maps(image[None])[0])
+        assert len(nuclei) == 3
+        assert nuclei.anchors[:, ::-1] == pytest.approx(np.array(centres, float), abs=3)
+        areas = [Polygon(ring).area for ring in nuclei.xy.reshape(3, -1, 2)]
+        assert areas == pytest.approx([np.pi * 36] * 3, rel=0.3)
+
+    def test_the_threshold_can_be_set(self) -> None:
+        assert replace(load_starconvex(), threshold=0.7).settings() == {"threshold": 0.7}

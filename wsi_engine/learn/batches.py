@@ -1,0 +1,137 @@
+"""Batches as a pure function of seed and step, so that a resumed run sees what it would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wsi_engine.learn.augment import augment
+from wsi_engine.learn.config import TrainConfig
+from wsi_engine.learn.datasets import DataSet, Field
+from wsi_engine.learn.errors import DatasetError
+from wsi_engine.learn.targets import Targets, star_targets
+from wsi_engine.learn.warp import random_warp, warp_image, warp_labels
+from wsi_engine.models.starconvex import GRID_PX
+
+# Labels reach this far beyond the crop, so that nuclei at its border have their whole shape.
+_MARGIN_PX = 24
+# Label pixels per model pixel.
+_FINER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The training fields of one set."""
+
+    data: DataSet
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training step's crops and targets, stacked.
+
+    Attributes
+    ----------
+    images
+        uint8 (n, h, w, 3).
+    probability, probability_weight
+        float32 (n, h / 2, w / 2).
+    points
+        Flat index of the grid points inside nuclei into (n, h / 2, w / 2), int64 (k,).
+    distances, distances_weight
+        At those points, float32 (k, rays).
+    """
+
+    images: torch.Tensor
+    probability: torch.Tensor
+    probability_weight: torch.Tensor
+    points: torch.Tensor
+    distances: torch.Tensor
+    distances_weight: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def draw_crop(
+    source: Source, config: TrainConfig, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Targets]:
+    """Draw one augmented crop of a set with its targets."""
+    field = source.fields[rng.integers(len(source.fields))]
+    warp = random_warp(
+        rng,
+        field.labels.shape,
+        px_per_model_px=config.network.mpp / source.data.config.mpp,
+        scale=config.augment.scale,
+        elastic_px=config.augment.elastic_um / config.network.mpp,
+        crop_px=config.crop_px,
+    )
+    crop = warp_image(field.image, warp, config.crop_px)
+    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER)
+    side = config.crop_px // GRID_PX
+    targets = star_targets(
+        labels,
+        field.peaks / np.float32(warp.step),
+        shape=(side, side),
+        first=(_MARGIN_PX + GRID_PX / 2) * _FINER,
+        spacing=GRID_PX * _FINER,
+        unit=1 / _FINER,
+        rays=config.network.rays,
+        inner_boundary_weight=source.data.config.inner_boundary_weight,
+    )
+    return augment(crop, source.data.white, rng, config.augment), targets
+
+
+def make_batch(sources: list[Source], config: TrainConfig, step: int) -> Batch:
+    """Make the batch of one step; the same for the same seed and step."""
+    weights = np.array([source.data.config.weight for source in sources], float)
+    crops = []
+    for index in range(config.batch):
+        rng = np.random.default_rng([config.seed, step, index])
+        source = sources[rng.choice(len(sources), p=weights / weights.sum())]
+        crops.append(draw_crop(source, config, rng))
+    images, targets = zip(*crops, strict=True)
+    probability = np.stack([target.probability for target in targets])
+    inside = [target.probability > 0 for target in targets]
+    return Batch(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(probability),
+        torch.from_numpy(np.stack([target.probability_weight for target in targets])),
+        torch.from_numpy(np.flatnonzero(probability)),
+        torch.from_numpy(
+            np.concatenate([t.distances[at] for t, at in zip(targets, inside, strict=True)])
+        ),
+        torch.from_numpy(
+            np.concatenate([t.distances_weight[at] for t, at in zip(targets, inside, strict=True)])
+        ),
+    )
+
+
+def batches(sources: list[Source], config: TrainConfig, first_step: int) -> Iterator[Batch]:
+    """Yield the batches from ``first_step`` to the end of the run, made two steps ahead.
+
+    Raises
+    ------
+    DatasetError
+        If no set with a positive weight holds a training image.
+    """
+    usable = [s for s in sources if s.fields and s.data.config.weight > 0]
+    if not usable:
+        raise DatasetError("No image is left to train on: all are held out or have weight 0.")
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crops") as pool:
+        ahead: list[Future[Batch]] = []
+        try:
+            for step in range(first_step, config.steps):
+                while len(ahead) < 3 and step + len(ahead) < config.steps:
+                    ahead.append(pool.submit(make_batch, usable, config, step + len(ahead)))
+                yield ahead.pop(0).result()
+        finally:
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,338 @@
+"""The star-convex network: nuclei as polygons straight from the decoder.
+
+Schmidt et al., "Cell Detection with Star-convex Polygons", MICCAI 2018.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba import njit
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wsi_engine.errors import ModelError
+from wsi_engine.models.protocol import ModelSpec, Predictions
+from wsi_engine.models.suppression import star_polygons, suppress
+
+# Model pixels per point of the output grid, and the network's total stride.
+GRID_PX = 2
+STRIDE_PX = 8
+
+# How far a pixel can change a prediction, derived in `StarConvexNet` and tested.
+RECEPTIVE_RADIUS_PX = 64
+# 40 µm at 0.5 µm/px: larger than any nucleus but a few megakaryocytes.
+LARGEST_OBJECT_PX = 80
+
+SPEC = ModelSpec(
+    name="starconvex",
+    summary="Star-convex polygons from a compact U-Net, trained by this project on H&E",
+    mpp=0.5,
+    stride=STRIDE_PX,
+    receptive_radius_px=RECEPTIVE_RADIUS_PX,
+    largest_object_px=LARGEST_OBJECT_PX,
+    classes=(),
+    licence="Apache-2.0",
+    embedded=True,
+)
+
+WEIGHTS_KEY = "starconvex"
+"""Where a weights file keeps, as JSON, what is needed to rebuild its network."""
+
+_CPU = torch.device("cpu")
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class StarConvexNet(nn.Module):
+    """A U-Net on the 1 µm grid under a stem of stride 2.
+
+    Its only normalisation is batch normalisation, an affine map at inference, so a
+    prediction depends on nothing beyond the receptive field: `receptive_radius_px`.
+
+    Parameters
+    ----------
+    channels
+        Widths at 1, 2 and 4 µm per grid point.
+    features
+        Width of the last layers.
+    rays
+        Radial distances per grid point.
+    """
+
+    def __init__(
+        self, channels: tuple[int, int, int] = (32, 64, 192), features: int = 64, rays: int = 32
+    ) -> None:
+        super().__init__()
+        self.channels, self.features, self.rays = channels, features, rays
+        fine, middle, coarse = channels
+        # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, fine, 6, stride=GRID_PX, padding=2, bias=False),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(inplace=True),
+        )
+        self.fine = _block(fine, fine)
+        self.middle = nn.Sequential(_block(fine, middle), _block(middle, middle))
+        self.coarse = nn.Sequential(
+            _block(middle, coarse), *(_block(coarse, coarse) for _ in range(3))
+        )
+        self.up_middle = nn.Sequential(_block(coarse + middle, middle), _block(middle, middle))
+        self.up_fine = nn.Sequential(_block(middle + fine, features), _block(features, features))
+        self.head = nn.Conv2d(features, 1 + rays, 1)
+        # Start from few nuclei of a common size.
+        bias = torch.full((1 + rays,), 5.0)
+        bias[0] = -2.0
+        self.head.bias = nn.Parameter(bias)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Predict from pixels.
+
+        Parameters
+        ----------
+        pixels
+            Intensities (n, 3, h, w) as `normalise` gives them; h and w multiples of the
+            stride.
+
+        Returns
+        -------
+        torch.Tensor
+            (n, 1 + rays, h / 2, w / 2): logit of the object probability, and the distances
+            in model pixels before the softplus that makes them positive.
+        """
+        fine = self.fine(self.stem(pixels))
+        middle = self.middle(functional.max_pool2d(fine, 2))
+        coarse = self.coarse(functional.max_pool2d(middle, 2))
+        middle = self.up_middle(torch.cat([_twice(coarse), middle], dim=1))
+        fine = self.up_fine(torch.cat([_twice(middle), fine], dim=1))
+        head: torch.Tensor = self.head(fine)
+        return head
+
+
+def _twice(maps: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(maps, scale_factor=2.0, mode="nearest")
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """Map uint8 (n, h, w, 3) to (n, 3, h, w) around 0, the same way for every tile."""
+    return pixels.permute(0, 3, 1, 2).float().sub_(180.0).mul_(1 / 64.0)
+
+
+def folded(network: StarConvexNet) -> StarConvexNet:
+    """Return a copy for inference, its batch normalisation folded into the convolutions."""
+    network = copy.deepcopy(network).eval()
+    for block in network.modules():
+        if isinstance(block, nn.Sequential) and len(block) > 1:
+            convolution, norm = block[0], block[1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                block[0], block[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+    return network.requires_grad_(False)
+
+
+@njit(nogil=True, cache=True)
+def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
+    """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first."""
+    height, width = logits.shape
+    found = np.empty((height * width, 2), np.int64)
+    count = 0
+    for i in range(height):
+        for j in range(width):
+            value = logits[i, j]
+            if not value >= threshold:
+                continue
+            highest = True
+            for a in range(max(0, i - 1), min(height, i + 2)):
+                for b in range(max(0, j - 1), min(width, j + 2)):
+                    other = logits[a, b]
+                    before = a < i or (a == i and b < j)
+                    if other > value or (before and other == value):
+                        highest = False
+            if highest:
+                found[count, 0], found[count, 1] = i, j
+                count += 1
+    return found[:count]
+
+
+def decode_maps(
+    maps: npt.NDArray[np.generic], *, threshold: float, max_overlap: float, largest_px: float
+) -> Predictions:
+    """Turn the maps of one tile into polygons.
+
+    Parameters
+    ----------
+    maps
+        Logit of the object probability and raw distances, shape (h, w, 1 + rays).
+    threshold
+        Lowest object probability.
+    max_overlap
+        See `wsi_engine.models.suppression.suppress`.
+    largest_px
+        Distances are cut so that no polygon's bounding box has a longer side.
+
+    Returns
+    -------
+    Predictions
+        In model pixels (corners); the anchor of a nucleus is the grid point that saw it.
+    """
+    logits = np.ascontiguousarray(maps[..., 0], np.float32)
+    rows, columns = _local_maxima(logits, math.log(threshold / (1 - threshold))).T
+    raw = maps[rows, columns, 1:].astype(np.float32)
+    distances = np.clip(np.logaddexp(raw, np.float32(0)), 0.25, largest_px / 2)
+    centres = np.stack([columns, rows], axis=1) * float(GRID_PX) + GRID_PX / 2
+    scores = (1 / (1 + np.exp(-logits[rows, columns]))).astype(np.float32)
+    keep = suppress(centres, distances, scores, max_overlap)
+    keep = keep[np.lexsort((centres[keep, 0], centres[keep, 1]))]
+    rays = distances.shape[1]
+    return Predictions(
+        xy=star_polygons(centres[keep], distances[keep]).reshape(-1, 2),
+        offsets=np.arange(len(keep) + 1, dtype=np.int64) * rays,
+        anchors=centres[keep],
+        scores=scores[keep],
+        classes=np.full(len(keep), -1, np.int16),
+    )
+
+
+@dataclass(frozen=True)
+class StarConvexModel:
+    """A trained star-convex network behind the engine's protocol.
+
+    Instances do not change; ``to`` and ``calibrate`` return others. The network has no
+    statistics of a slide or a tile, so there is nothing to calibrate.
+
+    Attributes
+    ----------
+    network
+        Folded, in the precision that it runs in.
+    threshold
+        Lowest object probability that is reported.
+    """
+
+    network: nn.Module
+    spec: ModelSpec
+    threshold: float
+    device: torch.device = _CPU
+    dtype: torch.dtype = torch.float32
+
+    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
+        """Return the model as it is."""
+        return self
+
+    def settings(self) -> dict[str, float]:
+        """Return the threshold, for the record of the run."""
+        return {"threshold": self.threshold}
+
+    def to(self, device: torch.device) -> Self:
+        """Return the model on a device, in bf16 where the device computes in it."""
+        dtype = fastest_dtype(device)
+        network = copy.deepcopy(self.network).to(device, dtype)
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+        return replace(self, network=network, device=device, dtype=dtype)
+
+    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """Run the network.
+
+        Parameters
+        ----------
+        batch
+            uint8 (n, h, w, 3), h and w multiples of the stride.
+
+        Returns
+        -------
+        numpy.ndarray
+            Logits and raw distances, float16 (n, h / 2, w / 2, 1 + rays).
+
+        Raises
+        ------
+        ModelError
+            If a tile is not made of whole strides.
+        """
+        height, width = batch.shape[1:3]
+        if height % STRIDE_PX or width % STRIDE_PX:
+            raise ModelError(
+                f"The network takes tiles whose sides are multiples of {STRIDE_PX} px, not "
+                f"{width} x {height}. Choose another tile size."
+            )
+        with torch.inference_mode():
+            pixels = normalise(torch.from_numpy(batch).to(self.device))
+            pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
+            maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
+            return np.asarray(maps.contiguous().cpu().numpy())
+
+    def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
+        """Turn the maps of one tile into polygons; see `decode_maps`."""
+        return decode_maps(
+            maps,
+            threshold=self.threshold,
+            max_overlap=self.spec.max_overlap,
+            largest_px=self.spec.largest_object_px,
+        )
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """Return bf16 where the device has instructions for it, else fp32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
+
+
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
+    """Read a network that `wsi_engine.learn.weights.save_weights` wrote, on the CPU in fp32.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or holds something else.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            description = json.loads((file.metadata() or {})[WEIGHTS_KEY])
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        network = folded(
+            StarConvexNet(
+                tuple(description["channels"]), description["features"], description["rays"]
+            )
+        )
+        network.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path} holds no star-convex network: {error}") from error
+    spec = replace(
+        SPEC,
+        mpp=float(description["mpp"]),
+        max_overlap=float(description["max_overlap"]),
+        embedded=embedded,
+    )
+    return StarConvexModel(network, spec, float(description["threshold"]))
+
+
+def load_starconvex(weights: Path | None = None) -> StarConvexModel:
+    """Return the network that comes with the package, or one from a file.
+
+    What the former was trained on, how well it does, and whom to cite:
+    ``weights/starconvex.md``.
+    """
+    if weights is not None:
+        return load_weights(weights)
+    return load_weights(Path(__file__).parent / "weights" / "starconvex.safetensors", embedded=True)

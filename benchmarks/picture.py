@@ -48,8 +48,9 @@ def main() -> None:
     frame = [v * scale * SMOOTHING for v in (x, y, x + side, y + side)]
     ImageDraw.Draw(left).rectangle(frame, outline=(0, 0, 0), width=2 * SMOOTHING)
     near = shapely.box(x, y, x + side, y + side)
-    right = draw(detail, nuclei[shapely.intersects(nuclei, near)], (x, y), HEIGHT_PX / side, OUTLINE)
-    panels = [panel.resize([s // SMOOTHING for s in panel.size], Image.LANCZOS) for panel in (left, right)]
+    shown = nuclei[shapely.intersects(nuclei, near)]
+    right = draw(detail, shown, (x, y), HEIGHT_PX / side, OUTLINE)
+    panels = [p.resize([s // SMOOTHING for s in p.size], Image.LANCZOS) for p in (left, right)]
     canvas = Image.new("RGB", (sum(p.width for p in panels) + 12, HEIGHT_PX), "white")
     canvas.paste(panels[0], (0, 0))
     canvas.paste(panels[1], (panels[0].width + 12, 0))

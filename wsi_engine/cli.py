@@ -15,7 +15,8 @@ from wsi_engine.config import make_settings
 from wsi_engine.doctor import examine
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
-from wsi_engine.learn.evaluation import evaluate_files
+from wsi_engine.learn.evaluate import evaluate as evaluate_segmentations
+from wsi_engine.learn.overlays import write_worst_page
 from wsi_engine.models.registry import available_models, find_model
 from wsi_engine.sample import write_sample
 from wsi_engine.slide.finding import find_slides
@@ -197,20 +198,24 @@ def sample(
 
 @app.command()
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="GeoJSON of what was found.")],
-    truth: Annotated[Path, typer.Argument(help="GeoJSON of what is there.")],
+    predicted: Annotated[Path, typer.Argument(help="GeoJSON, label image, or a folder of them.")],
+    truth: Annotated[Path, typer.Argument(help="What is there; the same kinds.")],
+    mpp: Annotated[
+        float, typer.Option(help="Pixel size in µm that both refer to, for distances.")
+    ] = 0.25,
+    images: Annotated[
+        Path | None, typer.Option(help="Images, for a page of the worst ones.")
+    ] = None,
+    worst: Annotated[Path, typer.Option(help="The page to write.")] = Path("worst.html"),
 ) -> None:
-    """Compare nuclei with the truth: precision, recall and F1 at IoU 0.5."""
-    matching = evaluate_files(predicted, truth)
-    console.print_facts(
-        {
-            "nuclei found": f"{matching.n_predicted:,}",
-            "nuclei true": f"{matching.n_true:,}",
-            "precision": f"{matching.precision:.3f}",
-            "recall": f"{matching.recall:.3f}",
-            "F1 at IoU 0.5": f"{matching.f1:.3f}",
-        }
-    )
+    """Compare nuclei with the truth: F1, PQ, AJI, Dice, splits and merges."""
+    report = evaluate_segmentations(predicted, truth, mpp=mpp)
+    console.print_evaluation("all nuclei", report.overall)
+    for name, evaluation in report.by_class.items():
+        console.print_evaluation(name, evaluation)
+    if images is not None:
+        write_worst_page(worst, report, predicted, truth, images)
+        console.out.print(f"worst images: {worst}", highlight=False)
 
 
 def _number_or_auto(option: str, text: str | None) -> int | str | None:

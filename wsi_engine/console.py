@@ -22,6 +22,7 @@ from rich.table import Table
 
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
+from wsi_engine.learn.metrics import Evaluation
 
 out = Console()
 err = Console(stderr=True)
@@ -31,6 +32,20 @@ STAGES = {
     "calibration": "calibrating",
     "nuclei": "finding nuclei",
     "writing": "writing",
+}
+
+
+MEASURES = {
+    "precision": "precision at IoU 0.5",
+    "recall": "recall at IoU 0.5",
+    "f1": "F1 at IoU 0.5",
+    "f1_50_90": "F1, mean of IoU 0.5 to 0.9",
+    "pq": "PQ = DQ x SQ",
+    "dq": "DQ",
+    "sq": "SQ",
+    "aji": "AJI",
+    "dice": "Dice",
+    "detection_f1": "detection F1 within 6 µm",
 }
 
 
@@ -154,6 +169,25 @@ def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
     for name, value in facts.items():
         table.add_row(f"[dim]{name}", escape(str(value)))
     out.print(table, soft_wrap=True)
+
+
+def print_evaluation(name: str, evaluation: Evaluation) -> None:
+    """Print the measures of a segmentation; with intervals where there are several images."""
+    counts = [image.at_iou[0] for image in evaluation.images]
+    figures: dict[str, object] = dict(evaluation.pooled())
+    if len(counts) > 1:
+        figures |= evaluation.intervals()
+    shown: dict[str, Any] = {
+        "images": len(counts),
+        "nuclei": f"{sum(c.tp + c.fn for c in counts):,} true, "
+        f"{sum(c.tp + c.fp for c in counts):,} found",
+    }
+    for key, label in MEASURES.items():
+        value = figures[key]
+        shown[label] = f"{value:.3f}" if isinstance(value, float) else str(value)
+    for key in ("splits", "merges"):
+        shown[key] = f"{evaluation.pooled()[key]:.0f}"
+    print_facts(shown, title=name)
 
 
 def print_warning(text: str) -> None:

@@ -38,7 +38,8 @@ def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray
     polygons
         In QuPath pixels.
     tolerance
-        Largest distance in pixels by which simplification may move the border.
+        Largest distance in pixels by which simplification may move the border; around the
+        first vertex of a ring, which GEOS drops last, it can be twice that.
 
     Returns
     -------
@@ -59,6 +60,13 @@ def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray
     return simple[kept], np.asarray(kept)
 
 
+def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
+    """Return the polygons of which a geometry consists, without its points and lines."""
+    # Repair can put a MultiPolygon inside a GeometryCollection.
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    return [part for part in parts if part.geom_type == "Polygon"]
+
+
 def _rounded(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.round(points, DECIMALS)
 
@@ -66,6 +74,5 @@ def _rounded(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _largest_valid_part(polygon: shapely.Polygon) -> shapely.Polygon:
     """Repair on the 0.01 px grid, so that the repair needs no rounding of its own."""
     repaired = shapely.set_precision(shapely.make_valid(polygon), 10.0**-DECIMALS)
-    parts = [part for part in shapely.get_parts(repaired) if part.geom_type == "Polygon"]
-    largest = max(parts, key=lambda part: part.area, default=shapely.Polygon())
+    largest = max(polygon_parts(repaired), key=lambda part: part.area, default=shapely.Polygon())
     return shapely.transform(largest, _rounded)

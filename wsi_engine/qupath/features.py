@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.nuclei.polygons import Polygons, polygon_parts
 from wsi_engine.qupath.colours import class_colour
 
 Feature = dict[str, Any]
@@ -123,8 +123,7 @@ def _rounded_geometry(geometry: shapely.Geometry) -> Feature:
     geometry = shapely.transform(geometry, lambda points: np.round(points, 2))
     if not geometry.is_valid:
         geometry = shapely.set_precision(shapely.make_valid(geometry), 0.01)
-    parts = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
-    coordinates = _rings(np.array(parts, object))
+    coordinates = _rings(np.array(polygon_parts(geometry), object))
     # QuPath before 0.6 fails on a MultiPolygon of one part.
     if len(coordinates) == 1:
         return {"type": "Polygon", "coordinates": coordinates[0]}

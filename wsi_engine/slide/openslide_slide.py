@@ -171,15 +171,14 @@ def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
 def _level(handle: openslide.OpenSlide, index: int) -> Level:
     width, height = handle.level_dimensions[index]
     reported = float(handle.level_downsamples[index])
-    if not reported.is_integer():
-        tile_width = tile_height = INEXACT_BLOCK_PX
-    else:
-        tile_width, tile_height = (
-            _integer(handle.properties.get(f"openslide.level[{index}].tile-{side}"))
-            for side in ("width", "height")
-        )
+    tile_width, tile_height = (
+        _integer(handle.properties.get(f"openslide.level[{index}].tile-{side}"))
+        for side in ("width", "height")
+    )
     if max(tile_width or 0, tile_height or 0) > LARGEST_TILE_PX:
         tile_width = tile_height = None
+    if not reported.is_integer():
+        tile_width = tile_height = INEXACT_BLOCK_PX
     downsample = _true_downsample(handle.dimensions, (width, height), reported)
     return Level(index, width, height, downsample, tile_width, tile_height)
 

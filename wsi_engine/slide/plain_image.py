@@ -78,8 +78,8 @@ class PlainImage:
 def _load(path: Path) -> RGB:
     try:
         with warnings.catch_warnings():
-            # Pillow warns of images half as large as it refuses; the limit here is stated below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Of images half as large as it refuses, and of damage, which raises soon enough.
+            warnings.simplefilter("ignore")
             opened = Image.open(path)
         with opened as image:
             if image.width * image.height > LARGEST_PLAIN_IMAGE_PX:

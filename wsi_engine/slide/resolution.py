@@ -79,7 +79,7 @@ def resolution_doubts(info: SlideInfo, stated: float | None) -> list[str]:
         if info.mpp is None or _agree(stated, info.mpp.mean, 1.05):
             return []
         return [f"--mpp {stated:g} replaces the file's {info.mpp.mean:.4g} µm"]
-    if info.mpp is None or not info.objective_power:
+    if info.mpp is None or info.objective_power is None or info.objective_power <= 0:
         return []
     expected = 10.0 / info.objective_power
     if _agree(info.mpp.mean, expected, OBJECTIVE_TOLERANCE):

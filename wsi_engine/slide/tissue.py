@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 from scipy import ndimage
-from skimage import measure, morphology
+from skimage import measure
 
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
@@ -23,6 +24,11 @@ CLOSING_UM = 16.0
 MARGIN_UM = 8.0
 SMALLEST_PIECE_UM2 = 2_000.0
 LARGEST_FILLED_HOLE_UM2 = 20_000.0
+SMALLEST_INK_RADIUS_UM = 20.0
+INK_MARGIN_UM = 30.0
+
+DARKEST = 15
+"""Below this intensity a camera sees noise, and JPEG invents colours: it counts as this."""
 
 THRESHOLD_OD = 0.02
 """Tissue has more contrast than this. Glass has up to 0.015, pale stroma and fat little more:
@@ -68,11 +74,13 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
     grid = make_grid(info, mask_mpp)
     density = optical_density(_overview(GridReader(slide, grid)))
-    contrast = ndimage.gaussian_filter(np.ptp(density, axis=2), BLUR_UM / mask_mpp)
-    mask = (contrast > THRESHOLD_OD) & ~_pen(density, mask_mpp)
-    mask = _tidy(mask, mask_mpp)
-    area = shapely.transform(_outline(mask), grid.to_qupath)
-    # The last row and column of the mask may reach beyond the slide.
+    # Blurred before the channels are compared: noise is colourful, its mean is not.
+    blurred = ndimage.gaussian_filter(density, BLUR_UM / mask_mpp, axes=(0, 1))
+    mask = (np.ptp(blurred, axis=2) > THRESHOLD_OD) & ~_pen(density, mask_mpp)
+    # Room for the outline to grow beyond the slide, so that it ends at its very border.
+    room = math.ceil((CLOSING_UM + MARGIN_UM) / mask_mpp) + 2
+    mask = _tidy(np.pad(mask, room), mask_mpp)
+    area = shapely.transform(_outline(mask), lambda points: grid.to_qupath(points - room))
     area = shapely.intersection(area, shapely.box(0, 0, info.bounds.width, info.bounds.height))
     pieces = [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]
     pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
@@ -83,8 +91,8 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
 
 def optical_density(rgb: RGB) -> npt.NDArray[np.float32]:
     """Optical density by Beer and Lambert, log10 of white over intensity; shape as the image."""
-    table = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
-    return table[rgb]
+    intensity = np.maximum(np.arange(256, dtype=np.float32), DARKEST) + 1
+    return -np.log10(intensity / 256)[rgb]
 
 
 def _overview(reader: GridReader, band: int = 128) -> RGB:
@@ -106,20 +114,17 @@ def _pen(density: npt.NDArray[np.float32], mpp: float) -> Mask:
     black_ink = (density.min(axis=2) > 0.7) & (np.ptp(density, axis=2) < 0.12)
     ink = strong & (blue_ink | green_ink | red_ink | black_ink)
     # A marker draws lines of a millimetre; single pixels of such colour are nuclei or pigment.
-    core = ndimage.binary_opening(ink, morphology.disk(max(1, round(20 / mpp))))
-    return np.asarray(ndimage.binary_dilation(core, morphology.disk(max(1, round(30 / mpp)))))
+    core = ~_disk_dilation(~ink, max(1, round(SMALLEST_INK_RADIUS_UM / mpp)))
+    return _disk_dilation(core, max(2, round((SMALLEST_INK_RADIUS_UM + INK_MARGIN_UM) / mpp)))
 
 
 def _tidy(mask: Mask, mpp: float) -> Mask:
     closing, margin = max(1, round(CLOSING_UM / mpp)), max(1, round(MARGIN_UM / mpp))
-    padded = np.pad(mask, closing + margin)
-    padded = _disk_dilation(padded, closing)
-    padded = ~_disk_dilation(~padded, closing)
-    padded = _drop_small(padded, SMALLEST_PIECE_UM2 / mpp**2)
-    padded = ~_drop_small(~padded, LARGEST_FILLED_HOLE_UM2 / mpp**2)
-    padded = _disk_dilation(padded, margin)
-    inner = slice(closing + margin, -(closing + margin))
-    return padded[inner, inner]
+    mask = _disk_dilation(mask, closing)
+    mask = ~_disk_dilation(~mask, closing)
+    mask = _drop_small(mask, SMALLEST_PIECE_UM2 / mpp**2)
+    mask = _fill_small(mask, LARGEST_FILLED_HOLE_UM2 / mpp**2)
+    return _disk_dilation(mask, margin)
 
 
 def _disk_dilation(mask: Mask, radius: int) -> Mask:
@@ -132,6 +137,14 @@ def _drop_small(mask: Mask, smallest_px: float) -> Mask:
     keep = np.bincount(labels.ravel(), minlength=count + 1) >= smallest_px
     keep[0] = False
     return np.asarray(keep[labels])
+
+
+def _fill_small(mask: Mask, largest_px: float) -> Mask:
+    labels, count = ndimage.label(~mask)
+    fill = np.bincount(labels.ravel(), minlength=count + 1) <= largest_px
+    # Neither what is tissue already, nor the outside, however small the image.
+    fill[[0, labels[0, 0]]] = False
+    return np.asarray(mask | fill[labels])
 
 
 def _outline(mask: Mask) -> shapely.Geometry:

@@ -68,7 +68,7 @@ def some_nuclei(
     rng = np.random.default_rng(seed)
     anchors = np.round(rng.uniform(0, 1000, (count, 2)), 2)
     polygons = shapely.buffer(shapely.points(anchors), rng.uniform(3, 9, count), quad_segs=4)
-    for k in with_hole:
+    for k in (k for k in with_hole if k < count):
         polygons[k] = polygons[k].difference(shapely.Point(anchors[k]).buffer(1, quad_segs=2))
     polygons = shapely.transform(polygons, lambda points: np.round(points, 2))
     probabilities = rng.dirichlet(np.ones(classes), count) if classes else np.empty((count, 0))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
@@ -30,11 +30,15 @@ def grid(mpp=0.5, slide_mpp=0.25, width=1000, height=800, slide_mpp_y=None, orig
     return ModelGrid(mpp, Mpp(slide_mpp, slide_mpp_y or slide_mpp), *origin, width, height)
 
 
+@settings(deadline=None)
 @given(grids(), st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=20))
 def test_model_and_qupath_pixels_are_inverse(grid, points):
     points = np.array(points)
-    np.testing.assert_allclose(grid.from_qupath(grid.to_qupath(points)), points, rtol=1e-12)
-    np.testing.assert_allclose(grid.to_qupath(grid.from_qupath(points)), points, rtol=1e-12)
+    for there, back in (
+        (grid.to_qupath, grid.from_qupath),
+        (grid.from_qupath, grid.to_qupath),
+    ):
+        np.testing.assert_allclose(back(there(points)), points, rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,7 @@ def test_the_origin_of_the_bounds_does_not_move_the_grid():
     assert moved.extent == grid().extent
 
 
+@settings(deadline=None)
 @given(grids())
 def test_extent_is_the_smallest_that_covers_the_slide(grid):
     corner = grid.box_to_qupath(grid.extent)
@@ -96,6 +101,7 @@ def test_extent_at_half_a_micrometre(slide_mpp, size, extent):
     assert (box.x, box.y, box.width, box.height) == (0, 0, *extent)
 
 
+@settings(deadline=None)
 @given(grids(), st.integers(-50, 50), st.integers(-50, 50), st.integers(0, 99), st.integers(0, 99))
 def test_a_box_converts_as_its_corners_do(grid, x, y, width, height):
     box = grid.box_to_qupath(ModelBox(x, y, width, height))
@@ -121,22 +127,24 @@ def test_a_box_is_half_open(point, held):
     assert box.holds(np.array([point], float)).tolist() == [held]
 
 
+@settings(deadline=None)
 @given(
-    st.integers(1, 60),
-    st.lists(st.tuples(st.floats(-99, 200), st.floats(-99, 200)), min_size=1, max_size=50),
-    st.lists(st.tuples(st.integers(-99, 200), st.integers(-99, 200)), max_size=20),
+    st.integers(20, 60),
+    st.lists(st.tuples(st.floats(-99, 200), st.floats(-99, 200)), min_size=1, max_size=20),
+    st.lists(st.tuples(st.integers(-5, 10), st.integers(-5, 10)), max_size=9),
 )
-def test_every_point_has_exactly_one_owner(side, anywhere, on_borders):
-    points = np.array(anywhere + on_borders, float)
-    first, last = -99 // side - 1, 200 // side + 1
+def test_every_point_has_exactly_one_owner(side, anywhere, corners):
+    corners = [(side * column, side * row) for column, row in corners]
+    points = np.array(anywhere + corners, float)
     owners = sum(
         ModelBox(column * side, row * side, side, side).holds(points).astype(int)
-        for row in range(first, last + 1)
-        for column in range(first, last + 1)
+        for row in range(-5, 11)
+        for column in range(-5, 11)
     )
     assert owners.tolist() == [1] * len(points)
 
 
+@settings(deadline=None)
 @given(st.integers(-99, 99), st.integers(-99, 99), st.integers(0, 99), st.integers(0, 99))
 def test_padding_grows_every_side_and_can_be_taken_back(x, y, width, height):
     box = ModelBox(x, y, width, height)

@@ -30,6 +30,7 @@ def shrink(image, ratio, box=None, offset=(0.0, 0.0)):
     return resample(source, horizontal, vertical)
 
 
+@settings(deadline=None)
 @given(st.integers(-10_000, 1_000_000), st.integers(1, 50), ratios, st.floats(-1e5, 1e5))
 def test_weights_are_shares_of_one(start, count, ratio, offset):
     axis = area_weights(start, count, ratio, offset)
@@ -37,15 +38,19 @@ def test_weights_are_shares_of_one(start, count, ratio, offset):
     assert (axis.weights >= 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(-10_000, 1_000_000), st.integers(1, 50), ratios, st.floats(-1e5, 1e5))
 def test_weights_are_centred_on_their_pixel(start, count, ratio, offset):
     axis = area_weights(start, count, ratio, offset)
     taps = axis.first[:, None] + np.arange(axis.weights.shape[1]) + 0.5
     centroid = (taps * axis.weights).sum(axis=1) / (1 << 14)
     centre = offset + (np.arange(start, start + count) + 0.5) * ratio
-    assert np.abs(centroid - centre).max() < 0.002 * max(ratio, 1)
+    # A border that cuts a source pixel takes its share from the middle of that pixel.
+    largest = 0.125 / max(ratio, 1) + 0.001 * max(ratio, 1)
+    assert np.abs(centroid - centre).max() <= largest
 
 
+@settings(deadline=None)
 @given(st.integers(-1000, 1000), st.integers(1, 50), ratios)
 def test_only_pixels_between_start_and_stop_are_needed(start, count, ratio):
     axis = area_weights(start, count, ratio)
@@ -107,8 +112,8 @@ def test_nothing_drifts_across_a_wide_image(ratio):
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
-@pytest.mark.parametrize("ratio", [*RATIOS, 3.7, 0.6])
-def test_the_mean_of_an_image_is_kept(ratio):
+@pytest.mark.parametrize("ratio", [*RATIOS, 1.0, 3.7])
+def test_shrinking_keeps_the_mean_of_an_image(ratio):
     image = noise(300, 400)
     image[:40], image[-40:], image[:, :40], image[:, -40:] = 255, 255, 255, 255
     small = shrink(image, ratio)

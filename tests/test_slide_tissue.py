@@ -225,6 +225,18 @@ def test_a_blank_slide_has_none(tmp_path, value, shape):
     assert tissue.area_mm2 == 0
 
 
+@pytest.mark.parametrize("tint", [(238, 230, 212), (228, 236, 240), (215, 215, 215)])
+def test_tinted_glass_is_no_tissue(tmp_path, tint):
+    image = glass(600, 800)
+    image = np.rint(image * (np.array(tint) / image.reshape(-1, 3).mean(axis=0))).clip(0, 255)
+    image = image.astype(np.uint8)
+    inside = ellipse(image, (400, 300), (150, 120))
+    paint_tissue(image, inside)
+    tissue = tissue_in(tmp_path, image)
+    assert covered(tissue, inside) > 0.99
+    assert covered(tissue, ~ellipse(image, (400, 300), (190, 160))) < 0.01
+
+
 def test_a_slide_full_of_tissue_is_all_tissue(tmp_path):
     image = glass(777, 1003)
     paint_tissue(image, np.ones((777, 1003), bool))

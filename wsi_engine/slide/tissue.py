@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from scipy import ndimage
-from skimage import measure
+from skimage import filters, measure
 
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
@@ -33,6 +33,10 @@ DARKEST = 15
 THRESHOLD_OD = 0.02
 """Tissue has more contrast than this. Glass has up to 0.015, pale stroma and fat little more:
 a threshold chosen between the dark and the pale (Otsu) loses them, and their nuclei."""
+
+PALEST_STAIN_OD, LARGEST_TINT_OD = 0.25, 0.08
+SMALLEST_GLASS_SHARE = 0.05
+"""Glass is no darker and no more colourful than this, and takes up this share of the slide."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -59,9 +63,10 @@ class Tissue:
 def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     """Outline the tissue on a slide at low resolution.
 
-    Stain absorbs the three colour channels unequally, glass, dust, black borders and
-    shadows equally: the range of optical density over the channels is thresholded, pen colours
-    are taken out, gaps are closed, specks dropped and small holes filled.
+    Stain absorbs the three colour channels unequally, dust, black borders and shadows
+    equally, glass by its own tint: the range over the channels of the optical density beyond
+    that of the glass is thresholded, pen colours are taken out, gaps are closed, specks dropped
+    and small holes filled.
 
     Parameters
     ----------
@@ -76,7 +81,8 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     density = optical_density(_overview(GridReader(slide, grid)))
     # Blurred before the channels are compared: noise is colourful, its mean is not.
     blurred = ndimage.gaussian_filter(density, BLUR_UM / mask_mpp, axes=(0, 1))
-    mask = (np.ptp(blurred, axis=2) > THRESHOLD_OD) & ~_pen(density, mask_mpp)
+    contrast = np.ptp(blurred - _glass(blurred), axis=2)
+    mask = (contrast > THRESHOLD_OD) & ~_pen(density, mask_mpp)
     # Room for the outline to grow beyond the slide, so that it ends at its very border.
     room = math.ceil((CLOSING_UM + MARGIN_UM) / mask_mpp) + 2
     mask = _tidy(np.pad(mask, room), mask_mpp)
@@ -93,6 +99,24 @@ def optical_density(rgb: RGB) -> npt.NDArray[np.float32]:
     """Optical density by Beer and Lambert, log10 of white over intensity; shape as the image."""
     intensity = np.maximum(np.arange(256, dtype=np.float32), DARKEST) + 1
     return -np.log10(intensity / 256)[rgb]
+
+
+def _glass(density: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Optical density of the bare glass in R, G, B; 0 where the slide shows none.
+
+    Scanners do not all balance their white, and old mounting media are yellow. Otsu's method
+    on the brightness separates the pale pixels; glass is among them if many are of one colour.
+    """
+    brightness = density.mean(axis=2)
+    none = np.zeros(3, np.float32)
+    if np.ptp(brightness) == 0:
+        return none
+    pale = density[brightness <= filters.threshold_otsu(brightness)]
+    bins = np.arange(0, PALEST_STAIN_OD + 0.005, 0.005)
+    mode = np.array([bins[np.histogram(pale[:, c], bins)[0].argmax()] for c in range(3)]) + 0.0025
+    alike = (np.abs(density - mode) < 0.01).all(axis=2).mean()
+    is_glass = alike > SMALLEST_GLASS_SHARE and np.ptp(mode) < LARGEST_TINT_OD
+    return mode.astype(np.float32) if is_glass else none
 
 
 def _overview(reader: GridReader, band: int = 128) -> RGB:

@@ -309,3 +309,11 @@ def test_the_journal_works_on_network_disks(folder):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     connection.close()
     assert {path.suffix for path in folder.iterdir()} == {".sqlite", ".arrow"}
+
+
+def test_a_damaged_journal_is_begun_again(tmp_path: Path):
+    with Journal(tmp_path / "journal.sqlite", "one") as journal:
+        journal.add(PartRecord(0, "part-000000.arrow", 1, 2, 3))
+    (tmp_path / "journal.sqlite").write_bytes(b"no database " * 100)
+    with Journal(tmp_path / "journal.sqlite", "one") as journal:
+        assert journal.parts() == []

@@ -117,6 +117,8 @@ def evaluate(prediction: Path, truth: Path, *, mpp: float) -> Report:
         except DatasetError as error:
             raise DatasetError(f"{predicted_path}: {error}") from error
         if isinstance(predicted, Polygons) and isinstance(true, Polygons):
+            if not (predicted.classes != "").any():
+                continue
             for kind in sorted({*true.classes, *predicted.classes} - {""}):
                 image = score_pair(name, predicted.of_class(kind), true.of_class(kind), mpp)
                 by_class.setdefault(str(kind), []).append(image)

@@ -37,10 +37,22 @@ class Journal:
     path
         The database; made if absent.
     fingerprint
-        Of everything that the result depends on. A journal of another fingerprint is emptied.
+        Of everything that the result depends on. A journal of another fingerprint is emptied,
+        a damaged one begun again.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
+        try:
+            self._open(path, fingerprint)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            # Damaged: what it vouched for is computed again.
+            self._connection.close()
+            path.unlink()
+            self._open(path, fingerprint)
+
+    def _open(self, path: Path, fingerprint: str) -> None:
         self._connection = sqlite3.connect(path)
         # A rollback journal, unlike WAL, works on network disks.
         self._connection.execute("PRAGMA journal_mode = DELETE")

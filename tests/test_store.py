@@ -14,6 +14,7 @@ from nuclei_by_hand import assert_same_nuclei, some_nuclei, tile_grid
 
 from wsi_engine.errors import StoreError
 from wsi_engine.store import tile_store
+from wsi_engine.store.journal import Journal, PartRecord
 from wsi_engine.store.parts import (
     checksum,
     polygons_from_arrow,
@@ -311,7 +312,7 @@ def test_the_journal_works_on_network_disks(folder):
     assert {path.suffix for path in folder.iterdir()} == {".sqlite", ".arrow"}
 
 
-def test_a_damaged_journal_is_begun_again(tmp_path: Path):
+def test_a_damaged_journal_is_begun_again(tmp_path):
     with Journal(tmp_path / "journal.sqlite", "one") as journal:
         journal.add(PartRecord(0, "part-000000.arrow", 1, 2, 3))
     (tmp_path / "journal.sqlite").write_bytes(b"no database " * 100)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from wsi_engine.errors import SettingsError
 
@@ -43,8 +43,8 @@ class RunSettings(BaseModel):
         None, ge=1, description="result: most nuclei per GeoJSON file; QuPath likes < 200,000"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
-    batch_size: int | Literal["auto"] = Field("auto", description="tiles per batch")
-    workers: int | Literal["auto"] = Field("auto", description="threads that read and decode")
+    batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
+    workers: PositiveInt | Literal["auto"] = Field("auto", description="threads that read and decode")
 
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""

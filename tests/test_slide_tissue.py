@@ -16,6 +16,7 @@ from slides import (
     TCGA_V5,
     ellipse,
     glass,
+    openslide_pixels,
     paint_tissue,
     real_slide,
 )
@@ -120,6 +121,17 @@ def test_hardly_a_nucleus_of_pale_tissue_is_lost():
     boxes = [shapely.box(f["x"], f["y"], f["x"] + 512, f["y"] + 512) for f in fields]
     # The glass between the fields is left out, but for a margin around them.
     assert area.within(shapely.union_all(boxes).buffer(120))
+
+
+@pytest.mark.parametrize("field", ["01_1", "01_5", "02_3", "03_1", "05_4", "08_4", "10_1", "11_1"])
+def test_a_pale_field_that_shows_no_glass_is_all_tissue(tmp_path, field):
+    """Its most frequent colour is the stroma's, and must not be taken for glass."""
+    path = real_slide(MOSAIC)
+    fields = json.loads(path.with_name("mosaic_tnbc_tiles.json").read_text())
+    [place] = [f for f in fields if f["tile"] == f"{field}.png"]
+    image = openslide_pixels(path, 0, place["x"], place["y"], 512, 512)
+    tissue = tissue_in(tmp_path, np.ascontiguousarray(image), mpp=0.25)
+    assert covered(tissue, np.ones((512, 512), bool)) > 0.95
 
 
 # ---------------------------------------------------------------- what is tissue

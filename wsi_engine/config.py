@@ -44,7 +44,9 @@ class RunSettings(BaseModel):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
     batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
-    workers: PositiveInt | Literal["auto"] = Field("auto", description="threads that read and decode")
+    workers: PositiveInt | Literal["auto"] = Field(
+        "auto", description="threads that read and decode"
+    )
 
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -20,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from wsi_engine.closing import Closing
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
 from wsi_engine.learn.metrics import Evaluation
@@ -49,7 +49,7 @@ MEASURES = {
 }
 
 
-class TerminalProgress:
+class TerminalProgress(Closing):
     """Shows a bar per slide; an observer of runs, and a context."""
 
     def __init__(self, console: Console) -> None:
@@ -83,16 +83,12 @@ class TerminalProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave the bars as they stand."""
         self._bars.stop()
 
 
-class LineProgress:
+class LineProgress(Closing):
     """Prints a line now and then, for logs; an observer of runs, and a context."""
 
     SECONDS_BETWEEN_LINES = 10.0
@@ -112,15 +108,7 @@ class LineProgress:
         line = f"{progress.slide}: {STAGES[progress.stage]}{tiles} {_rates(progress)}".rstrip()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Leave nothing behind."""
 
 

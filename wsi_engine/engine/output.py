@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from wsi_engine.closing import Closing
 from wsi_engine.export.geoparquet import GeoParquetWriter
 from wsi_engine.nuclei.measure import Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
@@ -72,7 +73,7 @@ class ResultFolder:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-class NucleusFiles:
+class NucleusFiles(Closing):
     """Writes nuclei to GeoJSON and GeoParquet side by side, chunk by chunk; a context.
 
     Parameters
@@ -122,15 +123,8 @@ class NucleusFiles:
             features = features[room:]
         self.count += len(nuclei)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Finish the files."""
         self._table.close()
         self._geojson.close()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
+from wsi_engine.closing import Closing
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.version import __version__
@@ -21,7 +20,7 @@ from wsi_engine.version import __version__
 NUCLEI_IN_ROW_GROUP = 10_000
 
 
-class GeoParquetWriter:
+class GeoParquetWriter(Closing):
     """Writes nuclei as GeoParquet 1.1, which geopandas, DuckDB and QGIS open.
 
     Geometry is WKB in QuPath pixels. It has no coordinate reference system of the earth:
@@ -100,17 +99,6 @@ class GeoParquetWriter:
         """Write what is left and the footer."""
         self._flush()
         self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _flush(self) -> None:
         if self._held:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import openslide
 
+from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import Level0Box, LevelBox
@@ -29,7 +28,7 @@ LARGEST_TILE_PX = 2048
 """A file may call a whole level one tile; around damage it is then read in smaller blocks."""
 
 
-class OpenSlideSlide:
+class OpenSlideSlide(Closing):
     """A slide behind OpenSlide, with one handle per thread.
 
     OpenSlide takes positions in level-0 pixels. Where it takes a level's downsample for a
@@ -80,17 +79,6 @@ class OpenSlideSlide:
         with self._lock:
             while self._handles:
                 self._handles.pop().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read_block(self, level: int, box: LevelBox) -> RGB:
         downsample = self._downsamples[level]

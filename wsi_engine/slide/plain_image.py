@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo
@@ -19,7 +18,7 @@ LARGEST_PLAIN_IMAGE_PX = 175_000_000
 Pillow refuses more than 179 million pixels whatever this says."""
 
 
-class PlainImage:
+class PlainImage(Closing):
     """An image without pyramid or pixel size, held in memory.
 
     Raises
@@ -62,17 +61,6 @@ class PlainImage:
 
     def close(self) -> None:
         """Do nothing: there is no handle."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _load(path: Path) -> RGB:

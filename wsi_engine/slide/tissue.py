@@ -36,7 +36,9 @@ a threshold chosen between the dark and the pale (Otsu) loses them, and their nu
 
 PALEST_STAIN_OD, LARGEST_TINT_OD = 0.25, 0.08
 SMALLEST_GLASS_SHARE = 0.05
-"""Glass is no darker and no more colourful than this, and takes up this share of the slide."""
+LARGEST_GRAIN_OD = 0.006
+"""Glass is no darker, no more colourful and no more uneven than this (median; measured: glass
+up to 0.004, the palest stroma from 0.011), and takes up this share of the slide."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -81,7 +83,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     density = optical_density(_overview(GridReader(slide, grid)))
     # Blurred before the channels are compared: noise is colourful, its mean is not.
     blurred = ndimage.gaussian_filter(density, BLUR_UM / mask_mpp, axes=(0, 1))
-    contrast = np.ptp(blurred - _glass(blurred), axis=2)
+    contrast = np.ptp(blurred - _glass(density, blurred), axis=2)
     mask = (contrast > THRESHOLD_OD) & ~_pen(density, mask_mpp)
     # Room for the outline to grow beyond the slide, so that it ends at its very border.
     room = math.ceil((CLOSING_UM + MARGIN_UM) / mask_mpp) + 2
@@ -101,22 +103,27 @@ def optical_density(rgb: RGB) -> npt.NDArray[np.float32]:
     return -np.log10(intensity / 256)[rgb]
 
 
-def _glass(density: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _glass(
+    density: npt.NDArray[np.float32], blurred: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
     """Optical density of the bare glass in R, G, B; 0 where the slide shows none.
 
     Scanners do not all balance their white, and old mounting media are yellow. Otsu's method
-    on the brightness separates the pale pixels; glass is among them if many are of one colour.
+    on the brightness separates the pale pixels; glass is among them if many are of one colour
+    and smooth. Without the last, the stroma of a field that shows no glass would pass for it.
     """
-    brightness = density.mean(axis=2)
+    brightness = blurred.mean(axis=2)
     none = np.zeros(3, np.float32)
     if np.ptp(brightness) == 0:
         return none
-    pale = density[brightness <= filters.threshold_otsu(brightness)]
+    pale = blurred[brightness <= filters.threshold_otsu(brightness)]
     bins = np.arange(0, PALEST_STAIN_OD + 0.005, 0.005)
     mode = np.array([bins[np.histogram(pale[:, c], bins)[0].argmax()] for c in range(3)]) + 0.0025
-    alike = (np.abs(density - mode) < 0.01).all(axis=2).mean()
-    is_glass = alike > SMALLEST_GLASS_SHARE and np.ptp(mode) < LARGEST_TINT_OD
-    return mode.astype(np.float32) if is_glass else none
+    alike = (np.abs(blurred - mode) < 0.01).all(axis=2)
+    if alike.mean() <= SMALLEST_GLASS_SHARE or np.ptp(mode) >= LARGEST_TINT_OD:
+        return none
+    grain = np.median(np.abs(density - blurred)[alike].max(axis=1))
+    return mode.astype(np.float32) if grain < LARGEST_GRAIN_OD else none
 
 
 def _overview(reader: GridReader, band: int = 128) -> RGB:

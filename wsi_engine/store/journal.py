@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from wsi_engine.closing import Closing
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (fingerprint TEXT NOT NULL);
@@ -29,7 +29,7 @@ class PartRecord:
     crc32: int
 
 
-class Journal:
+class Journal(Closing):
     """Finished parts of one run, in SQLite; one writer.
 
     Parameters
@@ -87,14 +87,3 @@ class Journal:
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from wsi_engine.closing import Closing
 from wsi_engine.errors import StoreError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.schedule.tiles import Tile
@@ -24,7 +23,7 @@ MOST_NUCLEI_IN_PART = 10_000
 LONGEST_UNSAVED_S = 10.0
 
 
-class TileStore:
+class TileStore(Closing):
     """Stores what tiles report, in a folder of its own; a context.
 
     Parameters
@@ -79,15 +78,8 @@ class TileStore:
         if unsaved:
             self._save(unsaved)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the journal."""
         self._journal.close()
 
     def _save(self, tiles: list[TileNuclei]) -> None:

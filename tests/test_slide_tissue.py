@@ -371,3 +371,22 @@ def test_any_mask_has_a_valid_outline(height, width, share, blur, seed):
 def test_a_slide_of_unknown_pixel_size(tmp_path):
     with open_slide(real_slide(TCGA_CR)) as slide, pytest.raises(ResolutionError, match="unknown"):
         find_tissue(slide, slide.info)
+
+
+def test_the_mask_of_a_large_slide_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(tissue_module, "LARGEST_MASK_SIDE_PX", 300)
+    image = glass(900, 1200)
+    inside = ellipse(image, (600, 450), (300, 250))
+    paint_tissue(image, inside)
+    sides = []
+    overview = tissue_module._overview
+
+    def observed(reader):
+        mask = overview(reader)
+        sides.extend(mask.shape[:2])
+        return mask
+
+    monkeypatch.setattr(tissue_module, "_overview", observed)
+    tissue = tissue_in(tmp_path, image)
+    assert max(sides) == 300
+    assert covered(tissue, inside) > 0.98

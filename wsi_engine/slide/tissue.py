@@ -16,8 +16,9 @@ from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
 
 COARSEST_MASK_MPP, FINEST_MASK_MPP = 8.0, 1.0
-MASK_SIDE_PX = 1024
-"""Small images are looked at more finely, but never with more pixels than this a side."""
+MASK_SIDE_PX, LARGEST_MASK_SIDE_PX = 1024, 2560
+"""Small images are looked at more finely, up to the first number of pixels a side. The second
+bounds memory: slides of more than 20 mm are looked at more coarsely."""
 
 BLUR_UM = 6.0
 CLOSING_UM = 16.0
@@ -79,6 +80,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     """
     longest_um = max(info.bounds.width, info.bounds.height) * (info.mpp.mean if info.mpp else 1.0)
     mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
+    mask_mpp = max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)
     grid = make_grid(info, mask_mpp)
     density = optical_density(_overview(GridReader(slide, grid)))
     # Blurred before the channels are compared: noise is colourful, its mean is not.

@@ -299,6 +299,15 @@ def test_settings_that_cannot_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("text", [None, "steps: many\n", "- a\n", "steps: [\n"])
+def test_a_recipe_that_cannot_be_used(capsys, tmp_path: Path, text: str | None):
+    recipe = tmp_path / "recipe.yaml"
+    if text is not None:
+        recipe.write_text(text)
+    code, _, err = run_cli(capsys, "train", recipe)
+    assert_clear_error(code, err, "recipe.yaml")
+
+
 def test_a_preset_with_an_unknown_setting(capsys, sample: SampleTruth, tmp_path: Path):
     preset = tmp_path / "preset.yaml"
     preset.write_text("tilesize: 256\n")

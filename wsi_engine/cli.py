@@ -15,8 +15,10 @@ from wsi_engine.config import make_settings
 from wsi_engine.doctor import examine
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
+from wsi_engine.learn.config import TrainConfig
 from wsi_engine.learn.evaluate import evaluate as evaluate_segmentations
 from wsi_engine.learn.overlays import write_worst_page
+from wsi_engine.learn.train import train as train_network
 from wsi_engine.models.registry import available_models, find_model
 from wsi_engine.sample import write_sample
 from wsi_engine.slide.finding import find_slides
@@ -194,6 +196,24 @@ def sample(
     """Write a small slide with two fields of tissue, one with known truth."""
     written = write_sample(path, seed)
     console.print_facts({"slide": written.slide_path, "truth": written.truth_path})
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_default.yaml.")],
+) -> None:
+    """Train a star-convex network, or go on with a run that was stopped."""
+    result = train_network(TrainConfig.load(config), console=console.err)
+    console.print_facts(
+        {
+            "best weights": result.best,
+            "last weights": result.weights,
+            "threshold": f"{result.threshold:.2f}",
+            "validation F1": f"{result.f1:.3f}",
+            "validation PQ": f"{result.pq:.3f}",
+        }
+    )
+    console.out.print("Next: wsi-engine run SLIDE -o OUT --model starconvex --weights FILE")
 
 
 @app.command()

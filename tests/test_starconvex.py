@@ -13,18 +13,18 @@ from shapely import Polygon
 from wsi_engine.errors import ModelError
 from wsi_engine.learn.weights import save_weights
 from wsi_engine.models.starconvex import (
-    GRID_PX,
     LARGEST_OBJECT_PX,
+    NETWORK_RADIUS_PX,
     RECEPTIVE_RADIUS_PX,
     STRIDE_PX,
     StarConvexModel,
     StarConvexNet,
-    decode_maps,
     folded,
     load_starconvex,
     load_weights,
     normalise,
 )
+from wsi_engine.models.starconvex_decoding import GRID_PX
 
 RAYS = 8
 CPU = torch.device("cpu")
@@ -75,13 +75,13 @@ class TestNetwork:
             assert x.grad is not None
             touched = torch.nonzero(x.grad.abs().sum((0, 1))).double() + 0.5
             reach = max(reach, float((touched - (GRID_PX * row + 1)).abs().max()))
-        assert RECEPTIVE_RADIUS_PX - STRIDE_PX <= reach <= RECEPTIVE_RADIUS_PX
+        assert NETWORK_RADIUS_PX - STRIDE_PX <= reach <= NETWORK_RADIUS_PX
 
     def test_a_tile_sees_what_its_neighbour_sees(self, model: StarConvexModel) -> None:
         """Tiles at multiples of the stride agree beyond the receptive radius."""
         image = pixels(256, 264)
         left, right = model.maps(image[:, :, :256])[0], model.maps(image[:, :, 8:])[0]
-        inner = slice(RECEPTIVE_RADIUS_PX // GRID_PX, -RECEPTIVE_RADIUS_PX // GRID_PX)
+        inner = slice(NETWORK_RADIUS_PX // GRID_PX, -NETWORK_RADIUS_PX // GRID_PX)
         shift = STRIDE_PX // GRID_PX
         np.testing.assert_allclose(
             left[:, shift:][inner, inner].astype(float),
@@ -135,66 +135,6 @@ class TestModel:
             path.write_bytes(content)
         with pytest.raises(ModelError, match="holds no star-convex network"):
             load_weights(path)
-
-
-def maps_of(*nuclei: tuple[int, int, float, float], side: int = 32) -> np.ndarray:
-    """Maps with a nucleus per (row, column, radius in px, logit), else background."""
-    maps = np.full((side, side, 1 + RAYS), -8, np.float16)
-    for row, column, radius, logit in nuclei:
-        maps[row, column, 0] = logit
-        maps[row, column, 1:] = np.log(np.expm1(radius))
-    return maps
-
-
-def decode(maps: np.ndarray, **options: float):  # type: ignore[no-untyped-def]
-    settings = {"threshold": 0.5, "max_overlap": 0.3, "largest_px": 80.0, **options}
-    return decode_maps(maps, **settings)
-
-
-class TestDecoding:
-    def test_a_nucleus_is_centred_on_its_grid_point(self) -> None:
-        nuclei = decode(maps_of((10, 5, 6.0, 3.0)))
-        assert nuclei.anchors.tolist() == [[11.0, 21.0]]  # x, y: the middle of 2 x 2 px
-        assert nuclei.offsets.tolist() == [0, RAYS]
-        assert nuclei.xy[0] == pytest.approx([17, 21], abs=0.02)  # ray 0 points along x
-        assert nuclei.xy[2] == pytest.approx([11, 27], abs=0.02)  # ray R/4 points along y
-        assert nuclei.scores == pytest.approx([1 / (1 + np.exp(-3))], abs=1e-3)
-        assert nuclei.classes.tolist() == [-1]
-
-    def test_only_above_the_threshold(self) -> None:
-        maps = maps_of((10, 5, 6.0, 0.1), (20, 20, 6.0, -0.1))
-        assert len(decode(maps)) == 1
-        assert len(decode(maps, threshold=0.4)) == 2
-
-    def test_one_nucleus_per_plateau(self) -> None:
-        maps = maps_of((10, 5, 6.0, 2.0), (10, 6, 6.0, 2.0), (11, 5, 6.0, 2.0))
-        assert decode(maps).anchors.tolist() == [[11.0, 21.0]]
-
-    def test_overlapping_ones_are_suppressed(self) -> None:
-        nuclei = decode(maps_of((10, 5, 6.0, 1.0), (10, 7, 6.0, 2.0)))
-        assert nuclei.anchors.tolist() == [[15.0, 21.0]]
-
-    def test_nuclei_come_in_the_order_of_their_position(self) -> None:
-        nuclei = decode(maps_of((20, 5, 4.0, 3.0), (10, 20, 4.0, 1.0), (10, 5, 4.0, 2.0)))
-        assert nuclei.anchors.tolist() == [[11.0, 21.0], [41.0, 21.0], [11.0, 41.0]]
-
-    def test_no_nucleus_is_larger_than_the_model_says(self) -> None:
-        nuclei = decode(maps_of((16, 16, 500.0, 3.0)))
-        assert np.ptp(nuclei.xy, axis=0).max() <= LARGEST_OBJECT_PX
-
-    def test_rings_are_valid_even_from_noise(self) -> None:
-        maps = np.random.default_rng(0).normal(0, 3, (64, 64, 1 + RAYS)).astype(np.float16)
-        nuclei = decode(maps)
-        assert len(nuclei) > 50
-        assert all(Polygon(ring).is_valid for ring in nuclei.xy.reshape(len(nuclei), RAYS, 2))
-
-    def test_nothing_there(self) -> None:
-        nuclei = decode(maps_of())
-        assert (len(nuclei), nuclei.xy.shape, nuclei.offsets.tolist()) == (0, (0, 2), [0])
-
-    def test_maps_that_are_not_finite_give_no_nuclei(self) -> None:
-        maps = np.full((8, 8, 1 + RAYS), np.nan, np.float16)
-        assert len(decode(maps)) == 0
 
 
 class TestShippedModel:

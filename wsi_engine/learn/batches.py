@@ -16,7 +16,7 @@ from wsi_engine.learn.datasets import DataSet, Field
 from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.targets import Targets, star_targets
 from wsi_engine.learn.warp import random_warp, warp_image, warp_labels
-from wsi_engine.models.starconvex import GRID_PX
+from wsi_engine.models.starconvex_decoding import GRID_PX
 
 # Labels reach this far beyond the crop, so that nuclei at its border have their whole shape.
 _MARGIN_PX = 24

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -15,7 +14,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn import functional
@@ -24,14 +22,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.protocol import ModelSpec, Predictions
-from wsi_engine.models.suppression import star_polygons, suppress
+from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
 
-# Model pixels per point of the output grid, and the network's total stride.
-GRID_PX = 2
 STRIDE_PX = 8
 
-# How far a pixel can change a prediction, derived in `StarConvexNet` and tested.
-RECEPTIVE_RADIUS_PX = 64
+NETWORK_RADIUS_PX = 64
+"""How far away from a grid point a pixel can change its maps."""
+
+# A polygon is the consensus of grid points around its best one.
+RECEPTIVE_RADIUS_PX = NETWORK_RADIUS_PX + CONSENSUS_POINTS * GRID_PX
 # 40 µm at 0.5 µm/px: larger than any nucleus but a few megakaryocytes.
 LARGEST_OBJECT_PX = 80
 
@@ -65,7 +64,7 @@ class StarConvexNet(nn.Module):
     """A U-Net on the 1 µm grid under a stem of stride 2.
 
     Its only normalisation is batch normalisation, an affine map at inference, so a
-    prediction depends on nothing beyond the receptive field: `receptive_radius_px`.
+    prediction depends on nothing beyond `NETWORK_RADIUS_PX`.
 
     Parameters
     ----------
@@ -144,69 +143,6 @@ def folded(network: StarConvexNet) -> StarConvexNet:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 block[0], block[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
     return network.requires_grad_(False)
-
-
-@njit(nogil=True, cache=True)
-def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
-    """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first."""
-    height, width = logits.shape
-    found = np.empty((height * width, 2), np.int64)
-    count = 0
-    for i in range(height):
-        for j in range(width):
-            value = logits[i, j]
-            if not value >= threshold:
-                continue
-            highest = True
-            for a in range(max(0, i - 1), min(height, i + 2)):
-                for b in range(max(0, j - 1), min(width, j + 2)):
-                    other = logits[a, b]
-                    before = a < i or (a == i and b < j)
-                    if other > value or (before and other == value):
-                        highest = False
-            if highest:
-                found[count, 0], found[count, 1] = i, j
-                count += 1
-    return found[:count]
-
-
-def decode_maps(
-    maps: npt.NDArray[np.generic], *, threshold: float, max_overlap: float, largest_px: float
-) -> Predictions:
-    """Turn the maps of one tile into polygons.
-
-    Parameters
-    ----------
-    maps
-        Logit of the object probability and raw distances, shape (h, w, 1 + rays).
-    threshold
-        Lowest object probability.
-    max_overlap
-        See `wsi_engine.models.suppression.suppress`.
-    largest_px
-        Distances are cut so that no polygon's bounding box has a longer side.
-
-    Returns
-    -------
-    Predictions
-        In model pixels (corners); the anchor of a nucleus is the grid point that saw it.
-    """
-    logits = np.ascontiguousarray(maps[..., 0], np.float32)
-    rows, columns = _local_maxima(logits, math.log(threshold / (1 - threshold))).T
-    raw = maps[rows, columns, 1:].astype(np.float32)
-    distances = np.clip(np.logaddexp(raw, np.float32(0)), 0.25, largest_px / 2)
-    centres = np.stack([columns, rows], axis=1) * float(GRID_PX) + GRID_PX / 2
-    scores = (1 / (1 + np.exp(-logits[rows, columns]))).astype(np.float32)
-    keep = suppress(centres, distances, scores, max_overlap)
-    keep = keep[np.lexsort((centres[keep, 0], centres[keep, 1]))]
-    rays = distances.shape[1]
-    return Predictions(
-        xy=star_polygons(centres[keep], distances[keep]).reshape(-1, 2),
-        offsets=np.arange(len(keep) + 1, dtype=np.int64) * rays,
-        anchors=centres[keep],
-        scores=scores[keep],
-        classes=np.full(len(keep), -1, np.int16),
-    )
 
 
 @dataclass(frozen=True)

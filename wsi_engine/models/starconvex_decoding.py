@@ -1,0 +1,163 @@
+"""From the maps of a star-convex network to polygons.
+
+Three steps, each linear in the number of nuclei: local maxima of the object probability,
+the consensus of the grid points around each, and suppression.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from wsi_engine.models.protocol import Predictions
+from wsi_engine.models.suppression import ray_directions, star_polygons, suppress
+
+GRID_PX = 2
+"""Model pixels per point of the output grid."""
+
+CONSENSUS_POINTS = 2
+"""How far away, in grid points, a point may be to have a say in a polygon."""
+
+_SHORTEST_PX = 0.25
+
+
+@njit(nogil=True, cache=True)
+def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
+    """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first."""
+    height, width = logits.shape
+    found = np.empty((height * width, 2), np.int64)
+    count = 0
+    for i in range(height):
+        for j in range(width):
+            value = logits[i, j]
+            if not value >= threshold:
+                continue
+            highest = True
+            for a in range(max(0, i - 1), min(height, i + 2)):
+                for b in range(max(0, j - 1), min(width, j + 2)):
+                    other = logits[a, b]
+                    before = a < i or (a == i and b < j)
+                    if other > value or (before and other == value):
+                        highest = False
+            if highest:
+                found[count, 0], found[count, 1] = i, j
+                count += 1
+    return found[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def _seen_from(x, y, polygon, directions, seen):  # type: ignore[no-untyped-def]
+    """Write how far a polygon's boundary is along each ray from a point within it.
+
+    Both go round in the same sense, so the edges are walked once. Returns whether every ray
+    met the boundary, which it does not where the point is outside.
+    """
+    rays = directions.shape[0]
+    edge = 0
+    for k in range(rays):
+        dx, dy = directions[k, 0], directions[k, 1]
+        met = False
+        for _ in range(rays):
+            x0, y0 = polygon[edge, 0] - x, polygon[edge, 1] - y
+            after = edge + 1 if edge + 1 < rays else 0
+            x1, y1 = polygon[after, 0] - x, polygon[after, 1] - y
+            # The ray leaves between the edge's ends, and not at the opposite side.
+            if dx * y0 - dy * x0 <= 0 and dx * y1 - dy * x1 > 0:
+                distance = (x0 * y1 - y0 * x1) / (dx * (y1 - y0) - dy * (x1 - x0))
+                if distance > 0:
+                    seen[k] = distance
+                    met = True
+                    break
+            edge = after
+        if not met:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _consensus(maps, points, threshold, radius, directions, out):  # type: ignore[no-untyped-def]
+    height, width = maps.shape[:2]
+    rays = directions.shape[0]
+    polygon = np.empty((rays, 2))
+    seen = np.empty(rays)
+    total = np.empty(rays)
+    for n in range(len(points)):
+        row, column = points[n]
+        total[:] = 0.0
+        weights = 0.0
+        for a in range(max(0, row - radius), min(height, row + radius + 1)):
+            for b in range(max(0, column - radius), min(width, column + radius + 1)):
+                near = (a - row) ** 2 + (b - column) ** 2 <= radius * radius
+                if not (near and maps[a, b, 0] >= threshold):
+                    continue
+                for k in range(rays):
+                    raw = maps[a, b, 1 + k]
+                    distance = max(raw, 0.0) + math.log1p(math.exp(-abs(raw)))
+                    distance = max(distance, _SHORTEST_PX)
+                    polygon[k, 0] = GRID_PX * (b - column) + distance * directions[k, 0]
+                    polygon[k, 1] = GRID_PX * (a - row) + distance * directions[k, 1]
+                if _seen_from(0.0, 0.0, polygon, directions, seen):
+                    weight = 1.0 / (1.0 + math.exp(-maps[a, b, 0]))
+                    weights += weight
+                    for k in range(rays):
+                        total[k] += weight * seen[k]
+        for k in range(rays):
+            out[n, k] = total[k] / weights if weights > 0 else _SHORTEST_PX
+
+
+def decode_maps(
+    maps: npt.NDArray[np.generic],
+    *,
+    threshold: float,
+    max_overlap: float,
+    largest_px: float,
+    consensus: int = CONSENSUS_POINTS,
+) -> Predictions:
+    """Turn the maps of one tile into polygons.
+
+    The polygon of a nucleus is not that of its best grid point alone: the polygons of all
+    points around it that see an object are carried over to its centre, and averaged with
+    the object probability as weight.
+
+    Parameters
+    ----------
+    maps
+        Logit of the object probability and distances in pixels before the softplus, shape
+        (h, w, 1 + rays).
+    threshold
+        Lowest object probability.
+    max_overlap
+        See `wsi_engine.models.suppression.suppress`.
+    largest_px
+        Distances are cut so that no polygon's bounding box has a longer side.
+    consensus
+        Radius in grid points around the best one.
+
+    Returns
+    -------
+    Predictions
+        In model pixels (corners); the anchor of a nucleus is its best grid point.
+    """
+    logit = math.log(threshold / (1 - threshold))
+    points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit)
+    rays = maps.shape[2] - 1
+    distances = np.empty((len(points), rays), np.float32)
+    single = np.ascontiguousarray(maps, np.float32)
+    _consensus(single, points, logit, consensus, ray_directions(rays), distances)
+    np.clip(distances, _SHORTEST_PX, largest_px / 2, out=distances)
+
+    rows, columns = points.T
+    centres = np.stack([columns, rows], axis=1) * float(GRID_PX) + GRID_PX / 2
+    scores = (1 / (1 + np.exp(-single[rows, columns, 0]))).astype(np.float32)
+    keep = suppress(centres, distances, scores, max_overlap)
+    keep = keep[np.lexsort((centres[keep, 0], centres[keep, 1]))]
+    return Predictions(
+        xy=star_polygons(centres[keep], distances[keep]).reshape(-1, 2),
+        offsets=np.arange(len(keep) + 1, dtype=np.int64) * rays,
+        anchors=centres[keep],
+        scores=scores[keep],
+        classes=np.full(len(keep), -1, np.int16),
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from shapely import Polygon
 
 from wsi_engine.errors import ModelError
 from wsi_engine.learn.weights import save_weights
@@ -18,6 +20,7 @@ from wsi_engine.models.starconvex import (
     StarConvexModel,
     StarConvexNet,
     folded,
+    load_starconvex,
     load_weights,
     normalise,
 )
@@ -132,3 +135,26 @@ class TestModel:
             path.write_bytes(content)
         with pytest.raises(ModelError, match="holds no star-convex network"):
             load_weights(path)
+
+
+class TestShippedModel:
+    def test_it_is_embedded_and_small(self) -> None:
+        model = load_starconvex()
+        assert model.spec.embedded
+        assert sum(p.numel() for p in model.network.parameters()) * 2 < 12e6
+
+    def test_it_finds_dark_nuclei_on_pink(self) -> None:
+        rows, columns = np.mgrid[:128, :128] + 0.5
+        image = np.full((128, 128, 3), (230, 180, 210), np.uint8)
+        centres = [(40, 40), (40, 88), (88, 64)]
+        for y, x in centres:
+            image[np.hypot(rows - y, columns - x) < 6] = (90, 60, 140)
+        model = load_starconvex().to(CPU)
+        nuclei = model.decode(model.maps(image[None])[0])
+        assert len(nuclei) == 3
+        assert nuclei.anchors[:, ::-1] == pytest.approx(np.array(centres, float), abs=3)
+        areas = [Polygon(ring).area for ring in nuclei.xy.reshape(3, -1, 2)]
+        assert areas == pytest.approx([np.pi * 36] * 3, rel=0.3)
+
+    def test_the_threshold_can_be_set(self) -> None:
+        assert replace(load_starconvex(), threshold=0.7).settings() == {"threshold": 0.7}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from wsi_engine.models.starconvex import WEIGHTS_KEY, StarConvexNet, folded
 
@@ -31,7 +31,7 @@ def save_weights(
         "threshold": threshold,
         "max_overlap": max_overlap,
     }
-    save_file(state, str(path), metadata={WEIGHTS_KEY: json.dumps(description)})
+    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
 
 
 def write_threshold(path: Path, threshold: float) -> None:
@@ -40,4 +40,4 @@ def write_threshold(path: Path, threshold: float) -> None:
         description = json.loads(file.metadata()[WEIGHTS_KEY])
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     description["threshold"] = threshold
-    save_file(state, str(path), metadata={WEIGHTS_KEY: json.dumps(description)})
+    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import tiatoolbox, watershed
+from wsi_engine.models import starconvex, tiatoolbox, watershed
 from wsi_engine.models.protocol import Model, ModelSpec
 
 DEFAULT_MODEL = watershed.SPEC.name
@@ -27,7 +27,10 @@ class ModelEntry:
 
 def available_models() -> dict[str, ModelEntry]:
     """Every model by name, the default first. Nothing is loaded."""
-    entries = [ModelEntry(watershed.SPEC, _load_watershed)]
+    entries = [
+        ModelEntry(starconvex.SPEC, starconvex.load_starconvex),
+        ModelEntry(watershed.SPEC, _load_watershed),
+    ]
     entries += [
         ModelEntry(spec, lambda weights, name=name: tiatoolbox.load_hovernet(name, weights))  # type: ignore[misc]
         for name, spec in tiatoolbox.SPECS.items()

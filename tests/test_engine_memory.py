@@ -22,11 +22,15 @@ MPP = 0.25
 
 
 def test_sixteen_times_the_area_takes_the_same_memory(tmp_path: Path):
-    small = _peak_mb(_slide(tmp_path / "small.tif", 3), tmp_path, "--tile-size", "256")
-    large = _peak_mb(_slide(tmp_path / "large.tif", 12), tmp_path, "--tile-size", "256")
+    small = _peak_mb(
+        _slide(tmp_path / "small.tif", 3), tmp_path, "--model", "watershed", "--tile-size", "256"
+    )
+    large = _peak_mb(
+        _slide(tmp_path / "large.tif", 12), tmp_path, "--model", "watershed", "--tile-size", "256"
+    )
     assert large < 1.1 * small
 
-    default = _peak_mb(tmp_path / "large.tif", tmp_path)
+    default = _peak_mb(tmp_path / "large.tif", tmp_path, "--model", "watershed")
     assert default < 1500
 
 
@@ -43,6 +47,7 @@ def _slide(path: Path, blocks: int) -> Path:
 def _peak_mb(slide: Path, output: Path, *options: str) -> float:
     """Run the command line in a process of its own and return the peak of its memory."""
     command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", str(output), *options]
+    command += ["--model", "watershed"]
     subprocess.run(command, check=True, capture_output=True)
     record = json.loads((output / slide.stem / "run.json").read_text(encoding="utf-8"))
     assert record["nuclei"]["count"] > 1000

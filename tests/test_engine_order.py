@@ -9,11 +9,14 @@ import pytest
 import wsi_engine
 from wsi_engine.sample import SampleTruth
 
+TILES = {"model": "watershed", "tile_size": 256}
+"""The fast model; test_engine_network.py has the same for the network."""
+
 
 @pytest.fixture(scope="module")
 def expected(sample: SampleTruth, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("expected")
-    return _outputs(wsi_engine.run(sample.slide_path, folder, tile_size=256, workers=1))
+    return _outputs(wsi_engine.run(sample.slide_path, folder, **TILES, workers=1))
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 8), (2, 1), (2, 8), (4, 1), (4, 8)])
@@ -25,7 +28,12 @@ def test_bytes_do_not_depend_on_workers_and_batches(
     batch_size: int,
 ):
     result = wsi_engine.run(
-        sample.slide_path, tmp_path, tile_size=256, workers=workers, batch_size=batch_size
+        sample.slide_path,
+        tmp_path,
+        model=MODEL,
+        tile_size=256,
+        workers=workers,
+        batch_size=batch_size,
     )
     assert _outputs(result) == expected
 
@@ -34,7 +42,7 @@ def test_a_second_run_into_the_same_folder_gives_the_same_bytes(
     sample: SampleTruth, expected: dict[str, bytes], tmp_path: Path
 ):
     for _ in range(2):
-        result = wsi_engine.run(sample.slide_path, tmp_path, tile_size=256)
+        result = wsi_engine.run(sample.slide_path, tmp_path, **TILES)
         assert _outputs(result) == expected
 
 
@@ -48,11 +56,11 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        wsi_engine.run(sample.slide_path, tmp_path, tile_size=256, observe=interrupt)
+        wsi_engine.run(sample.slide_path, tmp_path, **TILES, observe=interrupt)
     folder = tmp_path / sample.slide_path.stem
     assert [path.name for path in folder.iterdir()] == [".work"]
 
-    result = wsi_engine.run(sample.slide_path, tmp_path, tile_size=256)
+    result = wsi_engine.run(sample.slide_path, tmp_path, **TILES)
 
     assert result.record["tiles"]["resumed"] == 9
     assert _outputs(result) == expected

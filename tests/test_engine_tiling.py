@@ -19,10 +19,10 @@ ONE_TILE = 4096
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "mosaic_tnbc.tif"])
 def test_tile_size_does_not_change_the_nuclei(name: str, capsys: pytest.CaptureFixture[str]):
     slide = real_slide(name)
-    whole = wsi_engine.run(slide, tile_size=ONE_TILE).nuclei.polygons
+    whole = wsi_engine.run(slide, model="watershed", tile_size=ONE_TILE).nuclei.polygons
     assert len(whole) > 1000
     for tile_size in (256, 512, 1024):
-        tiled = wsi_engine.run(slide, tile_size=tile_size).nuclei.polygons
+        tiled = wsi_engine.run(slide, model="watershed", tile_size=tile_size).nuclei.polygons
         iou = polygon_overlaps(whole, tiled).iou
         matched = int((iou > 0.99).sum())
         with capsys.disabled():
@@ -35,8 +35,11 @@ def test_tile_size_does_not_change_the_nuclei(name: str, capsys: pytest.CaptureF
         assert matched >= 0.998 * len(whole)
 
 
+@pytest.mark.parametrize("model", ["watershed", "starconvex"])
 @pytest.mark.parametrize("mpp", [0.25, 0.263, 0.5])
-def test_nuclei_on_tile_borders_and_corners_come_back_one_to_one(tmp_path: Path, mpp: float):
+def test_nuclei_on_tile_borders_and_corners_come_back_one_to_one(
+    tmp_path: Path, mpp: float, model: str
+):
     core_px = 128
     step = core_px * 0.5 / mpp
     # Centres on every corner and in the middle of every border of the tiles, at 0.5 µm.
@@ -51,7 +54,7 @@ def test_nuclei_on_tile_borders_and_corners_come_back_one_to_one(tmp_path: Path,
     slide = tmp_path / "borders.tif"
     write_pyramid(slide, render_tissue((side, side), nuclei, mpp, rng), mpp)
 
-    found = wsi_engine.run(slide, tile_size=core_px, tissue=False).nuclei.polygons
+    found = wsi_engine.run(slide, model=model, tile_size=core_px, tissue=False).nuclei.polygons
 
     iou = polygon_overlaps(nuclei.polygons(), found).iou
     matched = iou[iou > 0.5]

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.table import Table
 
@@ -122,7 +121,7 @@ def run_command(
 def info(
     slide: Annotated[Path, typer.Argument(help="A slide.")],
     mpp: Annotated[float | None, typer.Option(help="Pixel size in µm.")] = None,
-    model: Annotated[str, typer.Option(help="Whose reading level to show.")] = "watershed",
+    model: Annotated[str, typer.Option(help="Whose reading level to show.")] = "starconvex",
 ) -> None:
     """Show what is known of a slide and how the engine would read it."""
     spec = find_model(model).spec
@@ -251,22 +250,18 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     console.show_log_warnings()
     try:
-        code = app(arguments, prog_name="wsi-engine", standalone_mode=False)
+        app(arguments, prog_name="wsi-engine")
     except EngineError as error:
         if "--debug" in arguments:
             raise
         console.print_error(str(error))
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = INTERRUPTED
-    if code == INTERRUPTED:  # typer turns most interrupts into this code by itself
-        console.print_error(
-            "interrupted: finished tiles are kept, and the same command goes on from there"
-        )
-    sys.exit(code or 0)
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            console.print_error(
+                "interrupted: finished tiles are kept, and the same command goes on from there"
+            )
+        raise
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    model: str = Field("watershed", description="result: name of the model, see `models`")
+    model: str = Field("starconvex", description="result: name of the model, see `models`")
     weights: Path | None = Field(None, description="result: file of weights for the model")
     mpp: float | None = Field(
         None, description="result: pixel size of the slide in µm, where the file's is not right"

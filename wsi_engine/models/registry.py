@@ -11,8 +11,6 @@ from wsi_engine.errors import ModelError
 from wsi_engine.models import starconvex, tiatoolbox, watershed
 from wsi_engine.models.protocol import Model, ModelSpec
 
-DEFAULT_MODEL = watershed.SPEC.name
-
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
@@ -26,7 +24,7 @@ class ModelEntry:
 
 
 def available_models() -> dict[str, ModelEntry]:
-    """Every model by name, the default first. Nothing is loaded."""
+    """Every model by name. Nothing is loaded."""
     entries = [
         ModelEntry(starconvex.SPEC, starconvex.load_starconvex),
         ModelEntry(watershed.SPEC, _load_watershed),

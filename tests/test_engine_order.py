@@ -30,8 +30,7 @@ def test_bytes_do_not_depend_on_workers_and_batches(
     result = wsi_engine.run(
         sample.slide_path,
         tmp_path,
-        model=MODEL,
-        tile_size=256,
+        **TILES,
         workers=workers,
         batch_size=batch_size,
     )

@@ -181,6 +181,17 @@ class StarConvexModel:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
         return replace(self, network=network, device=device, dtype=dtype)
 
+    def compiled(self) -> Self:
+        """Return the model with its network compiled for the shape of its first batch.
+
+        The first call of ``maps`` compiles, which takes tens of seconds unless torch has it
+        in its cache; a batch of another shape compiles again. On the CPU a C++ compiler is
+        needed.
+        """
+        network = copy.deepcopy(self.network)
+        network.compile(dynamic=False, options={"freezing": True})
+        return replace(self, network=network)
+
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Run the network.
 

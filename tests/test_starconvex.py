@@ -113,6 +113,12 @@ class TestModel:
         assert maps.shape == (2, 32, 40, 1 + RAYS)
         assert maps.dtype == np.float16
 
+    @pytest.mark.filterwarnings("error")
+    def test_tiles_may_be_read_only(self, model: StarConvexModel) -> None:
+        batch = pixels(64, 64)
+        batch.flags.writeable = False
+        assert model.maps(batch).shape == (1, 32, 32, 1 + RAYS)
+
     def test_calibration_does_not_depend_on_the_slide(self, model: StarConvexModel) -> None:
         assert model.calibrate(pixels(64, 64, count=4)) is model
 
@@ -121,6 +127,7 @@ class TestModel:
             model.maps(pixels(64, 60))
 
     @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_compiling_changes_nothing(self, model: StarConvexModel) -> None:
         batch = pixels(64, 64)
         eager, compiled = model.to(CPU), model.to(CPU).compiled()

@@ -217,7 +217,9 @@ class StarConvexModel:
                 f"{width} x {height}. Choose another tile size."
             )
         with torch.inference_mode():
-            pixels = normalise(torch.from_numpy(batch).to(self.device))
+            # torch wants an array that it could write to, and tiles may be read-only.
+            writable = np.require(batch, requirements=["C", "W"])
+            pixels = normalise(torch.from_numpy(writable).to(self.device))
             pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())

@@ -181,6 +181,17 @@ class StarConvexModel:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
         return replace(self, network=network, device=device, dtype=dtype)
 
+    def compiled(self) -> Self:
+        """Return the model with its network compiled for the shape of its first batch.
+
+        The first call of ``maps`` compiles, which takes tens of seconds unless torch has it
+        in its cache; a batch of another shape compiles again. On the CPU a C++ compiler is
+        needed.
+        """
+        network = copy.deepcopy(self.network)
+        network.compile(dynamic=False, options={"freezing": True})
+        return replace(self, network=network)
+
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Run the network.
 
@@ -206,7 +217,9 @@ class StarConvexModel:
                 f"{width} x {height}. Choose another tile size."
             )
         with torch.inference_mode():
-            pixels = normalise(torch.from_numpy(batch).to(self.device))
+            # torch wants an array that it could write to, and tiles may be read-only.
+            writable = np.require(batch, requirements=["C", "W"])
+            pixels = normalise(torch.from_numpy(writable).to(self.device))
             pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())

@@ -29,7 +29,9 @@ def test_every_model_is_found_by_its_own_name():
 def test_the_facts_of_a_model_suit_the_tiling(entry):
     spec = entry.spec
     assert spec.halo_px % spec.stride == 0
-    assert spec.halo_px >= spec.receptive_radius_px + spec.largest_object_px
+    reach = spec.largest_object_px if spec.reach_px is None else spec.reach_px
+    assert spec.halo_px >= spec.receptive_radius_px + reach
+    assert 2 * reach >= spec.largest_object_px
     assert 0 < spec.max_overlap < 1
     assert len(set(spec.classes)) == len(spec.classes)
 

@@ -18,7 +18,7 @@ from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
 from wsi_engine.export.geoparquet import read_nuclei
-from wsi_engine.models.devices import resolve_devices
+from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.measure import SHAPE_COLUMNS, Measurements, measure_shape
 from wsi_engine.nuclei.nuclei import Nuclei
@@ -110,6 +110,8 @@ def run(
 
 def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observer) -> Result:
     devices = resolve_devices(settings.device)
+    if devices[0].type == "cpu":
+        reuse_freed_memory()
     started, clock = now(), StageClock()
     with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
         plan = make_plan(slide, settings, devices[0], clock, observe)

@@ -32,6 +32,8 @@ class ModelSpec:
         saw one nucleus.
     embedded
         Whether the weights (if any) come with the package.
+    reach_px
+        How far from its anchor a nucleus can extend; ``largest_object_px`` if not stated.
     """
 
     name: str
@@ -44,11 +46,13 @@ class ModelSpec:
     licence: str
     embedded: bool
     max_overlap: float = 0.3
+    reach_px: int | None = None
 
     @property
     def halo_px(self) -> int:
         """Context that a tile reads around its core, a multiple of the stride."""
-        needed = self.receptive_radius_px + self.largest_object_px
+        reach = self.largest_object_px if self.reach_px is None else self.reach_px
+        needed = self.receptive_radius_px + reach
         return -(-needed // self.stride) * self.stride
 
 

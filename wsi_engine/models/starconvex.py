@@ -44,6 +44,8 @@ SPEC = ModelSpec(
     classes=(),
     licence="Apache-2.0",
     embedded=True,
+    # The anchor is the centre of the rays, and no ray is longer than this.
+    reach_px=LARGEST_OBJECT_PX // 2,
 )
 
 WEIGHTS_KEY = "starconvex"

@@ -14,6 +14,7 @@ from PIL import Image
 from wsi_engine.errors import EngineError, SettingsError
 from wsi_engine.learn import train as training
 from wsi_engine.learn.config import TrainConfig
+from wsi_engine.learn.datasets import load_dataset
 from wsi_engine.learn.errors import DatasetError, TrainingError
 from wsi_engine.learn.log import masked_crc32c
 from wsi_engine.learn.train import learning_rate, train
@@ -296,3 +297,15 @@ def test_the_recipes_that_ship_are_valid(path: Path) -> None:
     names = {entry.images.parent.name for entry in config.data}
     assert "monuseg_train" not in names, "it may be measured on, never trained on"
     assert names <= {"tnbc", "nuinsseg_split", "dsb2018_colour"}
+
+
+def test_labels_may_be_polygons_from_qupath(data: Path) -> None:
+    _, labels = draw_field(ord("a"))
+    square = {"type": "Polygon", "coordinates": [[[8, 8], [24, 8], [24, 24], [8, 24], [8, 8]]]}
+    feature = {"type": "Feature", "geometry": square, "properties": {"objectType": "annotation"}}
+    (data / "labels/a_0.npy").unlink()
+    (data / "labels/a_0.geojson").write_text(json.dumps([feature]))
+    (field,) = (f for f in load_dataset(config_of(data).data[0]).fields if f.name == "a_0")
+    assert field.labels.shape == labels.shape
+    assert (field.labels[8:24, 8:24] == 1).all()
+    assert field.labels.sum() == 16 * 16

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import orjson
 import shapely
 
-from wsi_engine.learn.datasets import read_labels
 from wsi_engine.learn.errors import DatasetError
+from wsi_engine.learn.images import read_labels
 from wsi_engine.learn.metrics import Overlaps
 from wsi_engine.learn.rasterise import rasterise
 from wsi_engine.learn.targets import UNKNOWN
@@ -51,6 +51,11 @@ def is_segmentation(path: Path) -> bool:
     return path.name.lower().endswith(_GEOJSON + _IMAGES)
 
 
+def is_geojson(path: Path) -> bool:
+    """Tell whether a file holds GeoJSON, by its name."""
+    return path.name.lower().endswith(_GEOJSON)
+
+
 def stem_of(path: Path) -> str:
     """Return the name of a file without what says its kind."""
     for suffix in sorted(_GEOJSON + _IMAGES, key=len, reverse=True):
@@ -67,7 +72,7 @@ def read_segmentation(path: Path) -> Segmentation:
     DatasetError
         If it cannot be read.
     """
-    if path.name.lower().endswith(_GEOJSON):
+    if is_geojson(path):
         return read_polygons(path)
     labels = read_labels(path)
     return np.where(labels == UNKNOWN, 0, labels)

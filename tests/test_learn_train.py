@@ -17,6 +17,7 @@ from wsi_engine.learn.config import TrainConfig
 from wsi_engine.learn.datasets import load_dataset
 from wsi_engine.learn.errors import DatasetError, TrainingError
 from wsi_engine.learn.log import masked_crc32c
+from wsi_engine.learn.targets import UNKNOWN
 from wsi_engine.learn.train import learning_rate, train
 from wsi_engine.models.starconvex import load_weights
 
@@ -299,13 +300,30 @@ def test_the_recipes_that_ship_are_valid(path: Path) -> None:
     assert names <= {"tnbc", "nuinsseg_split", "dsb2018_colour"}
 
 
-def test_labels_may_be_polygons_from_qupath(data: Path) -> None:
-    _, labels = draw_field(ord("a"))
-    square = {"type": "Polygon", "coordinates": [[[8, 8], [24, 8], [24, 24], [8, 24], [8, 8]]]}
-    feature = {"type": "Feature", "geometry": square, "properties": {"objectType": "annotation"}}
-    (data / "labels/a_0.npy").unlink()
-    (data / "labels/a_0.geojson").write_text(json.dumps([feature]))
-    (field,) = (f for f in load_dataset(config_of(data).data[0]).fields if f.name == "a_0")
-    assert field.labels.shape == labels.shape
-    assert (field.labels[8:24, 8:24] == 1).all()
-    assert field.labels.sum() == 16 * 16
+def box(x: int, y: int, side: int, kind: str) -> dict[str, object]:
+    ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": kind},
+    }
+
+
+class TestPolygonsFromQuPath:
+    def labels_of(self, data: Path, *features: dict[str, object]) -> np.ndarray:
+        (data / "labels/a_0.npy").unlink()
+        document = {"type": "FeatureCollection", "features": features}
+        (data / "labels/a_0.geojson").write_text(json.dumps(document))
+        fields = load_dataset(config_of(data).data[0]).fields
+        return next(field for field in fields if field.name == "a_0").labels
+
+    def test_drawn_nuclei_are_labels(self, data: Path) -> None:
+        labels = self.labels_of(data, box(8, 8, 16, "annotation"))
+        assert (labels[8:24, 8:24] == 1).all()
+        assert labels.sum() == 16 * 16
+
+    def test_outside_of_the_annotated_field_nothing_is_known(self, data: Path) -> None:
+        labels = self.labels_of(data, box(0, 0, 48, "annotation"), box(8, 8, 16, "detection"))
+        assert (labels[8:24, 8:24] == 1).all()
+        assert labels[40, 40] == 0
+        assert (labels[48:] == UNKNOWN).all()

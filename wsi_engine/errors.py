@@ -40,5 +40,9 @@ class OutputError(EngineError):
     """A result cannot be written: no permission, no space, or not a folder."""
 
 
+class StoreError(EngineError):
+    """What an earlier run left does not fit together."""
+
+
 class GeoJSONError(EngineError):
     """A GeoJSON file cannot be read as QuPath objects."""

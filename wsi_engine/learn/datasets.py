@@ -12,8 +12,14 @@ import numpy.typing as npt
 from wsi_engine.learn.config import Annotation, DataConfig, SplitConfig
 from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.images import IMAGE_SUFFIXES, read_image, read_labels
-from wsi_engine.learn.segmentations import is_geojson, is_segmentation, read_polygons, stem_of
-from wsi_engine.learn.targets import boundary_peaks
+from wsi_engine.learn.segmentations import (
+    Polygons,
+    is_geojson,
+    is_segmentation,
+    read_polygons,
+    stem_of,
+)
+from wsi_engine.learn.targets import UNKNOWN, boundary_peaks
 from wsi_engine.learn.weak import labels_from_partial, labels_from_points
 
 
@@ -99,8 +105,7 @@ def load_field(
     """
     image = read_image(image_path)
     if is_geojson(label_path):
-        shape = (image.shape[0], image.shape[1])
-        labels = read_polygons(label_path).draw(shape).astype(np.uint16)
+        labels = labels_from_polygons(read_polygons(label_path), image.shape[:2])
     else:
         labels = read_labels(label_path)
     if image.shape[:2] != labels.shape:
@@ -117,6 +122,16 @@ def load_field(
     elif annotation == "points":
         labels = labels_from_points(image, labels, mpp)
     return Field(image_path.stem, group, image, labels, boundary_peaks(labels))
+
+
+def labels_from_polygons(nuclei: Polygons, shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
+    """Draw nuclei into labels; outside of the fields that were annotated nothing is known."""
+    height, width = shape
+    labels = nuclei.draw((height, width)).astype(np.uint16)
+    if nuclei.field is not None:
+        fields = Polygons(np.array([nuclei.field], object), np.array([""]))
+        labels[(fields.draw((height, width)) == 0) & (labels == 0)] = UNKNOWN
+    return labels
 
 
 def load_dataset(config: DataConfig) -> DataSet:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import shapely
 
 from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.metrics import (
@@ -73,10 +72,16 @@ def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]
 
 
 def score_pair(name: str, prediction: Segmentation, truth: Segmentation, mpp: float) -> ImageScore:
-    """Measure one prediction. Where one side is a label image, the other is drawn like it."""
+    """Measure one prediction. Where one side is a label image, the other is drawn like it.
+
+    Where the truth states in which field it was annotated, only predictions whose centroid
+    lies there are judged.
+    """
     if isinstance(prediction, Polygons) and isinstance(truth, Polygons):
-        found = detections(_centroids(truth), _centroids(prediction), mpp)
-        return score(name, polygon_overlaps(truth, prediction), found)
+        if truth.field is not None:
+            prediction = prediction.within(truth.field)
+        found = detections(truth.centroids, prediction.centroids, mpp)
+        return score(name, polygon_overlaps(truth.shapes, prediction.shapes), found)
     if isinstance(prediction, Polygons):
         assert isinstance(truth, np.ndarray)
         prediction = prediction.draw((truth.shape[0], truth.shape[1]))
@@ -84,10 +89,6 @@ def score_pair(name: str, prediction: Segmentation, truth: Segmentation, mpp: fl
         truth = truth.draw((prediction.shape[0], prediction.shape[1]))
     found = detections(centroids(truth), centroids(prediction), mpp)
     return score(name, overlaps(truth, prediction), found)
-
-
-def _centroids(polygons: Polygons) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.asarray(shapely.get_coordinates(shapely.centroid(polygons.shapes)), np.float64)
 
 
 def evaluate(prediction: Path, truth: Path, *, mpp: float) -> Report:
@@ -116,6 +117,8 @@ def evaluate(prediction: Path, truth: Path, *, mpp: float) -> Report:
         except DatasetError as error:
             raise DatasetError(f"{predicted_path}: {error}") from error
         if isinstance(predicted, Polygons) and isinstance(true, Polygons):
+            if not (predicted.classes != "").any():
+                continue
             for kind in sorted({*true.classes, *predicted.classes} - {""}):
                 image = score_pair(name, predicted.of_class(kind), true.of_class(kind), mpp)
                 by_class.setdefault(str(kind), []).append(image)

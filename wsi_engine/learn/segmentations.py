@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import shapely
 
-from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.images import read_labels
 from wsi_engine.learn.metrics import Overlaps
 from wsi_engine.learn.rasterise import rasterise
 from wsi_engine.learn.targets import UNKNOWN
+from wsi_engine.qupath.reader import read_objects
 
 _GEOJSON = (".geojson", ".json", ".geojson.gz", ".json.gz")
 _IMAGES = (".png", ".tif", ".tiff", ".npy")
@@ -24,15 +22,35 @@ _IMAGES = (".png", ".tif", ".tiff", ".npy")
 
 @dataclass(frozen=True, slots=True)
 class Polygons:
-    """Nuclei as polygons in full-resolution pixels, with the names of their classes."""
+    """Nuclei as polygons in full-resolution pixels, with the names of their classes.
+
+    Attributes
+    ----------
+    field
+        Where all nuclei are known, or ``None`` for everywhere.
+    """
 
     shapes: npt.NDArray[np.object_]
     classes: npt.NDArray[np.str_]
+    field: shapely.Geometry | None = None
 
     def of_class(self, name: str) -> Polygons:
         """Return the nuclei of one class."""
-        chosen = self.classes == name
-        return Polygons(self.shapes[chosen], self.classes[chosen])
+        return self._where(self.classes == name)
+
+    def within(self, field: shapely.Geometry) -> Polygons:
+        """Return the nuclei whose centroid lies in a field."""
+        shapely.prepare(field)
+        x, y = self.centroids.T
+        return self._where(shapely.intersects_xy(field, x, y))
+
+    @property
+    def centroids(self) -> npt.NDArray[np.float64]:
+        """Centroid of each nucleus, shape (n, 2)."""
+        return np.asarray(shapely.get_coordinates(shapely.centroid(self.shapes)), np.float64)
+
+    def _where(self, chosen: npt.NDArray[np.bool_]) -> Polygons:
+        return Polygons(self.shapes[chosen], self.classes[chosen], self.field)
 
     def draw(self, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
         """Draw the exteriors into a label image."""
@@ -69,7 +87,7 @@ def read_segmentation(path: Path) -> Segmentation:
 
     Raises
     ------
-    DatasetError
+    DatasetError, GeoJSONError
         If it cannot be read.
     """
     if is_geojson(path):
@@ -81,55 +99,38 @@ def read_segmentation(path: Path) -> Segmentation:
 def read_polygons(path: Path) -> Polygons:
     """Read the nuclei of a GeoJSON file.
 
-    Detections and cells are nuclei, a cell with its nucleus where it has one. Annotations
-    are nuclei only in a file without any detection, as when they were drawn by hand.
+    Detections and cells are nuclei, and the annotations beside them are the fields in which
+    they were annotated. In a file without any detection, as when nuclei were drawn by hand, the
+    annotations are the nuclei.
 
     Raises
     ------
-    DatasetError
-        If the file is not GeoJSON or a geometry is not valid.
+    GeoJSONError
+        If the file cannot be read.
     """
-    try:
-        content = path.read_bytes()
-        document = orjson.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-        features = document.get("features", [document]) if isinstance(document, dict) else document
-        objects = [_object(feature) for feature in features]
-        nuclei = [entry for entry in objects if entry[0] in ("detection", "cell")] or objects
-        nuclei = [entry for entry in nuclei if entry[2]["type"] in ("Polygon", "MultiPolygon")]
-        shapes = shapely.from_geojson([orjson.dumps(geometry) for *_, geometry in nuclei])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path} is not GeoJSON: {error}") from error
-    except shapely.GEOSException as error:
-        raise DatasetError(f"{path} holds a geometry that is no polygon: {error}") from error
-    shapes = np.asarray(shapes, dtype=object)
-    invalid = np.flatnonzero(~shapely.is_valid(shapes))
-    if len(invalid):
-        raise DatasetError(
-            f"{path}: nucleus {invalid[0]} is not a valid polygon "
-            f"({shapely.is_valid_reason(shapes[invalid[0]])})."
-        )
-    return Polygons(shapes, np.array([name for _, name, _ in nuclei], dtype=np.str_))
+    areas = [item for item in read_objects(path) if item.geometry.area > 0]
+    nuclei = [item for item in areas if item.object_type in ("detection", "cell")]
+    fields = [item.geometry for item in areas if item.object_type == "annotation"]
+    if not nuclei:
+        nuclei, fields = areas, []
+    return Polygons(
+        np.array([item.geometry for item in nuclei], object),
+        np.array([item.classification or "" for item in nuclei], np.str_),
+        shapely.union_all(fields) if fields else None,
+    )
 
 
-def _object(feature: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """Return kind, class and geometry of a feature."""
-    properties = feature.get("properties") or {}
-    kind = str(properties.get("objectType", "annotation")).lower()
-    classification = properties.get("classification") or {}
-    name = classification.get("name") or ":".join(classification.get("names", []))
-    return kind, name, feature.get("nucleusGeometry") or feature["geometry"]
-
-
-def polygon_overlaps(truth: Polygons, prediction: Polygons) -> Overlaps:
-    """Find the pairs of nuclei that share area, without drawing them."""
-    tree = shapely.STRtree(prediction.shapes)
-    true, predicted = tree.query(truth.shapes, predicate="intersects")
-    shared = shapely.area(shapely.intersection(truth.shapes[true], prediction.shapes[predicted]))
+def polygon_overlaps(
+    truth: npt.NDArray[np.object_], prediction: npt.NDArray[np.object_]
+) -> Overlaps:
+    """Find the pairs of polygons that share area, without drawing them."""
+    true, predicted = shapely.STRtree(prediction).query(truth, predicate="intersects")
+    shared = shapely.area(shapely.intersection(truth[true], prediction[predicted]))
     some = shared > 0
     return Overlaps(
         np.asarray(true[some], np.int64),
         np.asarray(predicted[some], np.int64),
         np.asarray(shared[some], np.float64),
-        np.asarray(shapely.area(truth.shapes), np.float64),
-        np.asarray(shapely.area(prediction.shapes), np.float64),
+        np.asarray(shapely.area(truth), np.float64),
+        np.asarray(shapely.area(prediction), np.float64),
     )

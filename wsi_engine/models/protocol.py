@@ -104,7 +104,7 @@ class Model(Protocol):
         ...
 
     def settings(self) -> dict[str, float]:
-        """What ``calibrate`` found, for the record of the run."""
+        """Return what ``calibrate`` found, for the record of the run."""
         ...
 
     def to(self, device: torch.device) -> Self:

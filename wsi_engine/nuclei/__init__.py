@@ -1,1 +1,1 @@
-""""""
+"""Nuclei as columns: geometry, seams, identity, measurements; knows nothing of files."""

@@ -1,1 +1,1 @@
-""""""
+"""The dialect of GeoJSON that QuPath speaks: features, reading, writing."""

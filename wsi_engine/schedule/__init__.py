@@ -1,1 +1,1 @@
-""""""
+"""Tiles and their way through the threads and devices; knows nothing of nuclei."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -18,7 +17,16 @@ RGB = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of the pyramid; ``downsample`` is relative to full resolution, a real number."""
+    """One level of the pyramid.
+
+    Attributes
+    ----------
+    downsample
+        Full-resolution pixels per pixel of this level, a real number.
+    tile_width, tile_height
+        The blocks, aligned to the level's origin, that can only be read, or be lost to damage,
+        as a whole; ``None`` where there are none.
+    """
 
     index: int
     width: int
@@ -93,9 +101,4 @@ class Slide(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...

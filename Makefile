@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up what they need; nothing but Python 3.11 and make is assumed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+DEMO    = demo
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.installed
+	@mkdir -p $(DEMO)
+	$(BIN)/wsi-engine sample $(DEMO)/sample.tif
+	$(BIN)/wsi-engine run $(DEMO)/sample.tif -o $(DEMO)/results
+	$(BIN)/wsi-engine evaluate $(DEMO)/results/sample/nuclei.geojson.gz $(DEMO)/sample_truth.geojson
+	@echo
+	@echo "Open $(DEMO)/sample.tif in QuPath and drag $(DEMO)/results/sample/nuclei.geojson.gz onto it."
+
+test: $(VENV)/.installed-for-tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-for-tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-for-tests
+	$(BIN)/python benchmarks/stages.py
+
+clean:
+	rm -rf $(VENV) $(DEMO)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-for-tests: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[tiatoolbox,test]"
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,75 @@
+"""Settings: every one once, checked, and the presets are presets of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsi_engine.config import RunSettings, digest, make_settings
+from wsi_engine.errors import SettingsError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RUN_PRESETS = ("default.yaml", "large_slides.yaml")
+
+
+@pytest.mark.parametrize("name", RUN_PRESETS)
+def test_a_preset_is_valid(name: str):
+    assert make_settings(CONFIGS / name)
+
+
+def test_the_default_preset_is_the_default():
+    written = yaml.safe_load((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
+    defaults = RunSettings()
+    assert written == {name: getattr(defaults, name) for name in written}
+
+
+def test_explicit_settings_win_over_the_preset(tmp_path: Path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("tile_size: 256\nworkers: 3\n")
+    settings = make_settings(preset, tile_size=512, workers=None)
+    assert (settings.tile_size, settings.workers) == (512, 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("tile_size", 0),
+        ("tile_size", 10**9),
+        ("tile_size", "large"),
+        ("device", "tpu"),
+        ("device", "cuda:"),
+        ("workers", 0),
+        ("batch_size", -1),
+        ("batch_size", "most"),
+        ("simplify_um", -0.1),
+        ("split", 0),
+    ],
+)
+def test_an_unusable_value_is_named(setting: str, value: object):
+    with pytest.raises(SettingsError, match=setting):
+        make_settings(**{setting: value})
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "tile_size: [", "\x00"])
+def test_a_file_that_holds_no_settings(tmp_path: Path, text: str):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(text)
+    with pytest.raises(SettingsError, match=r"preset\.yaml"):
+        make_settings(preset)
+
+
+def test_yaml_cannot_run_code(tmp_path: Path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("model: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(SettingsError, match="not YAML"):
+        make_settings(preset)
+
+
+def test_only_what_changes_the_result_is_part_of_its_settings():
+    slow, fast = RunSettings(workers=1, batch_size=1), RunSettings(workers=8, device="cuda")
+    assert slow.result_settings() == fast.result_settings()
+    assert digest(RunSettings().result_settings()) != digest(
+        RunSettings(tile_size=512).result_settings()
+    )

@@ -1,0 +1,5 @@
+"""``python -m wsi_engine``."""
+
+from wsi_engine.cli import main
+
+main()

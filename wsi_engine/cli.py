@@ -1,0 +1,268 @@
+"""The command line: parses, calls the public interface, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from wsi_engine import console
+from wsi_engine.config import make_settings
+from wsi_engine.doctor import examine
+from wsi_engine.engine.run import Result, run
+from wsi_engine.errors import EngineError, ResolutionError, SettingsError
+from wsi_engine.learn.config import TrainConfig
+from wsi_engine.learn.evaluate import evaluate as evaluate_segmentations
+from wsi_engine.learn.overlays import write_worst_page
+from wsi_engine.learn.train import train as train_network
+from wsi_engine.models.registry import available_models, find_model
+from wsi_engine.sample import write_sample
+from wsi_engine.slide.finding import find_slides
+from wsi_engine.slide.grid_reader import best_level
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.resolution import resolution_doubts, with_resolution
+from wsi_engine.slide.tissue import find_tissue
+from wsi_engine.version import __version__
+
+DAMAGED = 3
+"""Exit code of a run that finished, but could not read all of a slide."""
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Whole slide in, every nucleus out, in QuPath.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Whole slide in, every nucleus out, in QuPath."""
+    del version, debug
+
+
+@app.command("run")
+def run_command(
+    slides: Annotated[list[str], typer.Argument(help="Slides, folders or patterns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
+    ] = None,
+    roi: Annotated[
+        Path | None, typer.Option(help="GeoJSON with annotations that bound the work.")
+    ] = None,
+    tissue: Annotated[
+        bool | None, typer.Option("--tissue/--no-tissue", help="Leave out the glass.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0,1.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Tiles per batch, or auto.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Threads that read and decode, or auto.")
+    ] = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Side of a tile in the model's pixels.")
+    ] = None,
+    split: Annotated[int | None, typer.Option(help="Most nuclei per GeoJSON file.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+) -> None:
+    """Find every nucleus on slides and write them for QuPath."""
+    chosen: dict[str, Any] = {
+        "model": model,
+        "weights": weights,
+        "mpp": mpp,
+        "roi": roi,
+        "tissue": tissue,
+        "device": device,
+        "batch_size": _number_or_auto("--batch-size", batch_size),
+        "workers": _number_or_auto("--workers", workers),
+        "tile_size": tile_size,
+        "split": split,
+    }
+    find_model(make_settings(config, **chosen).model)
+    paths = find_slides(slides)
+    exit_code = 0
+    results: list[Result] = []
+    with console.progress_display() as observe:
+        for path in paths:
+            try:
+                results.append(run(path, output, config=config, observe=observe, **chosen))
+            except EngineError as error:
+                if len(paths) == 1 or "--debug" in sys.argv:
+                    raise
+                console.print_error(str(error))
+                exit_code = error.exit_code
+    for result in results:
+        console.print_result(result)
+        if not result.is_complete:
+            exit_code = exit_code or DAMAGED
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+@app.command()
+def info(
+    slide: Annotated[Path, typer.Argument(help="A slide.")],
+    mpp: Annotated[float | None, typer.Option(help="Pixel size in µm.")] = None,
+    model: Annotated[str, typer.Option(help="Whose reading level to show.")] = "starconvex",
+) -> None:
+    """Show what is known of a slide and how the engine would read it."""
+    spec = find_model(model).spec
+    with open_slide(slide) as opened:
+        facts = opened.info
+        shown: dict[str, Any] = {
+            "file": facts.path.name,
+            "vendor": facts.vendor,
+            "size": f"{facts.width} x {facts.height} px",
+            "levels": ", ".join(
+                f"{level.index}: {level.width} x {level.height} (1/{level.downsample:.6g})"
+                for level in facts.levels
+            ),
+            "bounds": f"{facts.bounds.width} x {facts.bounds.height} px at "
+            f"({facts.bounds.x}, {facts.bounds.y})",
+            "objective": f"{facts.objective_power:g}x" if facts.objective_power else "unknown",
+            "focal planes": facts.focal_planes,
+            "associated images": ", ".join(facts.associated_images) or "none",
+        }
+        try:
+            usable = with_resolution(facts, mpp)
+        except ResolutionError as error:
+            console.print_facts(shown | {"pixel size": "unknown"})
+            console.print_warning(str(error))
+            return
+        assert usable.mpp is not None
+        tissue = find_tissue(opened, usable)
+        level = best_level(usable.levels, spec.mpp / max(usable.mpp.x, usable.mpp.y))
+        shown["pixel size"] = f"{usable.mpp.x:g} x {usable.mpp.y:g} µm ({usable.mpp_source})"
+        shown["tissue"] = f"{tissue.area_mm2:.3f} mm² in {len(tissue.pieces)} piece(s)"
+        shown["read level"] = (
+            f"{level.index} ({level.downsample * usable.mpp.mean:.4g} µm) "
+            f"for {spec.name} at {spec.mpp} µm"
+        )
+        console.print_facts(shown)
+        for doubt in resolution_doubts(facts, mpp):
+            console.print_warning(doubt)
+
+
+@app.command()
+def models() -> None:
+    """List the models."""
+    for name, entry in available_models().items():
+        spec = entry.spec
+        console.print_facts(
+            {
+                "what": spec.summary,
+                "resolution": f"{spec.mpp:g} µm per pixel",
+                "classes": ", ".join(spec.classes) or "none",
+                "licence": spec.licence,
+                "weights": "embedded" if spec.embedded else "downloaded, or --weights FILE",
+            },
+            title=name,
+        )
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: torch, device, compiler, OpenSlide, extras."""
+    table = Table("what", "found", "advice")
+    for finding in examine():
+        table.add_row(finding.name, finding.value, finding.advice)
+    console.out.print(table)
+
+
+@app.command()
+def sample(
+    path: Annotated[Path, typer.Argument(help="Slide to write, a .tif.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another tissue.")] = 0,
+) -> None:
+    """Write a small slide with two fields of tissue, one with known truth."""
+    written = write_sample(path, seed)
+    console.print_facts({"slide": written.slide_path, "truth": written.truth_path})
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_default.yaml.")],
+) -> None:
+    """Train a star-convex network, or go on with a run that was stopped."""
+    result = train_network(TrainConfig.load(config), console=console.err)
+    console.print_facts(
+        {
+            "best weights": result.best,
+            "last weights": result.weights,
+            "threshold": f"{result.threshold:.2f}",
+            "validation F1": f"{result.f1:.3f}",
+            "validation PQ": f"{result.pq:.3f}",
+        }
+    )
+    console.out.print("Next: wsi-engine run SLIDE -o OUT --model starconvex --weights FILE")
+
+
+@app.command()
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="GeoJSON, label image, or a folder of them.")],
+    truth: Annotated[Path, typer.Argument(help="What is there; the same kinds.")],
+    mpp: Annotated[
+        float, typer.Option(help="Pixel size in µm that both refer to, for distances.")
+    ] = 0.25,
+    images: Annotated[
+        Path | None, typer.Option(help="Images, for a page of the worst ones.")
+    ] = None,
+    worst: Annotated[Path, typer.Option(help="The page to write.")] = Path("worst.html"),
+) -> None:
+    """Compare nuclei with the truth: F1, PQ, AJI, Dice, splits and merges."""
+    report = evaluate_segmentations(predicted, truth, mpp=mpp)
+    console.print_evaluation("all nuclei", report.overall)
+    for name, evaluation in report.by_class.items():
+        console.print_evaluation(name, evaluation)
+    if images is not None:
+        write_worst_page(worst, report, predicted, truth, images)
+        console.out.print(f"worst images: {worst}", highlight=False)
+
+
+def _number_or_auto(option: str, text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"{option} {text}: give a whole number from 1, or auto")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors become one sentence and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    console.show_log_warnings()
+    try:
+        app(arguments, prog_name="wsi-engine")
+    except EngineError as error:
+        if "--debug" in arguments:
+            raise
+        console.print_error(str(error))
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            console.print_error(
+                "interrupted: finished tiles are kept, and the same command goes on from there"
+            )
+        raise
+
+
+if __name__ == "__main__":
+    main()

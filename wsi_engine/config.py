@@ -1,0 +1,101 @@
+"""Every setting of a run, once: its default, its unit, its check."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from wsi_engine.errors import SettingsError
+
+LARGEST_TILE_PX = 65_536
+
+
+class RunSettings(BaseModel):
+    """Settings of ``wsi-engine run``; ``configs/*.yaml`` are presets of it.
+
+    Only those marked *result* change what is found; the others change how fast.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    model: str = Field("starconvex", description="result: name of the model, see `models`")
+    weights: Path | None = Field(None, description="result: file of weights for the model")
+    mpp: float | None = Field(
+        None, description="result: pixel size of the slide in µm, where the file's is not right"
+    )
+    roi: Path | None = Field(
+        None, description="result: GeoJSON whose annotations bound the work, QuPath pixels"
+    )
+    tissue: bool = Field(True, description="result: find the tissue and leave out the glass")
+    tile_size: int = Field(
+        1024, ge=64, le=LARGEST_TILE_PX, description="result: side of a tile's core, model pixels"
+    )
+    simplify_um: float = Field(
+        0.08, ge=0, le=2, description="result: how far fewer vertices may move a border, in µm"
+    )
+    measure_shape: bool = Field(True, description="result: area, perimeter and shape in µm")
+    split: int | None = Field(
+        None, ge=1, description="result: most nuclei per GeoJSON file; QuPath likes < 200,000"
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
+    batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
+    workers: PositiveInt | Literal["auto"] = Field(
+        "auto", description="threads that read and decode"
+    )
+
+    def result_settings(self) -> dict[str, Any]:
+        """Return those settings that change what is found."""
+        fields = type(self).model_fields
+        wanted = {k for k, v in fields.items() if (v.description or "").startswith("result")}
+        return self.model_dump(mode="json", include=wanted)
+
+
+def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:
+    """Combine the defaults, a preset file and explicit values, the later winning.
+
+    Parameters
+    ----------
+    config
+        A YAML file of settings.
+    overrides
+        Settings by name; ``None`` means not given.
+
+    Raises
+    ------
+    SettingsError
+        Which setting has which unusable value.
+    """
+    values: dict[str, Any] = _read_preset(config) if config else {}
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(RunSettings.model_fields)
+            raise SettingsError(f"there is no setting {name!r}; there are {known}") from None
+        raise SettingsError(f"{name} = {first['input']!r}: {first['msg']}") from None
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Fingerprint of a JSON-like value, the same on every machine."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_preset(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name} is not YAML: {error}") from None
+    if not isinstance(values, dict | None):
+        raise SettingsError(f"{path.name} must hold settings as `name: value` lines")
+    return values or {}

@@ -1,0 +1,212 @@
+"""What a person at a terminal sees: progress, tables, one-sentence errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from wsi_engine.closing import Closing
+from wsi_engine.engine.progress import Progress
+from wsi_engine.engine.run import Result
+from wsi_engine.learn.metrics import Evaluation
+
+out = Console()
+err = Console(stderr=True)
+
+STAGES = {
+    "tissue": "looking for tissue",
+    "calibration": "calibrating",
+    "nuclei": "finding nuclei",
+    "writing": "writing",
+}
+
+
+MEASURES = {
+    "precision": "precision at IoU 0.5",
+    "recall": "recall at IoU 0.5",
+    "f1": "F1 at IoU 0.5",
+    "f1_50_90": "F1, mean of IoU 0.5 to 0.9",
+    "pq": "PQ = DQ x SQ",
+    "dq": "DQ",
+    "sq": "SQ",
+    "aji": "AJI",
+    "dice": "Dice",
+    "detection_f1": "detection F1 within 6 µm",
+}
+
+
+class TerminalProgress(Closing):
+    """Shows a bar per slide; an observer of runs, and a context."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.fields[stage]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rates]}"),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        """Redraw the bar of a slide."""
+        if progress.slide not in self._tasks:
+            self._tasks[progress.slide] = self._bars.add_task(
+                progress.slide, total=None, stage="", rates=""
+            )
+        self._bars.update(
+            self._tasks[progress.slide],
+            completed=progress.tiles,
+            total=progress.tiles_total or None,
+            stage=STAGES[progress.stage],
+            rates=_rates(progress),
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def close(self) -> None:
+        """Leave the bars as they stand."""
+        self._bars.stop()
+
+
+class LineProgress(Closing):
+    """Prints a line now and then, for logs; an observer of runs, and a context."""
+
+    SECONDS_BETWEEN_LINES = 10.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = ("", "")
+        self._printed_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Print when the stage changes, and every ten seconds."""
+        key = (progress.slide, progress.stage)
+        if key == self._last and time.monotonic() - self._printed_at < self.SECONDS_BETWEEN_LINES:
+            return
+        self._last, self._printed_at = key, time.monotonic()
+        tiles = f" {progress.tiles}/{progress.tiles_total} tiles" if progress.tiles_total else ""
+        line = f"{progress.slide}: {STAGES[progress.stage]}{tiles} {_rates(progress)}".rstrip()
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+def progress_display() -> TerminalProgress | LineProgress:
+    """Return bars on a terminal, plain lines elsewhere."""
+    return TerminalProgress(err) if err.is_terminal else LineProgress(err)
+
+
+def print_result(result: Result) -> None:
+    """Summarise one slide."""
+    record = result.record
+    nuclei, tiles = record["nuclei"], record["tiles"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("slide", escape(record["slide"]["name"]))
+    table.add_row("nuclei", f"{nuclei['count']:,}")
+    table.add_row(
+        "density", f"{nuclei['density_per_mm2']:,.0f} per mm² on {nuclei['area_mm2']:.3f} mm²"
+    )
+    rate = tiles["megapixels"] / tiles["seconds"] if tiles["seconds"] else 0.0
+    table.add_row(
+        "speed",
+        f"{tiles['seconds']:.1f} s for {tiles['count']} tiles, {rate:.2f} Mpx/s at "
+        f"{record['model']['mpp']} µm, model busy {tiles['model_busy']:.0%}",
+    )
+    if record["peak_rss_mb"] is not None:
+        table.add_row("memory", f"{record['peak_rss_mb']:,.0f} MB at the peak")
+    if result.folder is not None:
+        for path in sorted(result.folder.iterdir()):
+            table.add_row("file", escape(str(path)))
+    out.print(table, soft_wrap=True)
+    for warning in record["warnings"]:
+        print_warning(f"{record['slide']['name']}: {warning}")
+    if not result.is_complete:
+        lost = len(record["unreadable"])
+        print_warning(
+            f"{record['slide']['name']}: {lost} damaged region(s) could not be read and were "
+            "left out; run.json lists them"
+        )
+
+
+def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
+    """Print names and values below each other."""
+    if title is not None:
+        out.print(title, style="bold", highlight=False)
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(f"[dim]{name}", escape(str(value)))
+    out.print(table, soft_wrap=True)
+
+
+def print_evaluation(name: str, evaluation: Evaluation) -> None:
+    """Print the measures of a segmentation; with intervals where there are several images."""
+    counts = [image.at_iou[0] for image in evaluation.images]
+    figures: dict[str, object] = dict(evaluation.pooled())
+    if len(counts) > 1:
+        figures |= evaluation.intervals()
+    shown: dict[str, Any] = {
+        "images": len(counts),
+        "nuclei": f"{sum(c.tp + c.fn for c in counts):,} true, "
+        f"{sum(c.tp + c.fp for c in counts):,} found",
+    }
+    for key, label in MEASURES.items():
+        value = figures[key]
+        shown[label] = f"{value:.3f}" if isinstance(value, float) else str(value)
+    for key in ("splits", "merges"):
+        shown[key] = f"{evaluation.pooled()[key]:.0f}"
+    print_facts(shown, title=name)
+
+
+def print_warning(text: str) -> None:
+    """Print one yellow sentence to standard error."""
+    err.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print one red sentence to standard error."""
+    err.print(f"error: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _rates(progress: Progress) -> str:
+    if not progress.seconds or not progress.megapixels:
+        return ""
+    tiles = progress.tiles / progress.seconds
+    speed = progress.megapixels / progress.seconds
+    return (
+        f"{progress.nuclei:,} nuclei, {tiles:.2g} tiles/s, {speed:.2f} Mpx/s, "
+        f"model busy {progress.busy:.0%}"
+    )
+
+
+class _WarningHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_warning(record.getMessage())
+
+
+def show_log_warnings() -> None:
+    """Print what the engine logs as warnings."""
+    logger = logging.getLogger("wsi_engine")
+    logger.handlers = [_WarningHandler(logging.WARNING)]
+    logger.propagate = False
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]

@@ -1,0 +1,83 @@
+"""What this machine offers to the engine, and what would make it faster."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+
+import openslide
+import torch
+
+from wsi_engine.version import __version__
+
+EXTRAS = {
+    "tiatoolbox": "HoVer-Net models: pip install 'wsi-engine[tiatoolbox]'",
+    "geopandas": "result.nuclei.to_geopandas(): pip install 'wsi-engine[geopandas]'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fact about the machine, with advice where there is something to gain."""
+
+    name: str
+    value: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at the machine; nothing is changed and nothing is downloaded."""
+    findings = [
+        Finding("wsi-engine", __version__),
+        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
+        Finding("processor", _processor()),
+        Finding("torch", torch.__version__),
+        _cuda(),
+        _compiler(),
+        _bf16(),
+        Finding("openslide", f"{openslide.__library_version__} (python {openslide.__version__})"),
+    ]
+    findings += [_extra(name, purpose) for name, purpose in EXTRAS.items()]
+    return findings
+
+
+def _processor() -> str:
+    return f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+
+
+def _cuda() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("cuda", "none", "a GPU is not needed, but makes networks much faster")
+    names = [
+        f"cuda:{k} {torch.cuda.get_device_name(k)}, "
+        f"{torch.cuda.get_device_properties(k).total_memory / 2**30:.0f} GiB"
+        for k in range(torch.cuda.device_count())
+    ]
+    return Finding("cuda", "; ".join(names))
+
+
+def _compiler() -> Finding:
+    compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("cl")
+    if compiler:
+        return Finding("compiler", compiler)
+    return Finding("compiler", "none", "install g++ so that torch.compile can speed up networks")
+
+
+def _bf16() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("bf16", "yes" if torch.cuda.is_bf16_supported() else "no")
+    capability = torch.backends.cpu.get_cpu_capability()
+    amx = torch.cpu._is_amx_tile_supported()
+    native = amx or torch.cpu._is_avx512_bf16_supported()
+    text = f"{'yes' if native else 'no'} ({capability}{', AMX' if amx else ''})"
+    return Finding("bf16", text, "" if native else "networks run in fp32 here")
+
+
+def _extra(name: str, purpose: str) -> Finding:
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, "not installed", purpose)
+    return Finding(name, importlib.metadata.version(name))

@@ -1,0 +1,135 @@
+"""Everything that is decided before the first tile is computed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+import torch
+
+from wsi_engine.config import RunSettings, digest
+from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.errors import RegionError
+from wsi_engine.models.protocol import Model
+from wsi_engine.models.registry import find_model
+from wsi_engine.nuclei.identity import namespace_of
+from wsi_engine.qupath.regions import read_region_of_interest
+from wsi_engine.schedule.clock import StageClock
+from wsi_engine.schedule.tiles import Tile, TileGrid
+from wsi_engine.slide.fields import sample_fields
+from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.protocol import Slide, SlideInfo
+from wsi_engine.slide.resolution import with_resolution
+from wsi_engine.slide.tissue import Tissue, find_tissue
+
+RESULT_VERSION = 1
+"""Counted up when the same settings come to give other nuclei."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compute on one slide.
+
+    Attributes
+    ----------
+    area
+        Where nuclei are wanted: tissue, region of interest, or both; QuPath pixels.
+    tiles
+        Those that touch it, in scan order.
+    """
+
+    info: SlideInfo
+    settings: RunSettings
+    model: Model
+    reader: GridReader
+    tissue: Tissue | None
+    area: shapely.Geometry
+    tile_grid: TileGrid
+    tiles: tuple[Tile, ...]
+    slide_fingerprint: str
+
+    @property
+    def area_mm2(self) -> float:
+        """Size of the area in mm²."""
+        return float(self.area.area * self.reader.grid.slide_mpp.pixel_area_um2 / 1e6)
+
+    @property
+    def namespace(self) -> uuid.UUID:
+        """Of the ids of the nuclei."""
+        return namespace_of(self.slide_fingerprint, self.model.spec.name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that the tiles' results depend on."""
+        return digest(
+            {
+                "result_version": RESULT_VERSION,
+                "slide": self.slide_fingerprint,
+                "settings": self.settings.result_settings(),
+                "model": self.model.settings(),
+                "area": shapely.to_wkb(self.area, hex=True),
+            }
+        )
+
+
+def make_plan(
+    slide: Slide,
+    settings: RunSettings,
+    device: torch.device,
+    clock: StageClock,
+    observe: Observer = ignore,
+) -> Plan:
+    """Decide what to compute on a slide, and calibrate the model to it on a device.
+
+    Raises
+    ------
+    EngineError
+        When the pixel size or the model is unknown, or there is nothing to work on.
+    """
+    entry = find_model(settings.model)
+    info = with_resolution(slide.info, settings.mpp)
+    observe(Progress(info.path.name, "tissue"))
+    with clock.measure("tissue"):
+        tissue = find_tissue(slide, info) if settings.tissue else None
+        area = _working_area(info, tissue, settings.roi)
+    observe(Progress(info.path.name, "calibration"))
+    reader = GridReader(slide, make_grid(info, entry.spec.mpp))
+    with clock.measure("calibration"):
+        fields = sample_fields(reader, area)
+        model = entry.load(settings.weights).to(device).calibrate(fields)
+    spec, grid = model.spec, reader.grid
+    core = -(-settings.tile_size // spec.stride) * spec.stride
+    tile_grid = TileGrid(grid.extent, core, spec.halo_px, spec.stride)
+    return Plan(
+        info=info,
+        settings=settings,
+        model=model,
+        reader=reader,
+        tissue=tissue,
+        area=area,
+        tile_grid=tile_grid,
+        tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
+        slide_fingerprint=fingerprint(info.path),
+    )
+
+
+def _working_area(info: SlideInfo, tissue: Tissue | None, roi: Path | None) -> shapely.Geometry:
+    area = shapely.box(0, 0, info.bounds.width, info.bounds.height)
+    if roi is not None:
+        area = shapely.intersection(area, read_region_of_interest(roi))
+        if area.area == 0:
+            raise RegionError(
+                f"{roi.name}: the region lies outside {info.path.name} "
+                f"({info.bounds.width} x {info.bounds.height} px)"
+            )
+    if tissue is not None:
+        area = shapely.intersection(area, shapely.union_all(tissue.pieces))
+        if area.area == 0:
+            where = "in the region of interest" if roi else f"on {info.path.name}"
+            raise RegionError(
+                f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
+            )
+    return area

@@ -1,0 +1,117 @@
+"""The record of a run: what was done with what, so that it can be done again."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import openslide
+import torch
+
+from wsi_engine.engine.plan import Plan
+from wsi_engine.engine.progress import Tracker
+from wsi_engine.schedule.clock import StageClock
+from wsi_engine.version import __version__
+
+PACKAGES = ("numpy", "torch", "shapely", "scikit-image", "scipy", "numba", "pyarrow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that takes part in a result."""
+    known = {"wsi-engine": __version__, "python": platform.python_version()}
+    known |= {name: metadata.version(name) for name in PACKAGES}
+    known["openslide"] = openslide.__library_version__
+    return known
+
+
+def machine(devices: list[torch.device]) -> dict[str, Any]:
+    """Describe the machine of a run, without its name."""
+    names = [
+        torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu" for device in devices
+    ]
+    return {"platform": platform.platform(), "devices": names}
+
+
+def describe_slide(plan: Plan) -> dict[str, Any]:
+    """Facts of a slide; names of associated images stay out, they may tell of patients."""
+    info = plan.info
+    return {
+        "name": info.path.name,
+        "fingerprint": plan.slide_fingerprint,
+        "vendor": info.vendor,
+        "width": info.width,
+        "height": info.height,
+        "bounds": asdict(info.bounds),
+        "mpp": asdict(plan.reader.grid.slide_mpp),
+        "mpp_source": info.mpp_source,
+        "objective_power": info.objective_power,
+    }
+
+
+def make_record(
+    plan: Plan,
+    tracker: Tracker,
+    resumed: int,
+    clock: StageClock,
+    devices: list[torch.device],
+    started: str,
+) -> dict[str, Any]:
+    """Return the content of ``run.json`` for a finished slide."""
+    state, tissue = tracker.state, plan.tissue
+    return {
+        "slide": describe_slide(plan),
+        "unreadable": [asdict(box) for box in plan.reader.unreadable],
+        "warnings": [],
+        "tissue": {
+            "pieces": len(tissue.pieces) if tissue else None,
+            "area_mm2": round(tissue.area_mm2, 6) if tissue else None,
+            "threshold_od": round(tissue.threshold, 4) if tissue else None,
+        },
+        "nuclei": {
+            "count": state.nuclei,
+            "area_mm2": round(plan.area_mm2, 6),
+            "density_per_mm2": round(state.nuclei / plan.area_mm2, 2),
+        },
+        "model": asdict(plan.model.spec) | {"calibration": plan.model.settings()},
+        "settings": plan.settings.model_dump(mode="json"),
+        "tiles": {
+            "count": len(plan.tiles),
+            "resumed": resumed,
+            "core_px": plan.tile_grid.core,
+            "halo_px": plan.tile_grid.halo,
+            "read_level": plan.reader.level.index,
+            "megapixels": round(state.megapixels, 3),
+            "seconds": round(state.seconds, 3),
+            "model_busy": round(state.busy, 4),
+        },
+        "stages": clock.report(),
+        "peak_rss_mb": peak_rss_mb(),
+        "versions": versions(),
+        "machine": machine(devices),
+        "started": started,
+        "finished": now(),
+    }
+
+
+def peak_rss_mb() -> float | None:
+    """Largest memory that this process has held so far, in MB; ``None`` if that is unknown."""
+    try:
+        # Unlike getrusage's figure this one does not inherit the peak of the parent process.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 1e3, 1)
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,158 @@
+"""A slide in, nuclei out."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.engine.flow import find_nuclei
+from wsi_engine.engine.output import NucleusFiles, ResultFolder
+from wsi_engine.engine.plan import Plan, make_plan
+from wsi_engine.engine.progress import Observer, Tracker, ignore
+from wsi_engine.engine.provenance import describe_slide, make_record, now
+from wsi_engine.export.geoparquet import read_nuclei
+from wsi_engine.models.devices import resolve_devices
+from wsi_engine.nuclei.identity import nucleus_ids
+from wsi_engine.nuclei.measure import SHAPE_COLUMNS, Measurements, measure_shape
+from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.nuclei.table import NucleusTable
+from wsi_engine.qupath.features import Feature, annotation_feature
+from wsi_engine.schedule.clock import StageClock
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.resolution import resolution_doubts
+from wsi_engine.store.tile_store import TileStore
+from wsi_engine.writing import clear_write_errors
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes
+    ----------
+    folder
+        ``OUT/<slide>``, or ``None`` where no output was asked for.
+    record
+        The content of ``run.json``.
+    """
+
+    folder: Path | None
+    record: dict[str, Any]
+
+    @cached_property
+    def nuclei(self) -> NucleusTable:
+        """Every nucleus; read from the folder when first asked for."""
+        assert self.folder is not None
+        return read_nuclei(self.folder / "nuclei.parquet")
+
+    @property
+    def count(self) -> int:
+        """Number of nuclei."""
+        return int(self.record["nuclei"]["count"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every part of the slide could be read."""
+        return not self.record["unreadable"]
+
+
+def run(
+    slide: str | Path,
+    output: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    observe: Observer = ignore,
+    **settings: Any,
+) -> Result:
+    """Find every nucleus on a slide.
+
+    Parameters
+    ----------
+    slide
+        A whole slide image, or a plain image together with ``mpp``.
+    output
+        Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet`` and
+        ``run.json``. Without it nothing is kept but what the result holds.
+    config
+        YAML file with settings.
+    observe
+        Called with a ``Progress`` now and then.
+    **settings
+        Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
+
+    Raises
+    ------
+    EngineError
+        One sentence that says what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> result = we.run("slide.svs", model="watershed")  # doctest: +SKIP
+    >>> len(result.nuclei)  # doctest: +SKIP
+    """
+    chosen = make_settings(Path(config) if config else None, **settings)
+    if output is not None:
+        return _run_slide(Path(slide), Path(output), chosen, observe)
+    with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
+        result = _run_slide(Path(slide), Path(scratch), chosen, observe)
+        kept = Result(None, result.record)
+        kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
+        return kept
+
+
+def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observer) -> Result:
+    devices = resolve_devices(settings.device)
+    started, clock = now(), StageClock()
+    with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
+        plan = make_plan(slide, settings, devices[0], clock, observe)
+        with clear_write_errors(folder.path):
+            with TileStore(folder.tiles, plan.fingerprint) as store:
+                tracker = Tracker(path.name, len(plan.tiles), store.finished_tiles, clock, observe)
+                with closing(find_nuclei(plan, store, devices, clock, tracker)) as chunks:
+                    count = _write_nuclei(chunks, plan, folder.growing, clock)
+                tracker.finish(count)
+            record = make_record(plan, tracker, store.finished_tiles, clock, devices, started)
+            record["warnings"] = resolution_doubts(slide.info, settings.mpp)
+            folder.publish(_tissue_features(plan), record)
+    return Result(folder.path, record)
+
+
+def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
+    """Name, measure and write the nuclei as they come; return their number."""
+    mpp = plan.reader.grid.slide_mpp
+    measure = plan.settings.measure_shape
+    facts = {"slide": describe_slide(plan), "model": plan.model.spec.name}
+    columns = SHAPE_COLUMNS if measure else ()
+    classes, split = plan.model.spec.classes, plan.settings.split
+    with NucleusFiles(folder, classes, columns, facts, split) as files:
+        for nuclei in chunks:
+            with clock.measure("measure"):
+                ids = nucleus_ids(plan.namespace, nuclei.anchors)
+                measured: Measurements = measure_shape(nuclei.polygons, mpp) if measure else {}
+            with clock.measure("write"):
+                files.write(ids, nuclei, measured)
+        return files.count
+
+
+def _tissue_features(plan: Plan) -> list[Feature]:
+    pixel_mm2 = plan.reader.grid.slide_mpp.pixel_area_um2 / 1e6
+    pieces = plan.tissue.pieces if plan.tissue is not None else ()
+    return [
+        annotation_feature(
+            str(uuid.uuid5(plan.namespace, f"tissue {k}")),
+            piece,
+            name=f"Tissue {k}",
+            classification="Tissue",
+            locked=True,
+            measurements={"Area mm^2": piece.area * pixel_mm2},
+        )
+        for k, piece in enumerate(pieces, start=1)
+    ]

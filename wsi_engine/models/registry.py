@@ -1,0 +1,58 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsi_engine.errors import ModelError
+from wsi_engine.models import starconvex, tiatoolbox, watershed
+from wsi_engine.models.protocol import Model, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model that can be asked for: its facts, and how to load it.
+
+    ``load`` takes a file of weights, or ``None`` for the published or embedded ones.
+    """
+
+    spec: ModelSpec
+    load: Callable[[Path | None], Model]
+
+
+def available_models() -> dict[str, ModelEntry]:
+    """Every model by name. Nothing is loaded."""
+    entries = [
+        ModelEntry(starconvex.SPEC, starconvex.load_starconvex),
+        ModelEntry(watershed.SPEC, _load_watershed),
+    ]
+    entries += [
+        ModelEntry(spec, lambda weights, name=name: tiatoolbox.load_hovernet(name, weights))  # type: ignore[misc]
+        for name, spec in tiatoolbox.SPECS.items()
+    ]
+    return {entry.spec.name: entry for entry in entries}
+
+
+def find_model(name: str) -> ModelEntry:
+    """Return the entry of a model.
+
+    Raises
+    ------
+    ModelError
+        When there is none of that name; the message suggests the nearest.
+    """
+    models = available_models()
+    if name in models:
+        return models[name]
+    near = difflib.get_close_matches(name.lower(), models, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
+    raise ModelError(f"unknown model {name!r}: {hint}")
+
+
+def _load_watershed(weights: Path | None) -> Model:
+    if weights is not None:
+        raise ModelError("the watershed model has no weights: leave --weights out")
+    return watershed.Watershed()

@@ -1,0 +1,50 @@
+"""All nuclei of a slide as one Arrow table, for the user of the Python interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from wsi_engine.nuclei.polygons import Polygons
+
+
+@dataclass(frozen=True)
+class NucleusTable:
+    """Nuclei as columns.
+
+    Attributes
+    ----------
+    arrow
+        Columns ``id`` (UUID), ``geometry`` (WKB, QuPath pixels), ``x``, ``y`` (anchor, QuPath
+        pixels), ``class``, ``score``, ``probability: <class>``, and measurements.
+
+    Examples
+    --------
+    >>> result = wsi_engine.run("slide.svs")  # doctest: +SKIP
+    >>> result.nuclei.arrow["Area µm^2"].to_numpy().mean()  # doctest: +SKIP
+    """
+
+    arrow: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.arrow)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Offer the table to polars, DuckDB, pandas and others without a copy."""
+        return self.arrow.__arrow_c_stream__(requested_schema)
+
+    @property
+    def polygons(self) -> Polygons:
+        """Shapely polygons in QuPath pixels, shape (n,)."""
+        return np.asarray(shapely.from_wkb(self.arrow["geometry"].to_numpy()))
+
+    def to_geopandas(self) -> Any:
+        """Return a ``geopandas.GeoDataFrame``; geopandas must be installed."""
+        import geopandas
+
+        attributes = self.arrow.drop_columns(["geometry"]).to_pandas()
+        return geopandas.GeoDataFrame(attributes, geometry=self.polygons)

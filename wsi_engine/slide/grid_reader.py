@@ -1,0 +1,114 @@
+"""Reading any box of the model grid from the pyramid level that fits."""
+
+from __future__ import annotations
+
+import threading
+
+from wsi_engine.errors import ResolutionError
+from wsi_engine.slide.blocks import assemble
+from wsi_engine.slide.frames import LevelBox, ModelBox, ModelGrid, QuPathBox
+from wsi_engine.slide.protocol import RGB, Level, Slide, SlideInfo, UnreadableRegionError
+from wsi_engine.slide.resampling import AxisWeights, area_weights, resample
+
+LARGEST_ENLARGEMENT = 1.02
+"""A level may be this much coarser than the model grid before the next finer one is read."""
+
+SALVAGE_BLOCK_PX = 256
+"""Around damage a region is read in blocks, and only the damaged ones are lost: the file's own
+tiles, or squares of this side where it has none."""
+
+
+def make_grid(info: SlideInfo, mpp: float) -> ModelGrid:
+    """Lay the grid of pixels of ``mpp`` µm over what QuPath shows of a slide.
+
+    Raises
+    ------
+    ResolutionError
+        When the slide's pixel size is unknown.
+    """
+    if info.mpp is None:
+        raise ResolutionError(f"{info.path.name}: the pixel size is unknown ({info.mpp_source})")
+    bounds = info.bounds
+    return ModelGrid(mpp, info.mpp, bounds.x, bounds.y, bounds.width, bounds.height)
+
+
+def best_level(levels: tuple[Level, ...], scale: float) -> Level:
+    """Choose the coarsest level that still has the grid's detail.
+
+    Parameters
+    ----------
+    levels
+        Of the slide, finest first.
+    scale
+        Full-resolution pixels per grid pixel.
+    """
+    fitting = [level for level in levels if level.downsample <= scale * LARGEST_ENLARGEMENT]
+    return max(fitting, key=lambda level: level.downsample, default=levels[0])
+
+
+class GridReader:
+    """Reads boxes of one model grid; safe to use from many threads.
+
+    A grid pixel has the same value whichever box it is read with.
+
+    Attributes
+    ----------
+    grid, level
+        The grid, and the level of the pyramid that it is read from.
+    """
+
+    def __init__(self, slide: Slide, grid: ModelGrid) -> None:
+        self._slide = slide
+        self.grid = grid
+        self.level = best_level(slide.info.levels, min(grid.scale_x, grid.scale_y))
+        self._unreadable: set[LevelBox] = set()
+        self._lock = threading.Lock()
+
+    def read(self, box: ModelBox) -> RGB:
+        """Read a box, shape (box.height, box.width, 3); outside the slide is white.
+
+        Damage never raises: what cannot be read is white and is listed in ``unreadable``.
+        """
+        x = self._weights(box.x, box.width, self.grid.scale_x, self.grid.origin_x)
+        y = self._weights(box.y, box.height, self.grid.scale_y, self.grid.origin_y)
+        needed = LevelBox(x.start, y.start, x.stop - x.start, y.stop - y.start)
+        try:
+            source = self._slide.read(self.level.index, needed)
+        except UnreadableRegionError:
+            source = self._salvage(needed)
+        return resample(source, x, y)
+
+    @property
+    def unreadable(self) -> list[QuPathBox]:
+        """What could not be read so far, in QuPath pixels, top left first."""
+        grid, scale = self.grid, self.level.downsample
+        with self._lock:
+            boxes = sorted(self._unreadable, key=lambda box: (box.y, box.x))
+        return [
+            QuPathBox(
+                box.x * scale - grid.origin_x,
+                box.y * scale - grid.origin_y,
+                (box.x + box.width) * scale - grid.origin_x,
+                (box.y + box.height) * scale - grid.origin_y,
+            )
+            for box in boxes
+        ]
+
+    def _weights(self, start: int, count: int, scale: float, origin: int) -> AxisWeights:
+        downsample = self.level.downsample
+        return area_weights(start, count, scale / downsample, origin / downsample)
+
+    def _salvage(self, needed: LevelBox) -> RGB:
+        def read_block(block: LevelBox) -> RGB | None:
+            try:
+                return self._slide.read(self.level.index, block)
+            except UnreadableRegionError:
+                with self._lock:
+                    self._unreadable.add(block)
+                return None
+
+        # Tiles of the file: a read fails exactly if it touches a damaged one, so that what is
+        # white does not depend on the boxes that were asked for.
+        width = self.level.tile_width or SALVAGE_BLOCK_PX
+        height = self.level.tile_height or SALVAGE_BLOCK_PX
+        return assemble(needed, width, height, read_block)

@@ -1,0 +1,187 @@
+"""Slides that OpenSlide opens."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import openslide
+
+from wsi_engine.closing import Closing
+from wsi_engine.errors import SlideError
+from wsi_engine.slide.blocks import assemble
+from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
+from wsi_engine.slide.resolution import mpp_from_properties
+
+DECODED_TILE_CACHE_BYTES = 32 << 20
+"""One cache for the handles of all threads, so that memory does not grow with their number."""
+
+INEXACT_BLOCK_PX = 256
+"""Side of the aligned blocks in which levels of fractional downsample are read."""
+
+LARGEST_TILE_PX = 2048
+"""A file may call a whole level one tile; around damage it is then read in smaller blocks."""
+
+
+class OpenSlideSlide(Closing):
+    """A slide behind OpenSlide, with one handle per thread.
+
+    OpenSlide takes positions in level-0 pixels. Where it takes a level's downsample for a
+    fraction (4.0003), a pixel has no exact position there, and OpenSlide interpolates by an
+    amount that depends on where the read starts. Such levels are read in aligned blocks: a
+    pixel then has the same value whoever asks for it, and none is off by more than half a
+    full-resolution pixel.
+
+    Raises
+    ------
+    SlideError
+        When OpenSlide does not know the format, or the file is damaged beyond opening.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cache = openslide.OpenSlideCache(DECODED_TILE_CACHE_BYTES)
+        self._local = threading.local()
+        self._handles: set[openslide.OpenSlide] = set()
+        self._lock = threading.Lock()
+        try:
+            handle = self._handle()
+            # As OpenSlide counts, to ask it for positions; info.levels has the true ones.
+            self._downsamples = tuple(float(value) for value in handle.level_downsamples)
+            self._info = _describe(path, handle)
+        except openslide.OpenSlideUnsupportedFormatError:
+            raise SlideError(
+                f"{path.name} is not a slide, or only part of one: OpenSlide does not know its "
+                "format"
+            ) from None
+        except openslide.OpenSlideError as error:
+            raise SlideError(f"{path.name} is damaged: {error}") from None
+
+    @property
+    def info(self) -> SlideInfo:
+        """What is known of the slide."""
+        return self._info
+
+    def read(self, level: int, box: LevelBox) -> RGB:
+        """Read a box of one level, composited on white; outside the slide is white."""
+        if self._downsamples[level].is_integer():
+            return self._read_block(level, box)
+        read_block = partial(self._read_block, level)
+        return assemble(box, INEXACT_BLOCK_PX, INEXACT_BLOCK_PX, read_block)
+
+    def close(self) -> None:
+        """Close the handles of all threads."""
+        with self._lock:
+            while self._handles:
+                self._handles.pop().close()
+
+    def _read_block(self, level: int, box: LevelBox) -> RGB:
+        downsample = self._downsamples[level]
+        corner = (round(box.x * downsample), round(box.y * downsample))
+        return self._read_region(level, corner, (box.width, box.height))
+
+    def _read_region(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> RGB:
+        try:
+            try:
+                region = self._handle().read_region(corner, level, size)
+            except openslide.OpenSlideError:
+                # One damaged tile makes every later read through the same handle fail.
+                self._discard_handle()
+                region = self._handle().read_region(corner, level, size)
+        except openslide.OpenSlideError as error:
+            self._discard_handle()
+            raise UnreadableRegionError(str(error)) from None
+        return _on_white(np.asarray(region))
+
+    def _handle(self) -> openslide.OpenSlide:
+        handle: openslide.OpenSlide | None = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = openslide.OpenSlide(self._path)
+            handle.set_cache(self._cache)
+            with self._lock:
+                self._handles.add(handle)
+            self._local.handle = handle
+        return handle
+
+    def _discard_handle(self) -> None:
+        handle = getattr(self._local, "handle", None)
+        self._local.handle = None
+        if handle is not None:
+            with self._lock:
+                self._handles.discard(handle)
+            handle.close()
+
+
+@numba.njit(nogil=True, cache=True)
+def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
+    height, width = rgba.shape[:2]
+    rgb = np.empty((height, width, 3), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            alpha = np.uint32(rgba[y, x, 3])
+            for channel in range(3):
+                value = np.uint32(rgba[y, x, channel])
+                if alpha != 255:
+                    value = (value * alpha + np.uint32(255) * (255 - alpha) + 127) // 255
+                rgb[y, x, channel] = value
+    return rgb
+
+
+def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
+    properties = handle.properties
+    mpp, mpp_source = mpp_from_properties(properties)
+    levels = tuple(_level(handle, index) for index in range(handle.level_count))
+    bounds = Level0Box(
+        _integer(properties.get("openslide.bounds-x")) or 0,
+        _integer(properties.get("openslide.bounds-y")) or 0,
+        _integer(properties.get("openslide.bounds-width")) or levels[0].width,
+        _integer(properties.get("openslide.bounds-height")) or levels[0].height,
+    )
+    power = properties.get("openslide.objective-power")
+    return SlideInfo(
+        path=path,
+        vendor=properties.get("openslide.vendor", "unknown"),
+        levels=levels,
+        bounds=bounds,
+        mpp=mpp,
+        mpp_source=mpp_source,
+        objective_power=float(power) if power else None,
+        focal_planes=1,
+        associated_images=tuple(sorted(handle.associated_images)),
+    )
+
+
+def _level(handle: openslide.OpenSlide, index: int) -> Level:
+    width, height = handle.level_dimensions[index]
+    reported = float(handle.level_downsamples[index])
+    tile_width, tile_height = (
+        _integer(handle.properties.get(f"openslide.level[{index}].tile-{side}"))
+        for side in ("width", "height")
+    )
+    if max(tile_width or 0, tile_height or 0) > LARGEST_TILE_PX:
+        tile_width = tile_height = None
+    if not reported.is_integer():
+        tile_width = tile_height = INEXACT_BLOCK_PX
+    downsample = _true_downsample(handle.dimensions, (width, height), reported)
+    return Level(index, width, height, downsample, tile_width, tile_height)
+
+
+def _true_downsample(full: tuple[int, int], size: tuple[int, int], reported: float) -> float:
+    """Undo what a level's size was rounded by.
+
+    OpenSlide divides the sizes: it says 2.0053 for 3001 x 201 pixels of which the last row and
+    column were dropped when they were halved to 1500 x 100. Taken at its word, the right end
+    of that level would lie 8 full-resolution pixels off.
+    """
+    nearest = round(reported)
+    rounded = all(abs(whole / nearest - part) < 1 for whole, part in zip(full, size, strict=True))
+    return float(nearest) if rounded else reported
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text and text.lstrip("-").isdigit() else None

@@ -14,8 +14,10 @@ from PIL import Image
 from wsi_engine.errors import EngineError, SettingsError
 from wsi_engine.learn import train as training
 from wsi_engine.learn.config import TrainConfig
+from wsi_engine.learn.datasets import load_dataset
 from wsi_engine.learn.errors import DatasetError, TrainingError
 from wsi_engine.learn.log import masked_crc32c
+from wsi_engine.learn.targets import UNKNOWN
 from wsi_engine.learn.train import learning_rate, train
 from wsi_engine.models.starconvex import load_weights
 
@@ -296,3 +298,32 @@ def test_the_recipes_that_ship_are_valid(path: Path) -> None:
     names = {entry.images.parent.name for entry in config.data}
     assert "monuseg_train" not in names, "it may be measured on, never trained on"
     assert names <= {"tnbc", "nuinsseg_split", "dsb2018_colour"}
+
+
+def box(x: int, y: int, side: int, kind: str) -> dict[str, object]:
+    ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": kind},
+    }
+
+
+class TestPolygonsFromQuPath:
+    def labels_of(self, data: Path, *features: dict[str, object]) -> np.ndarray:
+        (data / "labels/a_0.npy").unlink()
+        document = {"type": "FeatureCollection", "features": features}
+        (data / "labels/a_0.geojson").write_text(json.dumps(document))
+        fields = load_dataset(config_of(data).data[0]).fields
+        return next(field for field in fields if field.name == "a_0").labels
+
+    def test_drawn_nuclei_are_labels(self, data: Path) -> None:
+        labels = self.labels_of(data, box(8, 8, 16, "annotation"))
+        assert (labels[8:24, 8:24] == 1).all()
+        assert labels.sum() == 16 * 16
+
+    def test_outside_of_the_annotated_field_nothing_is_known(self, data: Path) -> None:
+        labels = self.labels_of(data, box(0, 0, 48, "annotation"), box(8, 8, 16, "detection"))
+        assert (labels[8:24, 8:24] == 1).all()
+        assert labels[40, 40] == 0
+        assert (labels[48:] == UNKNOWN).all()

@@ -46,7 +46,8 @@ class DataConfig(_Section):
     Attributes
     ----------
     images, labels
-        Folders; files belong together by stem. PNG, TIFF, JPEG (images) or npy.
+        Folders; files belong together by stem. Images are PNG, TIFF, JPEG or npy; labels are
+        PNG, TIFF or npy, or QuPath's GeoJSON in the image's pixels.
     mpp
         Pixel size in µm that makes nuclei of this set as large as they are in life. It may
         differ from what the set states.

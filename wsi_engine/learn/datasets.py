@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
-from PIL import Image, UnidentifiedImageError
 
 from wsi_engine.learn.config import Annotation, DataConfig, SplitConfig
 from wsi_engine.learn.errors import DatasetError
+from wsi_engine.learn.images import IMAGE_SUFFIXES, read_image, read_labels
+from wsi_engine.learn.segmentations import (
+    Polygons,
+    is_geojson,
+    is_segmentation,
+    read_polygons,
+    stem_of,
+)
 from wsi_engine.learn.targets import UNKNOWN, boundary_peaks
 from wsi_engine.learn.weak import labels_from_partial, labels_from_points
-
-_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,79 +62,29 @@ class DataSet:
     white: npt.NDArray[np.float64]
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an RGB image as uint8 (h, w, 3).
-
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read or is not an RGB (or grey) image of 8 bits.
-    """
-    pixels = _read_array(path)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype != np.uint8:
-        raise DatasetError(
-            f"{path} is no 8-bit RGB image: it has shape {pixels.shape} and type {pixels.dtype}."
-        )
-    return np.ascontiguousarray(pixels[..., :3])
-
-
-def read_labels(path: Path) -> npt.NDArray[np.uint16]:
-    """Read a label image as uint16 (h, w): 0 background, ``UNKNOWN`` unknown, else nuclei.
-
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read or does not hold whole numbers from 0 to 65535.
-    """
-    labels = _read_array(path)
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise DatasetError(
-            f"{path} is no label image: it has shape {labels.shape} and type {labels.dtype}, "
-            "where one whole number per pixel is expected (0 background, k nucleus k)."
-        )
-    if labels.min(initial=0) < 0 or labels.max(initial=0) > UNKNOWN:
-        raise DatasetError(f"{path} holds labels outside of 0 to {UNKNOWN}.")
-    return np.ascontiguousarray(labels, np.uint16)
-
-
-def _read_array(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return np.asarray(tifffile.imread(path))
-        with Image.open(path) as file:
-            convert = file.mode in ("P", "CMYK", "LA", "PA")
-            return np.asarray(file.convert("RGB") if convert else file)
-    except (OSError, EOFError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
-        raise DatasetError(f"Cannot read {path}: {error}") from error
-
-
 def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Pair the files of two folders by stem, in the order of the stems.
+    """Pair images with their label images or GeoJSON by stem, in the order of the stems.
 
     Raises
     ------
     DatasetError
         If a folder is missing or empty, or an image has no labels.
     """
-    found = {}
     for folder in (images, labels):
         if not folder.is_dir():
             raise DatasetError(f"The folder {folder} does not exist.")
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+    pixels = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+    drawn = {stem_of(p): p for p in sorted(labels.iterdir()) if is_segmentation(p)}
+    for folder, files in ((images, pixels), (labels, drawn)):
         if not files:
-            raise DatasetError(f"The folder {folder} holds no images ({', '.join(_SUFFIXES)}).")
-        found[folder] = {path.stem: path for path in files}
-    missing = sorted(set(found[images]) - set(found[labels]))
+            raise DatasetError(f"The folder {folder} holds no files that could be used.")
+    missing = sorted(set(pixels) - set(drawn))
     if missing:
         raise DatasetError(
             f"{len(missing)} images in {images} have no labels of the same name in {labels}, "
             f"the first is {missing[0]!r}."
         )
-    return [(found[images][stem], found[labels][stem]) for stem in sorted(found[images])]
+    return [(pixels[stem], drawn[stem]) for stem in sorted(pixels)]
 
 
 def load_field(
@@ -141,7 +95,7 @@ def load_field(
     mpp: float,
     annotation: Annotation = "dense",
 ) -> Field:
-    """Read an image with its labels.
+    """Read an image with its labels: a label image, or polygons in the image's pixels.
 
     Raises
     ------
@@ -149,7 +103,11 @@ def load_field(
         If either cannot be read, or their sizes differ, or a partial or point annotation is
         empty. In a dense annotation an empty label image means that there is no nucleus.
     """
-    image, labels = read_image(image_path), read_labels(label_path)
+    image = read_image(image_path)
+    if is_geojson(label_path):
+        labels = labels_from_polygons(read_polygons(label_path), image.shape[:2])
+    else:
+        labels = read_labels(label_path)
     if image.shape[:2] != labels.shape:
         raise DatasetError(
             f"{label_path} has {labels.shape[1]} x {labels.shape[0]} pixels, its image "
@@ -164,6 +122,16 @@ def load_field(
     elif annotation == "points":
         labels = labels_from_points(image, labels, mpp)
     return Field(image_path.stem, group, image, labels, boundary_peaks(labels))
+
+
+def labels_from_polygons(nuclei: Polygons, shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
+    """Draw nuclei into labels; outside of the fields that were annotated nothing is known."""
+    height, width = shape
+    labels = nuclei.draw((height, width)).astype(np.uint16)
+    if nuclei.field is not None:
+        fields = Polygons(np.array([nuclei.field], object), np.array([""]))
+        labels[(fields.draw((height, width)) == 0) & (labels == 0)] = UNKNOWN
+    return labels
 
 
 def load_dataset(config: DataConfig) -> DataSet:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsi_engine.learn.datasets import read_image
 from wsi_engine.learn.evaluate import Report, pair_segmentations
+from wsi_engine.learn.images import read_image
 from wsi_engine.learn.metrics import ImageScore, Labels, overlaps
 from wsi_engine.learn.segmentations import Polygons, Segmentation, read_segmentation, stem_of
 

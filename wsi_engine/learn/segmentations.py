@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.learn.datasets import read_labels
+from wsi_engine.learn.images import read_labels
 from wsi_engine.learn.metrics import Overlaps
 from wsi_engine.learn.rasterise import rasterise
 from wsi_engine.learn.targets import UNKNOWN
@@ -69,6 +69,11 @@ def is_segmentation(path: Path) -> bool:
     return path.name.lower().endswith(_GEOJSON + _IMAGES)
 
 
+def is_geojson(path: Path) -> bool:
+    """Tell whether a file holds GeoJSON, by its name."""
+    return path.name.lower().endswith(_GEOJSON)
+
+
 def stem_of(path: Path) -> str:
     """Return the name of a file without what says its kind."""
     for suffix in sorted(_GEOJSON + _IMAGES, key=len, reverse=True):
@@ -85,7 +90,7 @@ def read_segmentation(path: Path) -> Segmentation:
     DatasetError, GeoJSONError
         If it cannot be read.
     """
-    if path.name.lower().endswith(_GEOJSON):
+    if is_geojson(path):
         return read_polygons(path)
     labels = read_labels(path)
     return np.where(labels == UNKNOWN, 0, labels)

@@ -55,8 +55,8 @@ def reuse_freed_memory() -> None:
     """Let layers that run on the processor reuse memory instead of mapping fresh pages.
 
     By default glibc returns every large block to the kernel and gets a zeroed one for the next
-    layer; that cost a third of the time of the default network (benchmarks/model.md). One arena
-    for all threads also keeps the peak of memory down. Elsewhere than on glibc this does nothing.
+    layer; that cost a quarter of the time of a run (benchmarks/model.md). One arena for all
+    threads is part of it: other arenas cannot hold blocks that large. Elsewhere than on glibc this does nothing.
     """
     if not sys.platform.startswith("linux"):
         return

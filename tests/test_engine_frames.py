@@ -31,8 +31,8 @@ def test_bounds_are_the_origin(tmp_path: Path):
     with openslide.OpenSlide(bounded) as slide:
         assert slide.properties["openslide.bounds-x"] == "1000"
 
-    expected = wsi_engine.run(plain, tissue=False, tile_size=128)
-    result = wsi_engine.run(bounded, tmp_path, tissue=False, tile_size=128)
+    expected = wsi_engine.run(plain, model="watershed", tissue=False, tile_size=128)
+    result = wsi_engine.run(bounded, tmp_path, model="watershed", tissue=False, tile_size=128)
 
     assert result.folder is not None
     found = read_objects(result.folder / "nuclei.geojson.gz")
@@ -53,7 +53,7 @@ def test_tissue_and_roi_are_in_the_same_frame(tmp_path: Path):
     roi = tmp_path / "roi.geojson"
     roi.write_text(json.dumps(shapely.geometry.mapping(shapely.box(300, 300, 470, 470))))
 
-    result = wsi_engine.run(slide, tmp_path, roi=roi)
+    result = wsi_engine.run(slide, tmp_path, model="watershed", roi=roi)
 
     assert result.folder is not None
     (tissue,) = read_objects(result.folder / "tissue.geojson")

@@ -56,7 +56,8 @@ def reuse_freed_memory() -> None:
 
     By default glibc returns every large block to the kernel and gets a zeroed one for the next
     layer; that cost a quarter of the time of a run (benchmarks/model.md). One arena for all
-    threads is part of it: other arenas cannot hold blocks that large. Elsewhere than on glibc this does nothing.
+    threads is part of it: other arenas cannot hold blocks that large. Elsewhere than on glibc
+    this does nothing.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -14,7 +14,8 @@ from pathlib import Path
 from wsi_engine.learn.config import DataConfig, TrainConfig
 from wsi_engine.learn.datasets import Field, load_dataset, split_dataset
 from wsi_engine.learn.validate import evaluate_fields, predict
-from wsi_engine.models.starconvex import best_device, load_starconvex
+from wsi_engine.models.devices import resolve_devices
+from wsi_engine.models.starconvex import load_starconvex
 
 MEASURES = ("f1", "precision", "recall", "pq", "sq", "aji", "dice", "detection_f1", "f1_50_90")
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/train_default.yaml"))
     arguments = parser.parse_args()
     model = load_starconvex(arguments.weights)
-    model = model.to(best_device())
+    model = model.to(resolve_devices("auto")[0])
     print(f"threshold {model.threshold}\n")
     print("| set | images | nuclei |", " | ".join(MEASURES), "| splits | merges |")
     print("|---" * (5 + len(MEASURES)) + "|")

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from wsi_engine.models.starconvex import best_device, load_starconvex
+from wsi_engine.models.devices import resolve_devices
+from wsi_engine.models.starconvex import load_starconvex
 from wsi_engine.models.suppression import suppress
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    device = best_device()
+    device = resolve_devices("auto")[0]
     model = load_starconvex().to(device)
     batch = np.stack([tissue(arguments.tile, rng) for _ in range(arguments.batch)])
     megapixels = batch[..., 0].size / 1e6

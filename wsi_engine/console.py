@@ -162,7 +162,8 @@ def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
 def print_evaluation(name: str, evaluation: Evaluation) -> None:
     """Print the measures of a segmentation; with intervals where there are several images."""
     counts = [image.at_iou[0] for image in evaluation.images]
-    figures: dict[str, object] = dict(evaluation.pooled())
+    pooled = evaluation.pooled()
+    figures: dict[str, object] = dict(pooled)
     if len(counts) > 1:
         figures |= evaluation.intervals()
     shown: dict[str, Any] = {
@@ -174,7 +175,7 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
         value = figures[key]
         shown[label] = f"{value:.3f}" if isinstance(value, float) else str(value)
     for key in ("splits", "merges"):
-        shown[key] = f"{evaluation.pooled()[key]:.0f}"
+        shown[key] = f"{pooled[key]:.0f}"
     print_facts(shown, title=name)
 
 

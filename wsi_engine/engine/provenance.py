@@ -59,13 +59,14 @@ def make_record(
     clock: StageClock,
     devices: list[torch.device],
     started: str,
+    doubts: list[str],
 ) -> dict[str, Any]:
     """Return the content of ``run.json`` for a finished slide."""
     state, tissue = tracker.state, plan.tissue
     return {
         "slide": describe_slide(plan),
         "unreadable": [asdict(box) for box in plan.reader.unreadable],
-        "warnings": [],
+        "warnings": doubts,
         "tissue": {
             "pieces": len(tissue.pieces) if tissue else None,
             "area_mm2": round(tissue.area_mm2, 6) if tissue else None,

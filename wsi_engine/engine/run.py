@@ -121,8 +121,9 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
                 with closing(find_nuclei(plan, store, devices, clock, tracker)) as chunks:
                     count = _write_nuclei(chunks, plan, folder.growing, clock)
                 tracker.finish(count)
-            record = make_record(plan, tracker, store.finished_tiles, clock, devices, started)
-            record["warnings"] = resolution_doubts(slide.info, settings.mpp)
+            doubts = resolution_doubts(slide.info, settings.mpp)
+            resumed = store.finished_tiles
+            record = make_record(plan, tracker, resumed, clock, devices, started, doubts)
             folder.publish(_tissue_features(plan), record)
     return Result(folder.path, record)
 

@@ -10,8 +10,8 @@ import json
 import struct
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from wsi_engine.closing import Closing
 
 JSON_LOG = "log.jsonl"
 
@@ -65,7 +65,7 @@ def _record(event: bytes) -> bytes:
     return length + checks[0] + event + checks[1]
 
 
-class TrainingLog:
+class TrainingLog(Closing):
     """Appends scalars to ``log.jsonl`` and to a TensorBoard event file.
 
     Parameters
@@ -87,15 +87,8 @@ class TrainingLog:
         version = b"\x09" + struct.pack("<d", time.time()) + _message(3, b"brain.Event:2")
         self._events.write(_record(version))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close both files."""
         self._lines.close()
         self._events.close()
 

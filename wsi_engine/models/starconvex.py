@@ -244,11 +244,6 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
 
 
-def best_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
     """Read a network that `wsi_engine.learn.weights.save_weights` wrote, on the CPU in fp32.
 

@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO    = demo
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench docs clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -29,6 +29,9 @@ format: $(VENV)/.installed-for-tests
 
 bench: $(VENV)/.installed-for-tests
 	$(BIN)/python benchmarks/stages.py
+
+docs: $(VENV)/.installed
+	$(BIN)/python -c 'from wsi_engine.export.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
 
 clean:
 	rm -rf $(VENV) $(DEMO)

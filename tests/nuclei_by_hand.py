@@ -58,11 +58,16 @@ def nuclei_of(seen: Iterable[Seen], tile: Tile) -> Nuclei:
         classes=np.full(len(items), -1, np.int16),
         probabilities=np.empty((len(items), 0), np.float32),
         owned=tile.core.holds(anchors),
+        measurements=np.empty((len(items), 0), np.float32),
     )
 
 
 def some_nuclei(
-    count: int, classes: int = 0, seed: int = 0, with_hole: Sequence[int] = ()
+    count: int,
+    classes: int = 0,
+    seed: int = 0,
+    with_hole: Sequence[int] = (),
+    measurements: int = 0,
 ) -> Nuclei:
     """Random round nuclei with every column filled, on the 0.01 px grid."""
     rng = np.random.default_rng(seed)
@@ -79,6 +84,7 @@ def some_nuclei(
         classes=rng.integers(-1, classes, count).astype(np.int16),
         probabilities=probabilities.astype(np.float32),
         owned=rng.uniform(0, 1, count) < 0.8,
+        measurements=rng.normal(size=(count, measurements)).astype(np.float32),
     )
 
 
@@ -86,7 +92,7 @@ def assert_same_nuclei(found: Nuclei, expected: Nuclei) -> None:
     """Every column is the same to the bit, and of the same type and shape."""
     assert found.polygons.shape == expected.polygons.shape
     assert shapely.equals_identical(found.polygons, expected.polygons).all()
-    for name in ("anchors", "scores", "classes", "probabilities", "owned"):
+    for name in ("anchors", "scores", "classes", "probabilities", "owned", "measurements"):
         column, wanted = getattr(found, name), getattr(expected, name)
         assert column.dtype == wanted.dtype, name
         np.testing.assert_array_equal(column, wanted, err_msg=name)

@@ -70,5 +70,10 @@ def _outputs(result: wsi_engine.Result) -> dict[str, bytes]:
     assert result.folder is not None
     files = {path.name: path.read_bytes() for path in result.folder.iterdir()}
     del files["run.json"]
-    assert sorted(files) == ["nuclei.geojson.gz", "nuclei.parquet", "tissue.geojson"]
+    assert sorted(files) == [
+        "columns.json",
+        "nuclei.geojson.gz",
+        "nuclei.parquet",
+        "tissue.geojson",
+    ]
     return files

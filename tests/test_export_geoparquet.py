@@ -15,7 +15,7 @@ from nuclei_by_hand import some_nuclei
 from wsi_engine.export import geoparquet
 from wsi_engine.export.geoparquet import GeoParquetWriter, read_nuclei
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
-from wsi_engine.nuclei.measure import measure_shape
+from wsi_engine.nuclei.measure.shape import COLUMNS, measure_shape
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.version import __version__
@@ -28,7 +28,8 @@ def ids_of(nuclei):
 
 
 def measured(nuclei):
-    return measure_shape(nuclei.polygons, Mpp(0.25, 0.25))
+    values = measure_shape(nuclei.polygons, Mpp(0.25, 0.25))
+    return {c.name: v for c, v in zip(COLUMNS, values.T, strict=True)}
 
 
 def write(path, *chunks, classes=CLASSES, measurements=None):

@@ -36,8 +36,9 @@ def infer(batch):
     return batch[..., 0].astype(np.int32) * 10
 
 
-def decode(tile, maps):
+def decode(tile, pixels, maps):
     assert maps.shape == (SIDE, SIDE)
+    assert (pixels == tile.index).all()
     return tile.index, int(maps[0, 0])
 
 
@@ -177,10 +178,10 @@ def test_an_error_in_a_stage_is_raised_at_the_caller_and_the_threads_end(stage, 
 
 
 def test_results_before_the_broken_tile_still_come():
-    def broken_at_seven(tile, maps):
+    def broken_at_seven(tile, pixels, maps):
         if tile.index == 7:
             raise BrokenTileError
-        return decode(tile, maps)
+        return decode(tile, pixels, maps)
 
     results = run(decode=broken_at_seven, batch_size=4, workers=4)
     assert [next(results) for _ in range(7)] == EXPECTED[:7]
@@ -270,9 +271,9 @@ def test_decoding_hides_behind_the_device():
             next_batch_started.set()
         return infer(batch)
 
-    def patient(tile, maps):
+    def patient(tile, pixels, maps):
         assert next_batch_started.wait(timeout=10)
-        return decode(tile, maps)
+        return decode(tile, pixels, maps)
 
     assert list(run(infer=[device], decode=patient, workers=1)) == EXPECTED
 

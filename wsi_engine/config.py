@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from wsi_engine.errors import SettingsError
+from wsi_engine.nuclei.measure.measurer import Group
+from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
 
@@ -38,7 +40,14 @@ class RunSettings(BaseModel):
     simplify_um: float = Field(
         0.08, ge=0, le=2, description="result: how far fewer vertices may move a border, in µm"
     )
-    measure_shape: bool = Field(True, description="result: area, perimeter and shape in µm")
+    measure: tuple[Group, ...] = Field(
+        ("shape", "colour", "texture", "ring"),
+        description="result: groups of measurements, see docs/measurements.md",
+    )
+    stains: StainSetting = Field("H&E", description="result: stain vectors for the measurements")
+    geojson_measurements: Literal["essential", "all", "none"] = Field(
+        "essential", description="result: what QuPath gets; the table always has all"
+    )
     split: int | None = Field(
         None, ge=1, description="result: most nuclei per GeoJSON file; QuPath likes < 200,000"
     )

@@ -7,12 +7,15 @@ from collections.abc import Generator
 from contextlib import closing
 from itertools import chain, islice
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
 from wsi_engine.models.devices import default_batch_size
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
+from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.seams import resolve_seams
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.inference import FittingInference, Maps
@@ -56,7 +59,7 @@ def find_nuclei(
 def _compute(
     plan: Plan, finished: int, devices: list[torch.device], clock: StageClock
 ) -> Generator[tuple[Tile, Nuclei], None, None]:
-    settings = plan.settings
+    settings, grid = plan.settings, plan.reader.grid
     workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
     batch_size = settings.batch_size
     if batch_size == "auto":
@@ -65,9 +68,14 @@ def _compute(
     def read(tile: Tile) -> RGB:
         return plan.reader.read(tile.window)
 
-    def decode(tile: Tile, maps: Maps) -> Nuclei:
+    def decode(tile: Tile, pixels: RGB, maps: Maps) -> Nuclei:
+        def measure(polygons: Polygons, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+            with clock.measure("measure"):
+                return plan.measurer.measure(polygons, wanted, pixels, tile.window, grid)
+
         predictions = plan.model.decode(maps)
-        return nuclei_of_tile(predictions, tile, plan.reader.grid, settings.simplify_um)
+        reach = plan.measurer.neighbourhood_um
+        return nuclei_of_tile(predictions, tile, grid, settings.simplify_um, measure, reach)
 
     return stream(
         islice(plan.tiles, finished, None),

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from wsi_engine.closing import Closing
+from wsi_engine.export.column_dictionary import write_dictionary
 from wsi_engine.export.geoparquet import GeoParquetWriter
-from wsi_engine.nuclei.measure import Measurements
+from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.features import Feature, detection_features
 from wsi_engine.qupath.writer import GeoJSONWriter, write_features
@@ -73,8 +74,21 @@ class ResultFolder:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
+def columns_for_qupath(
+    columns: Sequence[Column], which: Literal["essential", "all", "none"]
+) -> tuple[str, ...]:
+    """Choose the measurements that go to GeoJSON, by name."""
+    return tuple(
+        column.name
+        for column in columns
+        if which == "all" or (which == "essential" and column.essential)
+    )
+
+
 class NucleusFiles(Closing):
     """Writes nuclei to GeoJSON and GeoParquet side by side, chunk by chunk; a context.
+
+    ``columns.json`` beside them says what every column means.
 
     Parameters
     ----------
@@ -82,8 +96,10 @@ class NucleusFiles(Closing):
         Where the files grow.
     classes
         Class names by index.
-    measurements
-        Names of the measurements that every chunk carries.
+    columns
+        The measurements that every chunk carries.
+    for_qupath
+        Names of those that go to GeoJSON, too.
     facts
         For the metadata of the GeoParquet file.
     split
@@ -94,14 +110,18 @@ class NucleusFiles(Closing):
         self,
         folder: Path,
         classes: Sequence[str],
-        measurements: Sequence[str],
+        columns: Sequence[Column],
+        for_qupath: Sequence[str],
         facts: Mapping[str, object],
         split: int | None,
     ) -> None:
         self._folder = folder
         self._classes = np.array([*classes, None], object)
         self._split = split
-        self._table = GeoParquetWriter(folder / "nuclei.parquet", classes, measurements, facts)
+        self.measurements = tuple(column.name for column in columns)
+        self._for_qupath = tuple(for_qupath)
+        write_dictionary(folder / "columns.json", classes, columns, for_qupath)
+        self._table = GeoParquetWriter(folder / "nuclei.parquet", classes, self.measurements, facts)
         self._geojson_count = 0
         self._geojson = self._next_geojson()
         self.count = 0
@@ -110,7 +130,8 @@ class NucleusFiles(Closing):
         """Append nuclei."""
         self._table.write(ids, nuclei, measurements)
         names = self._classes[nuclei.classes].tolist()
-        columns: Measurements = {SCORE_NAME: nuclei.scores} | measurements
+        columns: Measurements = {SCORE_NAME: nuclei.scores}
+        columns |= {name: measurements[name] for name in self._for_qupath}
         features = detection_features(ids, nuclei.polygons, names, columns)
         while features:
             room = len(features)

@@ -15,6 +15,7 @@ from wsi_engine.errors import RegionError
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
+from wsi_engine.nuclei.measure.measurer import Measurer
 from wsi_engine.qupath.regions import read_region_of_interest
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
@@ -23,9 +24,10 @@ from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import with_resolution
+from wsi_engine.slide.stain_vectors import choose_stains
 from wsi_engine.slide.tissue import Tissue, find_tissue
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Counted up when the same settings come to give other nuclei."""
 
 
@@ -47,6 +49,7 @@ class Plan:
     reader: GridReader
     tissue: Tissue | None
     area: shapely.Geometry
+    measurer: Measurer
     tile_grid: TileGrid
     tiles: tuple[Tile, ...]
     slide_fingerprint: str
@@ -70,6 +73,7 @@ class Plan:
                 "slide": self.slide_fingerprint,
                 "settings": self.settings.result_settings(),
                 "model": self.model.settings(),
+                "stains": self.measurer.stains.describe(),
                 "area": shapely.to_wkb(self.area, hex=True),
             }
         )
@@ -110,6 +114,7 @@ def make_plan(
         reader=reader,
         tissue=tissue,
         area=area,
+        measurer=Measurer(settings.measure, choose_stains(settings.stains, fields)),
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),

@@ -78,6 +78,10 @@ def make_record(
             "density_per_mm2": round(state.nuclei / plan.area_mm2, 2),
         },
         "model": asdict(plan.model.spec) | {"calibration": plan.model.settings()},
+        "measurements": {
+            "groups": list(plan.settings.measure),
+            "stains": plan.measurer.stains.describe(),
+        },
         "settings": plan.settings.model_dump(mode="json"),
         "tiles": {
             "count": len(plan.tiles),

@@ -13,14 +13,13 @@ from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.flow import find_nuclei
-from wsi_engine.engine.output import NucleusFiles, ResultFolder
+from wsi_engine.engine.output import NucleusFiles, ResultFolder, columns_for_qupath
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
 from wsi_engine.export.geoparquet import read_nuclei
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
-from wsi_engine.nuclei.measure import SHAPE_COLUMNS, Measurements, measure_shape
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.qupath.features import Feature, annotation_feature
@@ -129,19 +128,18 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
 
 
 def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
-    """Name, measure and write the nuclei as they come; return their number."""
-    mpp = plan.reader.grid.slide_mpp
-    measure = plan.settings.measure_shape
+    """Name and write the nuclei as they come; return their number."""
     facts = {"slide": describe_slide(plan), "model": plan.model.spec.name}
-    columns = SHAPE_COLUMNS if measure else ()
-    classes, split = plan.model.spec.classes, plan.settings.split
-    with NucleusFiles(folder, classes, columns, facts, split) as files:
+    classes, settings = plan.model.spec.classes, plan.settings
+    # What nuclei are to one another (density, neighbours) is known from here on: such columns
+    # come after those that the tiles measured.
+    columns = plan.measurer.columns
+    chosen = columns_for_qupath(columns, settings.geojson_measurements)
+    with NucleusFiles(folder, classes, columns, chosen, facts, settings.split) as files:
         for nuclei in chunks:
-            with clock.measure("measure"):
-                ids = nucleus_ids(plan.namespace, nuclei.anchors)
-                measured: Measurements = measure_shape(nuclei.polygons, mpp) if measure else {}
             with clock.measure("write"):
-                files.write(ids, nuclei, measured)
+                measured = dict(zip(files.measurements, nuclei.measurements.T, strict=True))
+                files.write(nucleus_ids(plan.namespace, nuclei.anchors), nuclei, measured)
         return files.count
 
 

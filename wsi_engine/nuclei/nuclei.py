@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +18,9 @@ from wsi_engine.slide.frames import ModelGrid
 CLAIM_MARGIN_PX = 4
 """A tile also reports nuclei anchored this far outside its core, as spares: should neighbours
 place the anchor of a nucleus each on the other's side of the border, it is not lost."""
+
+Measure = Callable[[Polygons, npt.NDArray[np.bool_]], npt.NDArray[np.float32]]
+"""Measures those of some polygons where a mask holds; the others are their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Nuclei:
         float32, shape (n, number of classes; 0 where the model gives none).
     owned
         bool, shape (n,): anchored in the core of the tile that reports it.
+    measurements
+        What the tile measured of them, float32, shape (n, number of columns).
     """
 
     polygons: Polygons
@@ -46,6 +51,7 @@ class Nuclei:
     classes: npt.NDArray[np.int16]
     probabilities: npt.NDArray[np.float32]
     owned: npt.NDArray[np.bool_]
+    measurements: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -65,7 +71,12 @@ class Nuclei:
 
 
 def nuclei_of_tile(
-    predictions: Predictions, tile: Tile, grid: ModelGrid, tolerance_um: float
+    predictions: Predictions,
+    tile: Tile,
+    grid: ModelGrid,
+    tolerance_um: float,
+    measure: Measure | None = None,
+    neighbourhood_um: float = 0.0,
 ) -> Nuclei:
     """Bring the predictions of a tile into QuPath pixels and keep what the tile may claim.
 
@@ -77,24 +88,50 @@ def nuclei_of_tile(
         Where that window lies.
     tolerance_um
         How far simplification may move a border, in µm.
+    measure
+        Fills the measurements; without it there are none.
+    neighbourhood_um
+        ``measure`` also sees what other tiles may claim, up to this far from what this one does.
     """
     corner = np.array([tile.window.x, tile.window.y], np.float64)
     anchors = predictions.anchors + corner
-    claimed = np.flatnonzero(tile.core.padded(CLAIM_MARGIN_PX).holds(anchors))
+    claims = tile.core.padded(CLAIM_MARGIN_PX).holds(anchors)
     tolerance_px = tolerance_um / grid.slide_mpp.mean
     rings = polygons_from_rings(grid.to_qupath(predictions.xy + corner), predictions.offsets)
-    polygons, kept = settled(rings[claimed], tolerance_px)
-    claimed = claimed[kept]
+    seen = claims
+    if measure is not None and neighbourhood_um > 0:
+        seen = claims | _meet(rings, claims, neighbourhood_um / grid.slide_mpp.mean)
+    polygons, kept = settled(rings[seen], tolerance_px)
+    wanted = claims[seen][kept]
+    claimed = np.flatnonzero(seen)[kept][wanted]
+    if measure is None:
+        measurements = np.empty((len(claimed), 0), np.float32)
+    else:
+        measurements = measure(polygons, wanted)
     probabilities = predictions.probabilities
     if probabilities is None:
         probabilities = np.empty((len(predictions), 0), np.float32)
     return Nuclei(
-        polygons=polygons,
+        polygons=polygons[wanted],
         anchors=np.round(grid.to_qupath(anchors[claimed]), 2),
         scores=predictions.scores[claimed],
         classes=predictions.classes[claimed],
         probabilities=probabilities[claimed],
         owned=tile.core.holds(anchors[claimed]),
+        measurements=measurements,
+    )
+
+
+def _meet(
+    polygons: Polygons, chosen: npt.NDArray[np.bool_], distance: float
+) -> npt.NDArray[np.bool_]:
+    """Tell which polygons come near the box around the chosen ones."""
+    bounds = shapely.bounds(polygons)
+    if not chosen.any():
+        return np.zeros(len(polygons), np.bool_)
+    low, high = bounds[chosen, :2].min(axis=0), bounds[chosen, 2:].max(axis=0)
+    return np.asarray(
+        (bounds[:, 2:] > low - distance).all(axis=1) & (bounds[:, :2] < high + distance).all(axis=1)
     )
 
 

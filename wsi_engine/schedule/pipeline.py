@@ -29,7 +29,7 @@ def stream(
     tiles: Iterable[Tile],
     read: Callable[[Tile], RGB],
     infer: Sequence[Callable[[Batch], Maps]],
-    decode: Callable[[Tile, Maps], Result],
+    decode: Callable[[Tile, RGB, Maps], Result],
     *,
     batch_size: int,
     workers: int,
@@ -47,7 +47,7 @@ def stream(
         One function per device; each is called by one thread at a time, always with
         ``batch_size`` tiles (the last batch is filled up with white).
     decode
-        Turns the maps of one tile into its result; called by ``workers`` threads.
+        Turns the pixels and the maps of one tile into its result; called by ``workers`` threads.
     clock
         Takes the time of the stages ``read``, ``infer`` and ``decode``.
 
@@ -61,9 +61,9 @@ def stream(
         with clock.measure("read"):
             return read(tile)
 
-    def timed_decode(tile: Tile, maps: Maps) -> Result:
+    def timed_decode(tile: Tile, pixels: RGB, maps: Maps) -> Result:
         with clock.measure("decode"):
-            return decode(tile, maps)
+            return decode(tile, pixels, maps)
 
     idle: queue.SimpleQueue[Callable[[Batch], Maps]] = queue.SimpleQueue()
     for device in infer:
@@ -81,8 +81,8 @@ def stream(
         finally:
             idle.put(device)
         return [
-            decoders.submit(timed_decode, tile, tile_maps)
-            for tile, tile_maps in zip(members, maps, strict=False)
+            decoders.submit(timed_decode, tile, image, tile_maps)
+            for tile, image, tile_maps in zip(members, pixels, maps, strict=False)
         ]
 
     most_under_way = len(infer) + 1 + -(-2 * workers // batch_size)

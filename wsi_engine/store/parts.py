@@ -30,6 +30,7 @@ def write_part(path: Path, tiles: Sequence[TileNuclei]) -> int:
     contents = {
         "tiles": [index for index, _ in tiles],
         "classes": tiles[0][1].probabilities.shape[1],
+        "measurements": tiles[0][1].measurements.shape[1],
     }
     table = table.replace_schema_metadata({k: json.dumps(v) for k, v in contents.items()})
     with (
@@ -100,13 +101,20 @@ def _to_arrow(owners: np.ndarray, nuclei: Nuclei) -> pa.Table:
                 pa.list_(pa.float32()),
             ),
             "owned": pa.array(nuclei.owned),
+            "measurements": _rows_to_arrow(nuclei.measurements),
         }
     )
+
+
+def _rows_to_arrow(rows: np.ndarray) -> pa.ListArray:
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.ravel()))
 
 
 def _from_arrow(table: pa.Table) -> Nuclei:
     size = len(table)
     probabilities = table["probabilities"].combine_chunks().flatten().to_numpy()
+    measurements = table["measurements"].combine_chunks().flatten().to_numpy()
     anchors = table["anchor"].combine_chunks().flatten().to_numpy()
     return Nuclei(
         polygons=polygons_from_arrow(table["geometry"]),
@@ -115,4 +123,5 @@ def _from_arrow(table: pa.Table) -> Nuclei:
         classes=table["class"].to_numpy(),
         probabilities=probabilities.reshape(size, json.loads(table.schema.metadata[b"classes"])),
         owned=table["owned"].to_numpy(),
+        measurements=measurements.reshape(size, json.loads(table.schema.metadata[b"measurements"])),
     )

@@ -1,0 +1,79 @@
+"""What the columns of a table mean: written beside it, and as a page of the documentation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.measurer import GROUPS, Measurer
+from wsi_engine.slide.stain_vectors import H_AND_E
+
+_ENGINE = "this engine"
+
+IDENTITY = (
+    Column("id", "", "UUID of version 5, from slide, model and position", "RFC 9562"),
+    Column("geometry", "px", "outline as WKB, in full-resolution pixels as QuPath counts", "OGC"),
+    Column("x", "px", "anchor: the point that decides which tile a nucleus belongs to", _ENGINE),
+    Column("y", "px", "anchor", _ENGINE),
+    Column("class", "", "the most probable class; empty where the model gives none", _ENGINE),
+    Column("score", "", "confidence of the model, 0 to 1; `Detection score` in QuPath", _ENGINE),
+)
+
+
+def all_columns(classes: Sequence[str], measurements: Sequence[Column]) -> list[Column]:
+    """Describe every column of ``nuclei.parquet``, in its order."""
+    probabilities = [
+        Column(f"probability: {name}", "", f"the model's probability of {name}", _ENGINE)
+        for name in classes
+    ]
+    return [*IDENTITY, *probabilities, *measurements]
+
+
+def write_dictionary(
+    path: Path, classes: Sequence[str], measurements: Sequence[Column], for_qupath: Sequence[str]
+) -> None:
+    """Write the dictionary of a table as JSON: a list of columns.
+
+    Parameters
+    ----------
+    path
+        Target.
+    classes
+        Class names by index.
+    measurements
+        Further columns.
+    for_qupath
+        Names of those that the GeoJSON has, too.
+    """
+    entries = []
+    for column in all_columns(classes, measurements):
+        entry = asdict(column)
+        del entry["essential"]
+        entries.append(entry | {"in_geojson": column.name in for_qupath})
+    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def markdown() -> str:
+    """Return the page that describes all groups of measurements."""
+    lines = [
+        "# Measurements",
+        "",
+        "What the engine measures of every nucleus, by the groups of the setting `measure`. This",
+        "page is made by `make docs`; the `columns.json` of a result describes its own columns.",
+        "Those in **bold** go to QuPath by default (`geojson_measurements`), all of them to",
+        "`nuclei.parquet`. A value that is not defined is missing (NaN), never 0.",
+        "",
+        "A pixel belongs to a nucleus when its centre lies inside the polygon, and to each of",
+        "them where nuclei overlap. Pixels are those of the model's grid, put together to about",
+        "0.5 µm where they are finer.",
+    ]
+    for group in GROUPS:
+        lines += ["", f"## {group}", "", "| name | unit | formula | source |", "|---|---|---|---|"]
+        for column in Measurer((group,), H_AND_E).columns:
+            name = f"**{column.name}**" if column.essential else column.name
+            cells = (name, column.unit, column.formula.replace("|", "\\|"), column.source)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

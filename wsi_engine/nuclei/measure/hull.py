@@ -1,0 +1,114 @@
+"""Least width and smallest enclosing circle of a convex polygon."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+_TOUCHES = 1e-12
+"""Relative tolerance of the squared radius."""
+
+
+@numba.njit(nogil=True, cache=True)
+def least_width(hull):  # type: ignore[no-untyped-def]
+    """Smallest distance between two parallel lines that hold a convex polygon between them.
+
+    One of the lines lies on an edge; the farthest vertex moves on with the edge (rotating
+    calipers, Toussaint 1983).
+
+    Parameters
+    ----------
+    hull
+        Closed ring, shape (v, 2), v >= 4.
+    """
+    count = len(hull) - 1
+    least = math.inf
+    far = 1
+    for k in range(count):
+        dx, dy = hull[k + 1, 0] - hull[k, 0], hull[k + 1, 1] - hull[k, 1]
+        width = abs(dx * (hull[far, 1] - hull[k, 1]) - dy * (hull[far, 0] - hull[k, 0]))
+        for _ in range(count):
+            after = far + 1 if far + 1 < count else 0
+            further = abs(dx * (hull[after, 1] - hull[k, 1]) - dy * (hull[after, 0] - hull[k, 0]))
+            if further < width:
+                break
+            width, far = further, after
+        length = math.hypot(dx, dy)
+        if length > 0:
+            least = min(least, width / length)
+    return least
+
+
+@numba.njit(nogil=True, cache=True)
+def bounding_circle_radius(hull):  # type: ignore[no-untyped-def]
+    """Radius of the smallest circle around a convex polygon.
+
+    The circle of at most three vertices grows by the vertex farthest outside until there is
+    none (Elzinga and Hearn 1972).
+
+    Parameters
+    ----------
+    hull
+        Closed ring, shape (v, 2).
+    """
+    corners = np.empty((4, 2))
+    corners[0] = hull[0]
+    held = 1
+    x, y, squared = hull[0, 0], hull[0, 1], 0.0
+    for _ in range(len(hull)):
+        farthest, distance = 0, -1.0
+        for k in range(len(hull) - 1):
+            d = (hull[k, 0] - x) ** 2 + (hull[k, 1] - y) ** 2
+            if d > distance:
+                farthest, distance = k, d
+        if distance <= squared * (1 + _TOUCHES):
+            break
+        corners[held] = hull[farthest]
+        x, y, squared, held = _smallest_circle(corners, held + 1)
+    return math.sqrt(squared)
+
+
+@numba.njit(nogil=True, cache=True)
+def _smallest_circle(corners, count):  # type: ignore[no-untyped-def]
+    """Smallest circle around up to four points, the last of them on it.
+
+    Moves the points that define it to the front; returns centre, squared radius and how many.
+    """
+    best = (0.0, 0.0, math.inf)
+    first = second = -1
+    last = corners[count - 1].copy()
+    for a in range(count - 1):
+        x, y = (corners[a, 0] + last[0]) / 2, (corners[a, 1] + last[1]) / 2
+        squared = (last[0] - x) ** 2 + (last[1] - y) ** 2
+        if squared < best[2] and _holds(corners, count, x, y, squared):
+            best, first, second = (x, y, squared), a, -1
+        for b in range(a):
+            x, y, squared = _circle_through(corners[a], corners[b], last)
+            if squared < best[2] and _holds(corners, count, x, y, squared):
+                best, first, second = (x, y, squared), a, b
+    one, other = corners[first].copy(), corners[second].copy()
+    corners[0] = last
+    corners[1] = one
+    corners[2] = other
+    return best[0], best[1], best[2], 2 if second < 0 else 3
+
+
+@numba.njit(nogil=True, cache=True)
+def _circle_through(p, q, r):  # type: ignore[no-untyped-def]
+    ax, ay, bx, by = p[0] - r[0], p[1] - r[1], q[0] - r[0], q[1] - r[1]
+    double_cross = 2 * (ax * by - ay * bx)
+    if double_cross == 0:
+        return 0.0, 0.0, math.inf
+    aa, bb = ax * ax + ay * ay, bx * bx + by * by
+    x, y = (by * aa - ay * bb) / double_cross, (ax * bb - bx * aa) / double_cross
+    return r[0] + x, r[1] + y, x * x + y * y
+
+
+@numba.njit(nogil=True, cache=True)
+def _holds(corners, count, x, y, squared):  # type: ignore[no-untyped-def]
+    for k in range(count):
+        if (corners[k, 0] - x) ** 2 + (corners[k, 1] - y) ** 2 > squared * (1 + 10 * _TOUCHES):
+            return False
+    return True

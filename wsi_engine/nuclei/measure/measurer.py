@@ -1,0 +1,111 @@
+"""All that is measured of the nuclei of one tile, in the order of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from wsi_engine.nuclei.measure import shape
+from wsi_engine.nuclei.measure.colour import (
+    rgb_columns,
+    rgb_values,
+    stain_amounts,
+    stain_columns,
+    statistics,
+)
+from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.outlines import Outlines
+from wsi_engine.nuclei.measure.pixels import binned, cover
+from wsi_engine.nuclei.measure.ring import WIDTH_UM, area_ratio, ring_columns, rings
+from wsi_engine.nuclei.measure.texture import measure_texture, texture_columns
+from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.slide.frames import ModelBox, ModelGrid
+from wsi_engine.slide.protocol import RGB
+from wsi_engine.slide.stain_vectors import Stains
+
+Group = Literal["shape", "colour", "rgb", "texture", "ring"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """Measures nuclei; used by many threads.
+
+    Attributes
+    ----------
+    groups
+        What to measure; columns come in this order.
+    stains
+        For colour, texture and ring.
+    """
+
+    groups: Sequence[Group]
+    stains: Stains
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Describe what `measure` gives."""
+        described: dict[Group, tuple[Column, ...]] = {
+            "shape": shape.COLUMNS,
+            "colour": stain_columns(self.stains),
+            "rgb": rgb_columns(),
+            "texture": texture_columns(self.stains),
+            "ring": ring_columns(self.stains),
+        }
+        return tuple(column for group in self.groups for column in described[group])
+
+    @property
+    def neighbourhood_um(self) -> float:
+        """How far from a nucleus another one still changes what is measured of it."""
+        return 2 * WIDTH_UM if "ring" in self.groups else 0.0
+
+    def measure(
+        self,
+        polygons: Polygons,
+        wanted: npt.NDArray[np.bool_],
+        rgb: RGB,
+        window: ModelBox,
+        grid: ModelGrid,
+    ) -> npt.NDArray[np.float32]:
+        """Measure the wanted ones of some nuclei.
+
+        Parameters
+        ----------
+        polygons
+            In QuPath pixels, shape (n,), with all that lie within `neighbourhood_um` of one
+            that is wanted.
+        wanted
+            Shape (n,).
+        rgb, window, grid
+            The pixels of the tile, and where they lie.
+
+        Returns
+        -------
+        ndarray
+            float32, shape (wanted.sum(), len(columns)); NaN where a value is not defined.
+        """
+        chosen = polygons[wanted]
+        found: dict[Group, npt.NDArray[np.float32]] = {}
+        if "shape" in self.groups:
+            found["shape"] = shape.measure_shape(chosen, grid.slide_mpp)
+        if set(self.groups) - {"shape"}:
+            field = binned(rgb, window, grid)
+            everybody = cover(Outlines.of(polygons), field)
+            sets = everybody.take(wanted)
+            amounts = stain_amounts(field.rgb, sets, self.stains)
+            if "colour" in self.groups:
+                found["colour"] = statistics(amounts, sets)
+            if "rgb" in self.groups:
+                found["rgb"] = statistics(rgb_values(field.rgb, sets), sets)
+            if "texture" in self.groups:
+                found["texture"] = measure_texture(field, sets, amounts[0], self.stains)
+            if "ring" in self.groups:
+                around = rings(polygons, everybody, field).take(wanted)
+                inks = statistics(stain_amounts(field.rgb, around, self.stains), around)
+                found["ring"] = np.column_stack([inks, area_ratio(sets, around)])
+        columns = [found[group] for group in self.groups]
+        return np.hstack(columns) if columns else np.empty((len(chosen), 0), np.float32)

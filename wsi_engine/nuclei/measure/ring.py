@@ -1,0 +1,147 @@
+"""The ring around a nucleus, for its cytoplasm: 3 µm wide, clipped at neighbours.
+
+A pixel belongs to the ring of the nucleus that is nearest to it, so that rings end half-way
+between neighbours as QuPath's cells do, and to none where it lies in a nucleus. Of two nuclei
+equally near the upper, the left one has it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from wsi_engine.nuclei.measure.colour import stain_columns
+from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.pixels import Field, PixelSets
+from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.slide.stain_vectors import Stains
+
+WIDTH_UM = 3.0
+
+RATIO = Column(
+    "Nucleus/Cell area ratio",
+    "",
+    f"nucleus / (nucleus + ring of {WIDTH_UM:g} µm, clipped at neighbours), in pixels",
+    "QuPath, ObjectMeasurements.addShapeMeasurements; the cell is the nucleus and its ring",
+    True,
+)
+
+
+def ring_columns(stains: Stains) -> tuple[Column, ...]:
+    """Describe the columns of the ring."""
+    where = f"ring of {WIDTH_UM:g} µm around the nucleus, clipped at neighbours"
+    return (*stain_columns(stains, "Cytoplasm: ", where), RATIO)
+
+
+def width_px(mpp: float) -> float:
+    """Width of the ring in pixels of a size."""
+    return WIDTH_UM / mpp
+
+
+def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
+    """Find the pixels of the rings of nuclei.
+
+    Parameters
+    ----------
+    polygons, sets
+        All nuclei that may be near one another, and their pixels.
+    field
+        Where they lie.
+    """
+    left, top = shapely.bounds(polygons).T[:2] if len(polygons) else np.empty((2, 0))
+    rank = np.empty(len(polygons), np.int64)
+    rank[np.lexsort((left, top))] = np.arange(len(polygons))
+    inside = field.inside
+    index, offsets = _rings(
+        sets.index, sets.offsets, rank, field.window.width, field.window.height,
+        inside.x, inside.y, inside.x_stop, inside.y_stop, _disc(width_px(field.grid.mpp)),
+    )  # fmt: skip
+    return PixelSets(index, offsets)
+
+
+def area_ratio(sets: PixelSets, around: PixelSets) -> npt.NDArray[np.float32]:
+    """Share of the nucleus in nucleus and ring; NaN where there are no pixels."""
+    own, ring = np.diff(sets.offsets), np.diff(around.offsets)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(own / np.where(own > 0, own + ring, np.nan), np.float32)
+
+
+def _disc(radius: float) -> npt.NDArray[np.int64]:
+    """List the steps (dy, dx, squared length) to the pixels that a ring reaches.
+
+    Half a pixel more than its width: it starts from the border of the nucleus, which is that
+    much further out than the centres of the outermost pixels.
+    """
+    reach = math.ceil(radius + 0.5)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    squared = y * y + x * x
+    near = (squared <= (radius + 0.5) ** 2) & (squared > 0)
+    return np.column_stack([y[near], x[near], squared[near]]).astype(np.int64)
+
+
+_RANK_BITS = 24
+
+
+@numba.njit(nogil=True, cache=True)
+def _rings(  # type: ignore[no-untyped-def]
+    index, offsets, rank, width, height, left, top, right, bottom, disc
+):
+    """Give each pixel near a nucleus to the nearest: by squared distance, then by rank."""
+    count = len(offsets) - 1
+    reach = disc[:, 0].max()
+    # Of a pixel: -1 in a nucleus, else the lowest key of distance and rank.
+    key = np.full(width * height, np.int32(2**31 - 1), np.int32)
+    for k in range(len(index)):
+        key[index[k]] = -1
+    for i in range(count):
+        for k in range(offsets[i], offsets[i + 1]):
+            y, x = index[k] // width, index[k] % width
+            if not _on_border(key, y, x, width, left, top, right, bottom):
+                continue
+            for s in range(len(disc)):
+                v, u = y + disc[s, 0], x + disc[s, 1]
+                if top <= v < bottom and left <= u < right:
+                    mine = np.int32((disc[s, 2] << _RANK_BITS) | rank[i])
+                    if mine < key[v * width + u]:
+                        key[v * width + u] = mine
+    found = np.empty(1024, np.int64)
+    ends = np.zeros(count + 1, np.int64)
+    used = 0
+    for i in range(count):
+        if offsets[i + 1] > offsets[i]:
+            own = index[offsets[i] : offsets[i + 1]]
+            first, last = own[0] // width, own[-1] // width
+            low, high = width, 0
+            for pixel in own:
+                low, high = min(low, pixel % width), max(high, pixel % width)
+            low, high = max(low - reach, left), min(high + reach + 1, right)
+            if used + (last - first + 1 + 2 * reach) * (high - low) > len(found):
+                longer = np.empty(
+                    2 * used + (last - first + 1 + 2 * reach) * (high - low), np.int64
+                )
+                longer[:used] = found[:used]
+                found = longer
+            for v in range(max(first - reach, top), min(last + reach + 1, bottom)):
+                for u in range(low, high):
+                    value = key[v * width + u]
+                    if value >= 0 and value & ((1 << _RANK_BITS) - 1) == rank[i]:
+                        found[used] = v * width + u
+                        used += 1
+        ends[i + 1] = used
+    return found[:used].copy(), ends
+
+
+@numba.njit(nogil=True, cache=True)
+def _on_border(key, y, x, width, left, top, right, bottom):  # type: ignore[no-untyped-def]
+    """Whether one of the four neighbours of a pixel lies in no nucleus."""
+    pixel = y * width + x
+    return (
+        (y > top and key[pixel - width] >= 0)
+        or (y + 1 < bottom and key[pixel + width] >= 0)
+        or (x > left and key[pixel - 1] >= 0)
+        or (x + 1 < right and key[pixel + 1] >= 0)
+    )

@@ -20,7 +20,7 @@ from wsi_engine.nuclei.measure.colour import (
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.outlines import Outlines
 from wsi_engine.nuclei.measure.pixels import binned, cover
-from wsi_engine.nuclei.measure.ring import WIDTH_UM, area_ratio, ring_columns, rings
+from wsi_engine.nuclei.measure.ring import REACH_UM, area_ratio, ring_columns, rings
 from wsi_engine.nuclei.measure.texture import measure_texture, texture_columns
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.slide.frames import ModelBox, ModelGrid
@@ -61,7 +61,7 @@ class Measurer:
     @property
     def neighbourhood_um(self) -> float:
         """How far from a nucleus another one still changes what is measured of it."""
-        return 2 * WIDTH_UM if "ring" in self.groups else 0.0
+        return REACH_UM if "ring" in self.groups else 0.0
 
     def measure(
         self,

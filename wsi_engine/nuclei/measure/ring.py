@@ -22,6 +22,13 @@ from wsi_engine.slide.stain_vectors import Stains
 
 WIDTH_UM = 3.0
 
+REACH_UM = 2 * WIDTH_UM + 1.0
+"""Further apart, two nuclei have nothing to share out: two rings, and a pixel for each border."""
+
+BORDER_PX = 0.4
+"""How far the border of a nucleus lies beyond the centres of its outermost pixels, on average:
+rings of ellipses then have the area that they should within 2 %."""
+
 RATIO = Column(
     "Nucleus/Cell area ratio",
     "",
@@ -71,15 +78,11 @@ def area_ratio(sets: PixelSets, around: PixelSets) -> npt.NDArray[np.float32]:
 
 
 def _disc(radius: float) -> npt.NDArray[np.int64]:
-    """List the steps (dy, dx, squared length) to the pixels that a ring reaches.
-
-    Half a pixel more than its width: it starts from the border of the nucleus, which is that
-    much further out than the centres of the outermost pixels.
-    """
-    reach = math.ceil(radius + 0.5)
+    """List the steps (dy, dx, squared length) to the pixels that a ring reaches."""
+    reach = math.ceil(radius + BORDER_PX)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     squared = y * y + x * x
-    near = (squared <= (radius + 0.5) ** 2) & (squared > 0)
+    near = (squared <= (radius + BORDER_PX) ** 2) & (squared > 0)
     return np.column_stack([y[near], x[near], squared[near]]).astype(np.int64)
 
 

@@ -11,6 +11,7 @@ setting once.
 """
 
 from wsi_engine.config import RunSettings
+from wsi_engine.engine.measuring import measure
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError
@@ -28,6 +29,7 @@ __all__ = [
     "RunSettings",
     "__version__",
     "available_models",
+    "measure",
     "open_slide",
     "read_objects",
     "run",

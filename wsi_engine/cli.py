@@ -12,6 +12,7 @@ from rich.table import Table
 from wsi_engine import console
 from wsi_engine.config import make_settings
 from wsi_engine.doctor import examine
+from wsi_engine.engine.measuring import measure
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
 from wsi_engine.learn.config import TrainConfig
@@ -115,6 +116,24 @@ def run_command(
             exit_code = exit_code or DAMAGED
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+@app.command("measure")
+def measure_command(
+    slide: Annotated[Path, typer.Argument(help="The slide.")],
+    nuclei: Annotated[Path, typer.Argument(help="GeoJSON with nuclei, whoever found them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    mpp: Annotated[
+        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+) -> None:
+    """Measure nuclei that are known already: shape, stains, texture, cytoplasm."""
+    with console.progress_display() as observe:
+        result = measure(slide, nuclei, output, config=config, observe=observe, mpp=mpp)
+    console.print_measured(result)
+    if not result.is_complete:
+        raise typer.Exit(DAMAGED)
 
 
 @app.command()

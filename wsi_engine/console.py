@@ -31,6 +31,7 @@ STAGES = {
     "tissue": "looking for tissue",
     "calibration": "calibrating",
     "nuclei": "finding nuclei",
+    "measuring": "measuring",
     "writing": "writing",
 }
 
@@ -147,6 +148,17 @@ def print_result(result: Result) -> None:
             f"{record['slide']['name']}: {lost} damaged region(s) could not be read and were "
             "left out; run.json lists them"
         )
+
+
+def print_measured(result: Result) -> None:
+    """Summarise nuclei that were measured, without being searched for."""
+    name = result.record["slide"]["name"]
+    assert result.folder is not None
+    print_facts({"slide": name, "nuclei": f"{result.count:,}", "folder": result.folder})
+    for warning in result.record["warnings"]:
+        print_warning(f"{name}: {warning}")
+    if not result.is_complete:
+        print_warning(f"{name}: damaged regions could not be read; run.json lists them")
 
 
 def print_facts(facts: dict[str, Any], title: str | None = None) -> None:

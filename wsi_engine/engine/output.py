@@ -58,8 +58,8 @@ class ResultFolder:
         if self.path.exists() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def publish(self, tissue: list[Feature], record: Mapping[str, Any]) -> None:
-        """Move the grown files to their names, and write the outlines and the record."""
+    def publish(self, tissue: list[Feature] | None, record: Mapping[str, Any]) -> None:
+        """Move the grown files to their names, and write the outlines, if any, and the record."""
         grown = sorted(self.growing.iterdir())
         for file in grown:
             sync(file)
@@ -68,8 +68,9 @@ class ResultFolder:
             stale.unlink()
         for file in grown:
             file.replace(self.path / file.name)
-        with atomic_path(self.path / "tissue.geojson") as partial:
-            write_features(partial, tissue)
+        if tissue is not None:
+            with atomic_path(self.path / "tissue.geojson") as partial:
+                write_features(partial, tissue)
         with atomic_path(self.path / "run.json") as partial:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 

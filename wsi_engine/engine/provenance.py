@@ -15,6 +15,7 @@ import torch
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
 from wsi_engine.schedule.clock import StageClock
+from wsi_engine.slide.protocol import SlideInfo
 from wsi_engine.version import __version__
 
 PACKAGES = ("numpy", "torch", "shapely", "scikit-image", "scipy", "numba", "pyarrow")
@@ -36,17 +37,23 @@ def machine(devices: list[torch.device]) -> dict[str, Any]:
     return {"platform": platform.platform(), "devices": names}
 
 
-def describe_slide(plan: Plan) -> dict[str, Any]:
-    """Facts of a slide; names of associated images stay out, they may tell of patients."""
-    info = plan.info
+def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
+    """Facts of a slide; names of associated images stay out, they may tell of patients.
+
+    Parameters
+    ----------
+    info
+        With the pixel size that is used.
+    """
+    assert info.mpp is not None
     return {
         "name": info.path.name,
-        "fingerprint": plan.slide_fingerprint,
+        "fingerprint": slide_fingerprint,
         "vendor": info.vendor,
         "width": info.width,
         "height": info.height,
         "bounds": asdict(info.bounds),
-        "mpp": asdict(plan.reader.grid.slide_mpp),
+        "mpp": asdict(info.mpp),
         "mpp_source": info.mpp_source,
         "objective_power": info.objective_power,
     }
@@ -64,7 +71,7 @@ def make_record(
     """Return the content of ``run.json`` for a finished slide."""
     state, tissue = tracker.state, plan.tissue
     return {
-        "slide": describe_slide(plan),
+        "slide": describe_slide(plan.info, plan.slide_fingerprint),
         "unreadable": [asdict(box) for box in plan.reader.unreadable],
         "warnings": doubts,
         "tissue": {
@@ -78,10 +85,7 @@ def make_record(
             "density_per_mm2": round(state.nuclei / plan.area_mm2, 2),
         },
         "model": asdict(plan.model.spec) | {"calibration": plan.model.settings()},
-        "measurements": {
-            "groups": list(plan.settings.measure),
-            "stains": plan.measurer.stains.describe(),
-        },
+        "measurements": plan.measurer.describe(),
         "settings": plan.settings.model_dump(mode="json"),
         "tiles": {
             "count": len(plan.tiles),

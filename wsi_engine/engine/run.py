@@ -26,6 +26,7 @@ from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
+from wsi_engine.slide.stain_vectors import stain_doubts
 from wsi_engine.store.tile_store import TileStore
 from wsi_engine.writing import clear_write_errors
 
@@ -121,6 +122,7 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
                     count = _write_nuclei(chunks, plan, folder.growing, clock)
                 tracker.finish(count)
             doubts = resolution_doubts(slide.info, settings.mpp)
+            doubts += stain_doubts(settings.stains, plan.measurer.stains)
             resumed = store.finished_tiles
             record = make_record(plan, tracker, resumed, clock, devices, started, doubts)
             folder.publish(_tissue_features(plan), record)
@@ -129,7 +131,10 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
 
 def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
     """Name and write the nuclei as they come; return their number."""
-    facts = {"slide": describe_slide(plan), "model": plan.model.spec.name}
+    facts = {
+        "slide": describe_slide(plan.info, plan.slide_fingerprint),
+        "model": plan.model.spec.name,
+    }
     classes, settings = plan.model.spec.classes, plan.settings
     # What nuclei are to one another (density, neighbours) is known from here on: such columns
     # come after those that the tiles measured.

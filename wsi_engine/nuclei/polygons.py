@@ -60,6 +60,31 @@ def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray
     return simple[kept], np.asarray(kept)
 
 
+def mended(geometries: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
+    """Bring shapes from elsewhere onto the 0.01 px grid and make each a valid polygon.
+
+    Parameters
+    ----------
+    geometries
+        In QuPath pixels, of any type and validity.
+
+    Returns
+    -------
+    polygons
+        Of several parts the largest; without those that have no area.
+    kept
+        bool, shape of the input: which have an area.
+    """
+    single = shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON
+    polygons = np.full(len(geometries), shapely.Polygon(), object)
+    finite = np.isfinite(shapely.bounds(geometries)).all(axis=1)
+    polygons[finite] = shapely.transform(geometries[finite], _rounded)
+    for k in np.flatnonzero(finite & ~(single & shapely.is_valid(polygons))):
+        polygons[k] = _largest_valid_part(polygons[k])
+    kept = (shapely.area(polygons) > 0) & shapely.is_valid(polygons)
+    return polygons[kept], np.asarray(kept)
+
+
 def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
     """Return the polygons of which a geometry consists, without its points and lines."""
     # Repair can put a MultiPolygon inside a GeometryCollection.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,10 @@ class Measurer:
     def neighbourhood_um(self) -> float:
         """How far from a nucleus another one still changes what is measured of it."""
         return REACH_UM if "ring" in self.groups else 0.0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record keeps: the groups, and the stains."""
+        return {"groups": list(self.groups), "stains": self.stains.describe()}
 
     def measure(
         self,

@@ -1,0 +1,192 @@
+"""Nuclei from elsewhere, measured on their slide tile by tile."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.engine.output import NucleusFiles, ResultFolder, columns_for_qupath
+from wsi_engine.engine.placing import LARGEST_UM, PlacedNuclei
+from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
+from wsi_engine.engine.run import Result
+from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
+from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measure.pixels import FINEST_MPP
+from wsi_engine.nuclei.polygons import mended
+from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
+from wsi_engine.slide.fields import sample_fields
+from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.protocol import Slide, SlideInfo
+from wsi_engine.slide.resolution import resolution_doubts, with_resolution
+from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain_doubts
+from wsi_engine.slide.tissue import find_tissue
+from wsi_engine.writing import clear_write_errors
+
+PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
+"""Of the median nucleus; outside it the pixel size is in doubt."""
+
+
+def measure(
+    slide: str | Path,
+    nuclei: str | Path,
+    output: str | Path,
+    *,
+    config: str | Path | None = None,
+    observe: Observer = ignore,
+    **settings: Any,
+) -> Result:
+    """Measure nuclei that some other program found, as ``run`` measures its own.
+
+    Parameters
+    ----------
+    slide
+        The slide that they lie on.
+    nuclei
+        QuPath GeoJSON: its detections and cells, or where there are none all its objects. Ids
+        and classes are kept; of several parts the largest is.
+    output
+        Folder that gets ``<slide>/nuclei.geojson.gz``, ``nuclei.parquet``, ``columns.json`` and
+        ``run.json``.
+    config
+        YAML file with settings.
+    observe
+        Called with a ``Progress`` now and then.
+    **settings
+        Fields of ``RunSettings`` that concern slide and measurements: ``mpp``, ``measure``,
+        ``stains``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
+
+    Raises
+    ------
+    EngineError
+        One sentence that says what is wrong and what to do.
+    """
+    chosen = make_settings(Path(config) if config else None, **settings)
+    with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
+        found = read_nucleus_outlines(nuclei)
+        with clear_write_errors(folder.path):
+            record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
+            folder.publish(None, record)
+    return Result(folder.path, record)
+
+
+def _measure(
+    slide: Slide,
+    found: ForeignNuclei,
+    source: str,
+    settings: RunSettings,
+    folder: ResultFolder,
+    observe: Observer,
+) -> dict[str, Any]:
+    """Measure and write; return the record."""
+    started = now()
+    info = with_resolution(slide.info, settings.mpp)
+    reader = GridReader(slide, make_grid(info, FINEST_MPP))
+    measurer = Measurer(settings.measure, _stains(slide, info, reader, settings))
+    polygons, kept = mended(found.geometries)
+    found = found.take(np.flatnonzero(kept))
+    placed = PlacedNuclei(polygons, reader, measurer, settings.tile_size)
+    identity = fingerprint(info.path)
+    ids = _ids(found.ids, placed.anchors, namespace_of(identity, "measure"))
+    classes, numbers = _classes(found.classes)
+    facts = {
+        "slide": describe_slide(info, identity),
+        "nuclei_from": source,
+        "measurements": measurer.describe(),
+    }
+    for_qupath = columns_for_qupath(measurer.columns, settings.geojson_measurements)
+    workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
+    with NucleusFiles(
+        folder.growing, classes, measurer.columns, for_qupath, facts, settings.split
+    ) as files:
+        for done, (rows, values) in enumerate(placed.measured(workers), start=1):
+            measured = dict(zip(files.measurements, values.T, strict=True))
+            files.write([ids[k] for k in rows], placed.columns(rows, numbers, values), measured)
+            observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
+    doubts = [
+        *resolution_doubts(slide.info, settings.mpp),
+        *stain_doubts(settings.stains, measurer.stains),
+        *_doubts(placed, int((~kept).sum()), source),
+    ]
+    return facts | {
+        "unreadable": [asdict(box) for box in reader.unreadable],
+        "warnings": doubts,
+        "nuclei": {"count": files.count, "left_out": int((~kept).sum())},
+        "settings": settings.model_dump(mode="json"),
+        "peak_rss_mb": peak_rss_mb(),
+        "versions": versions(),
+        "started": started,
+        "finished": now(),
+    }
+
+
+def _stains(slide: Slide, info: SlideInfo, reader: GridReader, settings: RunSettings) -> Stains:
+    if settings.stains != "estimated":
+        return choose_stains(settings.stains, np.empty((0, 0, 0, 3), np.uint8))
+    area = shapely.box(0, 0, info.bounds.width, info.bounds.height)
+    if settings.tissue:
+        tissue = shapely.union_all(find_tissue(slide, info).pieces)
+        if tissue.is_empty:
+            return H_AND_E
+        area = tissue
+    return choose_stains(settings.stains, sample_fields(reader, area))
+
+
+def _ids(
+    given: list[str | None], anchors: npt.NDArray[np.float64], namespace: uuid.UUID
+) -> list[str]:
+    """Keep the UUIDs that there are, and name the others by their position."""
+    made = nucleus_ids(namespace, anchors)
+    return [own if own and _is_uuid(own) else new for own, new in zip(given, made, strict=True)]
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _classes(given: list[str | None]) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
+    """Return the names of the classes, and the number of each nucleus's; -1 for none."""
+    names = tuple(sorted({name for name in given if name}))
+    index = {name: k for k, name in enumerate(names)}
+    return names, np.array([index[name] if name else -1 for name in given], np.int16)
+
+
+def _doubts(placed: PlacedNuclei, without_area: int, source: str) -> list[str]:
+    """Say what was not measured, and what does not look like nuclei on this slide."""
+    doubts = []
+    count, slide_mpp = len(placed.polygons), placed.grid.slide_mpp
+    if without_area:
+        doubts.append(f"{source}: {without_area:,} objects without an area were left out")
+    if count == 0:
+        return [*doubts, f"{source} holds no nuclei: there is nothing to measure"]
+    if outside := int(placed.outside.sum()):
+        doubts.append(
+            f"{source}: {outside:,} of {count:,} nuclei lie outside the slide and have no pixels: "
+            "do they belong to it?"
+        )
+    if large := int((~placed.fitting).sum()):
+        doubts.append(
+            f"{source}: {large:,} of {count:,} objects are larger than {LARGEST_UM:g} µm: only "
+            "their shape is measured"
+        )
+    area = float(np.median(shapely.area(placed.polygons))) * slide_mpp.pixel_area_um2
+    median = float(np.sqrt(4 * area / np.pi))
+    if not PLAUSIBLE_DIAMETER_UM[0] <= median <= PLAUSIBLE_DIAMETER_UM[1]:
+        doubts.append(
+            f"{source}: at {slide_mpp.mean:.4g} µm per pixel the median nucleus is {median:.1f} µm "
+            "across: is the pixel size right, and is the file in full-resolution pixels?"
+        )
+    return doubts

@@ -43,11 +43,11 @@ def assert_clear_error(code: int, err: str, *words: str) -> None:
 # --- what works -----------------------------------------------------------------------------
 
 
-def test_run_writes_four_files_and_says_so(capsys, sample: SampleTruth, tmp_path: Path):
+def test_run_writes_its_files_and_says_so(capsys, sample: SampleTruth, tmp_path: Path):
     code, out, _ = run_cli(capsys, "run", sample.slide_path, "-o", tmp_path)
     folder = tmp_path / "sample"
     assert code == 0
-    names = ["nuclei.geojson.gz", "nuclei.parquet", "run.json", "tissue.geojson"]
+    names = ["columns.json", "nuclei.geojson.gz", "nuclei.parquet", "run.json", "tissue.geojson"]
     assert sorted(path.name for path in folder.iterdir()) == names
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     features = json.loads(gzip.decompress((folder / "nuclei.geojson.gz").read_bytes()))["features"]

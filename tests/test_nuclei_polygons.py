@@ -12,7 +12,7 @@ from scipy import ndimage
 from wsi_engine.models.protocol import Predictions
 from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, nuclei_of_tile, within
-from wsi_engine.nuclei.polygons import polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import mended, polygons_from_rings, settled
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
 
@@ -202,6 +202,44 @@ def test_no_star_falls_apart(radii, tolerance, corner):
     assert_settled(polygons, kept, 1)
 
 
+# Shapes from elsewhere
+
+SHAPES = {
+    "a square": (shapely.box(0, 0, 9, 9), 81),
+    "rounded to hundredths": (shapely.box(0, 0, 9.004, 9.004), 81),
+    "crossing itself": (shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)]), 81 / 4),
+    "several parts": (shapely.MultiPolygon([shapely.box(0, 0, 2, 2), shapely.box(5, 5, 9, 9)]), 16),
+    "one part": (shapely.MultiPolygon([shapely.box(0, 0, 2, 2)]), 4),
+    "with a hole": (shapely.box(0, 0, 9, 9) - shapely.box(1, 1, 2, 2), 80),
+    "polygon and line": (
+        shapely.GeometryCollection([shapely.LineString([(0, 0), (9, 9)]), shapely.box(0, 0, 3, 3)]),
+        9,
+    ),
+    "a point": (shapely.Point(1, 1), None),
+    "a line": (shapely.LineString([(0, 0), (9, 9)]), None),
+    "nothing": (shapely.GeometryCollection(), None),
+    "smaller than a hundredth": (shapely.box(0, 0, 0.003, 0.003), None),
+    "flat": (shapely.Polygon([(0, 0), (5, 0), (9, 0)]), None),
+    "infinite": (shapely.from_wkt("POLYGON ((0 0, Inf 0, 9 9, 0 0))"), None),
+    "not a number": (shapely.from_wkt("POLYGON ((0 0, NaN 0, 9 9, 0 0))"), None),
+}
+
+
+@pytest.mark.parametrize(("shape", "area"), SHAPES.values(), ids=SHAPES)
+def test_a_shape_from_elsewhere_becomes_one_valid_polygon_or_is_left_out(shape, area):
+    polygons, kept = mended(np.array([shape], object))
+    assert kept.tolist() == [area is not None]
+    if area is not None:
+        assert polygons[0].geom_type == "Polygon"
+        assert polygons[0].is_valid
+        assert polygons[0].area == pytest.approx(area)
+
+
+def test_no_shapes():
+    polygons, kept = mended(np.empty(0, object))
+    assert polygons.shape == kept.shape == (0,)
+
+
 # From the predictions of a tile to nuclei
 
 
@@ -272,6 +310,28 @@ def test_a_tile_without_nuclei_has_columns_without_rows(probabilities):
     assert len(nuclei) == 0
     assert nuclei.probabilities.shape == (0, 0 if probabilities is None else 3)
     assert len(within(nuclei, shapely.box(0, 0, 9, 9))) == 0
+
+
+def test_what_is_measured_also_shows_what_lies_near_but_only_the_claimed_are_kept():
+    shown = []
+
+    def measure(polygons, wanted):
+        shown.append((shapely.get_coordinates(shapely.centroid(polygons)), wanted))
+        return np.arange(2 * wanted.sum(), dtype=np.float32).reshape(-1, 2)
+
+    # In the core, near the first one beyond the border, and far from both.
+    given_ = predictions([(35, 80), (20, 80), (5, 80), (60, 60)])
+    nuclei = nuclei_of_tile(given_, TILE, MODEL_GRID, 0.0, measure, neighbourhood_um=3.0)
+    ((centres, wanted),) = shown
+    assert wanted.tolist() == [True, False, True]
+    np.testing.assert_allclose(centres[:, 0], [(170 + x) * 2 for x in (35, 20, 60)])
+    assert nuclei.classes.tolist() == [0, 3]
+    assert nuclei.measurements.tolist() == [[0, 1], [2, 3]]
+
+
+def test_what_is_not_measured_has_no_measurements():
+    nuclei = nuclei_of_tile(predictions([(80, 80), (60, 60)]), TILE, MODEL_GRID, 0.0)
+    assert nuclei.measurements.shape == (2, 0)
 
 
 def test_within_an_area_are_the_nuclei_anchored_in_it_or_on_its_border():

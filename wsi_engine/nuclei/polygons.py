@@ -77,7 +77,7 @@ def mended(geometries: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
     """
     single = shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON
     polygons = np.full(len(geometries), shapely.Polygon(), object)
-    finite = np.isfinite(shapely.bounds(geometries)).all(axis=1)
+    finite = np.isfinite(shapely.length(geometries))
     polygons[finite] = shapely.transform(geometries[finite], _rounded)
     for k in np.flatnonzero(finite & ~(single & shapely.is_valid(polygons))):
         polygons[k] = _largest_valid_part(polygons[k])

@@ -44,6 +44,10 @@ def test_explicit_settings_win_over_the_preset(tmp_path: Path):
         ("batch_size", "most"),
         ("simplify_um", -0.1),
         ("split", 0),
+        ("measure", ["shape", "smell"]),
+        ("measure", ["shape", "colour", "shape"]),
+        ("stains", "H&F"),
+        ("geojson_measurements", "some"),
     ],
 )
 def test_an_unusable_value_is_named(setting: str, value: object):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import separate_stains
 
@@ -62,6 +62,7 @@ def test_a_pixel_belongs_to_a_nucleus_when_its_centre_lies_inside(polygon, expec
     assert pixels(polygon) == expected
 
 
+@settings(deadline=None)  # the kernels compile in the first example
 @given(
     st.lists(st.tuples(st.floats(2, 60), st.floats(2, 60)), min_size=3, max_size=12),
     st.integers(0, 30),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 from exports import shared_export
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from shapely import affinity
@@ -109,6 +109,7 @@ def stars(draw):
     return shapely.Polygon(np.column_stack([radii * np.cos(angle), radii * np.sin(angle)]))
 
 
+@settings(deadline=None)  # the kernels compile in the first example
 @given(stars(), st.floats(-180, 180), st.floats(0.5, 4), st.integers(0, 200_000))
 def test_turning_scaling_and_moving(polygon, turn, factor, shift):
     moved = affinity.rotate(affinity.scale(polygon, factor, factor), turn, origin=(0, 0))
@@ -121,6 +122,7 @@ def test_turning_scaling_and_moving(polygon, turn, factor, shift):
         assert after[name] == pytest.approx(before[name] * factor**power, rel=1e-5), name
 
 
+@settings(deadline=None)
 @given(stars())
 def test_enclosing_circle_and_least_width_are_those_of_geos(polygon):
     found = measure(polygon)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.nuclei.measure.measurer import Group
@@ -56,6 +56,13 @@ class RunSettings(BaseModel):
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="threads that read and decode"
     )
+
+    @field_validator("measure")
+    @classmethod
+    def _each_group_once(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+        if len(set(groups)) < len(groups):
+            raise ValueError("each group once")
+        return groups
 
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""

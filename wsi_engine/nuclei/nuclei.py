@@ -126,9 +126,9 @@ def _meet(
     polygons: Polygons, chosen: npt.NDArray[np.bool_], distance: float
 ) -> npt.NDArray[np.bool_]:
     """Tell which polygons come near the box around the chosen ones."""
-    bounds = shapely.bounds(polygons)
     if not chosen.any():
-        return np.zeros(len(polygons), np.bool_)
+        return chosen
+    bounds = shapely.bounds(polygons)
     low, high = bounds[chosen, :2].min(axis=0), bounds[chosen, 2:].max(axis=0)
     return np.asarray(
         (bounds[:, 2:] > low - distance).all(axis=1) & (bounds[:, :2] < high + distance).all(axis=1)

@@ -23,7 +23,7 @@ _SAYS = {
     "Max": "largest value",
     "Std.Dev.": "sample standard deviation (n - 1)",
 }
-_NAMES = "names: QuPath, ObjectMeasurements.addIntensityMeasurements"
+_NAMES = "as QuPath's addIntensityMeasurements"
 _SOURCE = f"Ruifrok & Johnston, Anal Quant Cytol Histol 23:291 (2001); {_NAMES}"
 
 
@@ -33,8 +33,7 @@ def stain_columns(stains: Stains, prefix: str = "", where: str = "nucleus") -> t
         Column(
             f"{prefix}{channel}: {statistic}",
             "OD",
-            f"{_SAYS[statistic]} of {channel.lower()} over the pixels of the {where}; colour "
-            f"deconvolution with the vectors {stains.name}, white 255",
+            f"{_SAYS[statistic]} of {channel} in the {where}, by the vectors {stains.name}",
             _SOURCE,
             essential=statistic == "Mean",
         )
@@ -49,7 +48,7 @@ def rgb_columns() -> tuple[Column, ...]:
         Column(
             f"{channel}: {statistic}",
             "",
-            f"{_SAYS[statistic]} of {channel.lower()}, 0 to 255, over the pixels of the nucleus",
+            f"{_SAYS[statistic]} of {channel}, 0 to 255, in the nucleus",
             _NAMES,
         )
         for channel in RGB_CHANNELS

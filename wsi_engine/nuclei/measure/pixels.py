@@ -75,14 +75,9 @@ class PixelSets:
         return type(self)(self.index[np.repeat(which, sizes)], offsets)
 
 
-def binning(mpp: float) -> int:
-    """Return the number of model pixels along the side of a pixel that is measured."""
-    return max(round(FINEST_MPP / mpp), 1)
-
-
 def binned(rgb: RGB, window: ModelBox, grid: ModelGrid) -> Field:
     """Put pixels that are finer than `FINEST_MPP` together, on a grid fixed to the slide."""
-    side = binning(grid.mpp)
+    side = max(round(FINEST_MPP / grid.mpp), 1)
     if side == 1:
         return Field(rgb, window, grid)
     left, top = -(-window.x // side), -(-window.y // side)

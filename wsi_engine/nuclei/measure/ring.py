@@ -47,7 +47,7 @@ RATIO = Column(
 
 def ring_columns(stains: Stains) -> tuple[Column, ...]:
     """Describe the columns of the ring."""
-    where = f"ring of {WIDTH_UM:g} µm around the nucleus, clipped at neighbours"
+    where = f"ring of {WIDTH_UM:g} µm"
     return (*stain_columns(stains, "Cytoplasm: ", where), RATIO)
 
 

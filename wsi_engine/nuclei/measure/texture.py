@@ -38,8 +38,8 @@ HARALICK = (
 )
 
 _GLCM = (
-    f"; p: co-occurrence of {LEVELS} levels of haematoxylin, 0 to {DARKEST_OD:g} OD, of "
-    "neighbouring pixels in the nucleus, symmetric; mean over four directions"
+    f"; p: co-occurrence of {LEVELS} levels from 0 to {DARKEST_OD:g} OD at 1 px in the nucleus, "
+    "symmetric; mean of 4 directions"
 )
 _HARALICK = "Haralick et al., IEEE Trans SMC-3:610 (1973); names: QuPath"
 _YOUNG = "after Young, Verbeek & Mayall, Cytometry 7:467 (1986)"
@@ -48,12 +48,12 @@ _YOUNG = "after Young, Verbeek & Mayall, Cytometry 7:467 (1986)"
 def texture_columns(stains: Stains) -> tuple[Column, ...]:
     """Describe the columns of texture."""
     stain = stains.channels[0]
-    dark = f"{stain.lower()} at least {CLUMP_FACTOR:g} times the mean of the nucleus"
+    dark = f"{stain} at least {CLUMP_FACTOR:g} times the mean of the nucleus"
     haralick = [
         Column(f"{stain}: Haralick {name}", unit, formula + _GLCM, _HARALICK)
         for name, unit, formula in HARALICK
     ]
-    gradient = f"length of the gradient of {stain.lower()}, by central differences"
+    gradient = f"length of the gradient of {stain}, by central differences"
     return (
         *haralick,
         Column(f"{stain}: Gradient mean", "OD/µm", f"mean {gradient}", "central differences"),

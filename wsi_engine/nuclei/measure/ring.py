@@ -4,12 +4,11 @@ A pixel belongs to the ring of the nucleus that is nearest to it, so that rings 
 between neighbours as QuPath's cells do, and to none where it lies in a nucleus. Of two nuclei
 equally near the upper, the left one has it.
 
-A tile clips at all nuclei that it predicts in its window. Those of two neighbours are exact, and so
-is the ring, where both reach no further from their anchors than half of what the halo leaves
-beyond the receptive radius and two rings: 16 px or 8 µm with the default model, which holds for
-99.7 % of the nuclei of a dense carcinoma. A halo that makes it so up to the largest object would
-cost 16 % of the time at cores of 1024 px; without it no value differed on two slides between
-cores of 256 and 1024 px (tests/test_measure_tiling.py).
+A tile clips at all nuclei that it predicts in its window. Its view of a neighbour is exact where
+neither of the two reaches further from its anchor than half of what the halo leaves beyond the
+receptive radius and two rings: 16 px or 8 µm with the default model, which holds for 99.7 % of the
+nuclei of a dense carcinoma. A halo for the largest object would read 16 % more pixels at cores of
+1024 px; without it no value differed on three slides between cores of 256 and 1024 px.
 """
 
 from __future__ import annotations

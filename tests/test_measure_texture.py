@@ -116,6 +116,16 @@ def test_the_gradient_of_a_ramp_is_its_slope_in_optical_density_per_micrometre(a
     assert found["Hematoxylin: Gradient Std.Dev."][0] < 0.25 * slope
 
 
+def test_the_white_beyond_the_slide_is_no_gradient():
+    rgb = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    rgb[10:, 10:] = (120, 100, 180)
+    corner = shapely.box(0, 0, 6, 6)
+    window = ModelBox(-10, -10, SIDE, SIDE)
+    values = MEASURER.measure(np.array([corner], object), np.ones(1, bool), rgb, window, GRID)
+    found = dict(zip(NAMES, values[0], strict=True))
+    assert found["Hematoxylin: Gradient mean"] == 0
+
+
 def test_dark_clumps_are_counted_and_a_single_pixel_is_none():
     density = np.full((SIDE, SIDE), 0.5)
     density[12:15, 15:18] = 1.2

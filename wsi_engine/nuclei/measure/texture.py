@@ -93,14 +93,16 @@ def measure_texture(
         float32, shape (n, len(texture_columns)); NaN where a value is not defined: without
         pixels, or of a correlation where all pixels are the same.
     """
+    slide = field.inside
+    edges = (slide.x, slide.y, slide.x_stop - 1, slide.y_stop - 1)
     return _texture(
-        field.rgb.reshape(-1, 3), field.window.width, field.window.height,
+        field.rgb.reshape(-1, 3), field.window.width, edges,
         sets.index, sets.offsets, amounts, stains.table[0], field.grid.mpp,
     )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
-def _texture(rgb, width, height, index, offsets, amounts, table, mpp):  # type: ignore[no-untyped-def]
+def _texture(rgb, width, edges, index, offsets, amounts, table, mpp):  # type: ignore[no-untyped-def]
     count = len(offsets) - 1
     out = np.full((count, len(HARALICK) + 4), np.nan, np.float32)
     features = np.empty(len(HARALICK))
@@ -122,7 +124,7 @@ def _texture(rgb, width, height, index, offsets, amounts, table, mpp):  # type: 
             for f in range(len(HARALICK)):
                 out[i, f] = features[f]
         tail = out[i, len(HARALICK) :]
-        _gradient(rgb, width, height, pixels, table, mpp, tail)
+        _gradient(rgb, width, edges, pixels, table, mpp, tail)
         tail[2], tail[3] = _clumps(levels, pixels, own, width, top, left)
     return out
 
@@ -213,14 +215,16 @@ def _entropy(p):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _gradient(rgb, width, height, pixels, table, mpp, out):  # type: ignore[no-untyped-def]
-    """Write mean and standard deviation; beyond the window a pixel repeats."""
+def _gradient(rgb, width, edges, pixels, table, mpp, out):  # type: ignore[no-untyped-def]
+    """Write mean and standard deviation; beyond the edge of the slide its last pixel repeats."""
     total = squares = 0.0
     for pixel in pixels:
         y, x = pixel // width, pixel % width
-        dx = _amount(rgb, pixel + (x + 1 < width), table) - _amount(rgb, pixel - (x > 0), table)
-        below = pixel + width if y + 1 < height else pixel
-        above = pixel - width if y > 0 else pixel
+        left = pixel - 1 if x > edges[0] else pixel
+        above = pixel - width if y > edges[1] else pixel
+        right = pixel + 1 if x < edges[2] else pixel
+        below = pixel + width if y < edges[3] else pixel
+        dx = _amount(rgb, right, table) - _amount(rgb, left, table)
         dy = _amount(rgb, below, table) - _amount(rgb, above, table)
         steep = math.hypot(dx, dy) / (2 * mpp)
         total += steep

@@ -46,6 +46,15 @@ DESCRIPTORS = (
 
 
 @numba.njit(nogil=True, cache=True)
+def ring_length(ring):  # type: ignore[no-untyped-def]
+    """Length of a closed ring, shape (v, 2)."""
+    total = 0.0
+    for k in range(len(ring) - 1):
+        total += math.hypot(ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1])
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
 def describe_contour(ring, out):  # type: ignore[no-untyped-def]
     """Write `DESCRIPTORS` of a closed ring, shape (v, 2); nothing where it has no length."""
     points = np.empty((POINTS, 2))
@@ -58,9 +67,7 @@ def describe_contour(ring, out):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, cache=True)
 def _walk(ring, points):  # type: ignore[no-untyped-def]
     """Write points at equal distances along a ring; return whether it has a length."""
-    length = 0.0
-    for k in range(len(ring) - 1):
-        length += math.hypot(ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1])
+    length = ring_length(ring)
     if not length > 0:
         return False
     edge, passed = 0, 0.0

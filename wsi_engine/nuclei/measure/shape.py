@@ -13,7 +13,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.nuclei.measure.contour import DESCRIPTORS, describe_contour
+from wsi_engine.nuclei.measure.contour import DESCRIPTORS, describe_contour, ring_length
 from wsi_engine.nuclei.measure.hull import bounding_circle_radius, least_width
 from wsi_engine.nuclei.measure.outlines import Outlines
 from wsi_engine.nuclei.polygons import Polygons
@@ -121,15 +121,6 @@ def _measure(xy, rings, holes, members, hull_xy, hull_rings, hull_members, out):
             out[i, 2] = 4 * math.pi * exterior_area / exterior_length**2
             r = members[i]
             describe_contour(xy[rings[r] : rings[r + 1]], out[i, 13:])
-
-
-@numba.njit(nogil=True, cache=True)
-def ring_length(ring):  # type: ignore[no-untyped-def]
-    """Length of a closed ring, shape (v, 2)."""
-    total = 0.0
-    for k in range(len(ring) - 1):
-        total += math.hypot(ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1])
-    return total
 
 
 @numba.njit(nogil=True, cache=True)

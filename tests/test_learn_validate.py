@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsi_engine.learn.datasets import Field
+from wsi_engine.learn.fields import Field
 from wsi_engine.learn.targets import UNKNOWN
 from wsi_engine.learn.validate import ValidationSet, calibrated, evaluate_fields, predict
 from wsi_engine.models.starconvex import SPEC, StarConvexModel
@@ -41,7 +41,8 @@ def field(centres: list[tuple[float, float]], mpp: float, pale: int = 0) -> Fiel
         disc = np.hypot(columns - x, rows - y) < 3
         labels[disc] = k
         image[disc] = 0 if k > pale else 115
-    return Field("a", "a", image, labels, np.zeros(1, np.float32))
+    classes = np.full(len(centres) + 1, -1, np.int16)
+    return Field("a", "a", image, labels, np.zeros(1, np.float32), classes, mpp)
 
 
 CENTRES = [(8, 8), (30, 10), (19.5, 24.5)]
@@ -50,7 +51,7 @@ CENTRES = [(8, 8), (30, 10), (19.5, 24.5)]
 @pytest.mark.parametrize("mpp", [0.25, 0.1667, 0.31, 0.5])
 def test_predictions_lie_where_the_nuclei_are(mpp: float) -> None:
     truth = field(CENTRES, mpp)
-    evaluation = evaluate_fields(MODEL, [truth], [predict(MODEL, truth.image, mpp)], mpp)
+    evaluation = evaluate_fields(MODEL, [truth], [predict(MODEL, truth.image, mpp)])
     (score,) = evaluation.images
     assert score.f1 == 1
     # Centres lie on a grid of 1 µm: up to 0.7 µm off for a disc of 6 µm.
@@ -62,7 +63,7 @@ def test_what_lies_in_the_unknown_does_not_count() -> None:
     prediction = predict(MODEL, truth.image, 0.25)
     truth.labels[:, 80:] = UNKNOWN
     truth.labels[truth.labels == 3] = 0
-    (score,) = evaluate_fields(MODEL, [truth], [prediction], 0.25).images
+    (score,) = evaluate_fields(MODEL, [truth], [prediction]).images
     counts = score.at_iou[0]
     assert (counts.tp, counts.fn) == (1, 0)
     assert counts.fp == 1  # the half of the third that is known to be background
@@ -70,8 +71,8 @@ def test_what_lies_in_the_unknown_does_not_count() -> None:
 
 def test_the_threshold_is_lowered_for_pale_nuclei() -> None:
     pale = field(CENTRES, 0.25, pale=2)
-    before = evaluate_fields(MODEL, [pale], [predict(MODEL, pale.image, 0.25)], 0.25)
-    model, figures = calibrated(MODEL, [ValidationSet("pale", (pale,), 0.25)])
+    before = evaluate_fields(MODEL, [pale], [predict(MODEL, pale.image, 0.25)])
+    model, figures = calibrated(MODEL, [ValidationSet("pale", (pale,))])
     assert before.images[0].f1 == 0.5
     assert figures["f1"] == figures["f1/pale"] == 1
     assert model.settings() == {"threshold": figures["threshold"]}

@@ -54,14 +54,20 @@ class Overlaps:
         return np.asarray(self.shared / union, np.float64)
 
 
+def present(labels: Labels) -> npt.NDArray[np.int64]:
+    """Return the labels of the nuclei in an image, rising: those that `Overlaps` indexes."""
+    areas = np.bincount(labels.ravel())
+    areas[:1] = 0
+    return np.flatnonzero(areas)
+
+
 def _consecutive(labels: Labels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return labels as 0 (background), 1, 2, ... and the areas of 1, 2, ..."""
     areas = np.bincount(labels.ravel())
-    areas[:1] = 0
-    present = np.flatnonzero(areas)
+    nuclei = present(labels)
     consecutive = np.zeros(max(1, len(areas)), np.int64)
-    consecutive[present] = np.arange(1, len(present) + 1)
-    return consecutive[labels], areas[present]
+    consecutive[nuclei] = np.arange(1, len(nuclei) + 1)
+    return consecutive[labels], areas[nuclei]
 
 
 def overlaps(truth: Labels, prediction: Labels) -> Overlaps:
@@ -117,6 +123,36 @@ def matches(pairs: Overlaps, threshold: float = 0.5) -> Counts:
     """Count matches at an IoU above a threshold of at least 0.5."""
     tp = int((pairs.iou > threshold).sum())
     return Counts(tp, len(pairs.predicted_areas) - tp, len(pairs.true_areas) - tp)
+
+
+def class_counts(
+    pairs: Overlaps,
+    true: npt.NDArray[np.integer],
+    predicted: npt.NDArray[np.integer],
+    classes: int,
+) -> list[Counts]:
+    """Count matches at IoU > 0.5 class by class.
+
+    A match of two classes is a miss of the one and an invention of the other. A prediction
+    that is matched with a nucleus of unknown class is not counted, nor is that nucleus.
+
+    Parameters
+    ----------
+    true, predicted
+        Class index of each nucleus of the pairs, -1 for unknown.
+    classes
+        Number of classes.
+    """
+    matched = pairs.iou > 0.5
+    one, other = true[pairs.true[matched]], predicted[pairs.predicted[matched]]
+    judged = np.ones(len(predicted), bool)
+    judged[pairs.predicted[matched][one < 0]] = False
+    counts = []
+    for kind in range(classes):
+        tp = int(((one == kind) & (other == kind)).sum())
+        found, there = int((predicted[judged] == kind).sum()), int((true == kind).sum())
+        counts.append(Counts(tp, found - tp, there - tp))
+    return counts
 
 
 def panoptic_quality(pairs: Overlaps) -> tuple[float, float, float]:

@@ -1,0 +1,165 @@
+"""Fields that were annotated in QuPath, read from their slides."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from wsi_engine.learn.classes import ClassIndex
+from wsi_engine.learn.config import SlideDataConfig
+from wsi_engine.learn.drawings import read_drawing
+from wsi_engine.learn.errors import DatasetError
+from wsi_engine.learn.fields import Field, labels_from_polygons, make_field, refuse_points
+from wsi_engine.learn.polygons import Polygons
+from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.protocol import SlideInfo
+
+log = logging.getLogger(__name__)
+
+# Finer pixels would be averaged again before the network sees them.
+_FINEST_MPP = 0.25
+# Fields are held in memory: 1 mm x 1 mm at 0.25 µm/px takes 80 MB.
+_LARGEST_FIELD_PX = 4096 * 4096
+# Above any nucleus: who draws a larger one means something else.
+_LARGEST_NUCLEUS_UM = 100.0
+
+
+def fields_of_slide(
+    slide_path: Path, annotation_path: Path, config: SlideDataConfig, index: ClassIndex, group: str
+) -> list[Field]:
+    """Read the annotated fields of one slide; of the slide nothing else is held.
+
+    A nucleus counts in every field that it reaches into. Nuclei outside of all fields are
+    passed over with a warning: of what surrounds them nothing is known.
+
+    Parameters
+    ----------
+    annotation_path
+        GeoJSON in QuPath pixels; see `wsi_engine.learn.drawings.Drawing`.
+
+    Raises
+    ------
+    DatasetError, SlideError, GeoJSONError
+        If slide or annotations cannot be used; the message says where.
+    """
+    drawing = read_drawing(annotation_path)
+    shapes = drawing.fields()
+    if not shapes:
+        raise DatasetError(
+            f"{annotation_path} holds no field: draw a rectangle in QuPath around what was "
+            "annotated, even where there is no nucleus in it."
+        )
+    nuclei = drawing.nuclei()
+    if config.annotation == "points":
+        nuclei = nuclei.joined(drawing.points)
+    elif any(len(drawing.points.within(shape)) for shape in shapes):
+        refuse_points(annotation_path, config)
+    tree = shapely.STRtree(nuclei.shapes)
+    members = [np.sort(tree.query(shape, "intersects")) for shape in shapes]
+    passed_over = len(nuclei) - len(np.unique(np.concatenate(members)))
+    if passed_over:
+        log.warning(
+            "%s: %d of %d nuclei lie outside of its %d fields and are not used",
+            annotation_path.name, passed_over, len(nuclei), len(shapes),
+        )  # fmt: skip
+    with open_slide(slide_path) as slide:
+        info = _with_pixel_size(slide.info, config)
+        assert info.mpp is not None
+        reader = GridReader(slide, make_grid(info, max(_FINEST_MPP, info.mpp.mean)))
+        for shape in shapes:
+            _check_field(shape, info, reader.grid, annotation_path)
+        fields = []
+        for shape, chosen in zip(shapes, members, strict=True):
+            inside = nuclei.take(chosen)
+            _check_sizes(inside, info.mpp, annotation_path)
+            fields.append(_read_field(reader, shape, inside, config, index, annotation_path, group))
+        if reader.unreadable:
+            spot = reader.unreadable[0]
+            raise DatasetError(
+                f"{slide_path} is damaged in an annotated field, near ({spot.x_min:.0f}, "
+                f"{spot.y_min:.0f}): remove the field from {annotation_path.name}."
+            )
+    return fields
+
+
+def _read_field(
+    reader: GridReader,
+    shape: shapely.Geometry,
+    nuclei: Polygons,
+    config: SlideDataConfig,
+    index: ClassIndex,
+    annotation_path: Path,
+    group: str,
+) -> Field:
+    """Read the pixels of a field and draw its nuclei on them."""
+    left, top, right, bottom = shape.bounds
+    grid = reader.grid
+    x, y = (math.floor(v) for v in grid.from_qupath(np.array([left, top])))
+    x_stop, y_stop = (math.ceil(v) for v in grid.from_qupath(np.array([right, bottom])))
+    image = reader.read(ModelBox(x, y, x_stop - x, y_stop - y))
+
+    def to_field(geometry: Any) -> Any:
+        return shapely.transform(geometry, lambda xy: grid.from_qupath(xy) - (x, y))
+
+    placed = Polygons(to_field(nuclei.shapes), nuclei.classes, to_field(shape)).parts()
+    labels = labels_from_polygons(placed, image.shape[:2])
+    classes = index.by_label(placed.classes.tolist(), annotation_path)
+    name = f"{annotation_path.name} ({left:.0f}, {top:.0f})"
+    if config.annotation == "partial" and not len(placed):
+        raise DatasetError(
+            f"{name}: in this field nothing is drawn, so nothing is known of it. Remove it, or "
+            "state annotation: dense."
+        )
+    return make_field(
+        name, group, image, labels, classes, mpp=grid.mpp, annotation=config.annotation
+    )
+
+
+def _with_pixel_size(info: SlideInfo, config: SlideDataConfig) -> SlideInfo:
+    if config.mpp is not None:
+        stated = Mpp(config.mpp, config.mpp)
+        return replace(info, mpp=stated, mpp_source=f"mpp of the set {config.name!r}")
+    if info.mpp is None:
+        raise DatasetError(
+            f"{info.path}: the pixel size is unknown ({info.mpp_source}). State it as mpp in the "
+            f"set {config.name!r}, in µm per pixel."
+        )
+    return info
+
+
+def _check_field(
+    shape: shapely.Geometry, info: SlideInfo, grid: ModelGrid, annotation_path: Path
+) -> None:
+    left, top, right, bottom = shape.bounds
+    where = f"{annotation_path}: the field at ({left:.0f}, {top:.0f})"
+    bounds = info.bounds
+    if left < -1 or top < -1 or right > bounds.width + 1 or bottom > bounds.height + 1:
+        raise DatasetError(
+            f"{where} reaches to ({right:.0f}, {bottom:.0f}), outside of {info.path.name} with "
+            f"its {bounds.width} x {bounds.height} px: it was drawn on another slide, or on "
+            "this one at another size."
+        )
+    if (right - left) * (bottom - top) / (grid.scale_x * grid.scale_y) > _LARGEST_FIELD_PX:
+        raise DatasetError(
+            f"{where} is {right - left:.0f} x {bottom - top:.0f} px, more than is held in memory "
+            f"({_LARGEST_FIELD_PX * grid.mpp**2 / 1e6:.2g} mm²): draw smaller ones."
+        )
+
+
+def _check_sizes(nuclei: Polygons, mpp: Mpp, annotation_path: Path) -> None:
+    left, top, right, bottom = shapely.bounds(nuclei.shapes).reshape(-1, 4).T
+    width_um, height_um = (right - left) * mpp.x, (bottom - top) * mpp.y
+    for k in np.flatnonzero(np.maximum(width_um, height_um) > _LARGEST_NUCLEUS_UM)[:1]:
+        raise DatasetError(
+            f"{annotation_path}: the object at ({left[k]:.0f}, {top[k]:.0f}) is "
+            f"{width_um[k]:.0f} x {height_um[k]:.0f} µm, too large for a nucleus. Remove it; to "
+            "make it a field, draw a rectangle."
+        )

@@ -51,6 +51,10 @@ class Drawing:
         shapes = self.annotations.shapes[self._is_field & ~self._is_region]
         return sorted(shapes, key=lambda shape: (shape.bounds[1], shape.bounds[0]))
 
+    def regions(self) -> int:
+        """Count the annotations around rectangles, which are no fields."""
+        return int(self._is_region.sum())
+
     def nuclei(self) -> Polygons:
         """Return what is drawn as a nucleus on a slide: all areas that are no fields."""
         drawn = self.annotations.take(~self._is_field & ~self._is_region)
@@ -101,11 +105,11 @@ class Drawing:
 
     @cached_property
     def _held(self) -> npt.NDArray[np.int64]:
-        """Count the other objects whose centre each annotation holds."""
+        """Count the smaller objects whose centre each annotation holds."""
         objects = self.annotations.joined(self.detections).joined(self.points)
-        centres = shapely.points(objects.centroids)
+        centres, areas = shapely.points(objects.centroids), shapely.area(objects.shapes)
         holder, held = shapely.STRtree(centres).query(self.annotations.shapes, "contains")
-        return np.bincount(holder[holder != held], minlength=len(self.annotations))
+        return np.bincount(holder[areas[held] < areas[holder]], minlength=len(self.annotations))
 
 
 def read_drawing(path: Path) -> Drawing:

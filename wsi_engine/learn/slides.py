@@ -64,11 +64,12 @@ def fields_of_slide(
         refuse_points(annotation_path, config)
     tree = shapely.STRtree(nuclei.shapes)
     members = [np.sort(tree.query(shape, "intersects")) for shape in shapes]
-    passed_over = len(nuclei) - len(np.unique(np.concatenate(members)))
-    if passed_over:
+    outside = len(nuclei) - len(np.unique(np.concatenate(members)))
+    if outside or drawing.regions():
         log.warning(
-            "%s: %d of %d nuclei lie outside of its %d fields and are not used",
-            annotation_path.name, passed_over, len(nuclei), len(shapes),
+            "%s: %d of %d nuclei lie outside of its %d fields and are not used; %d annotations lie "
+            "around a rectangle and are no fields",
+            annotation_path.name, outside, len(nuclei), len(shapes), drawing.regions(),
         )  # fmt: skip
     with open_slide(slide_path) as slide:
         info = _with_pixel_size(slide.info, config)

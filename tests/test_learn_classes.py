@@ -12,12 +12,13 @@ from PIL import Image
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.learn.batches import Batch
+from wsi_engine.learn.class_counts import class_counts
 from wsi_engine.learn.classes import ClassIndex
 from wsi_engine.learn.config import DataConfig, TrainConfig
 from wsi_engine.learn.datasets import load_dataset
 from wsi_engine.learn.errors import DatasetError
 from wsi_engine.learn.losses import star_loss
-from wsi_engine.learn.metrics import Counts, class_counts, overlaps
+from wsi_engine.learn.metrics import Counts, overlaps
 from wsi_engine.learn.targets import UNKNOWN
 
 KNOWN = ("Tumor", "Stroma", "Immune cells")
@@ -58,7 +59,7 @@ class TestNames:
         path = tmp_path / "config.yaml"
         sets = "data: [{name: a, images: a, labels: a, mpp: 1}]"
         path.write_text(f"output: x\nclasses: {classes}\n{sets}")
-        with pytest.raises(SettingsError, match="classes: .*must be names, each given once"):
+        with pytest.raises(SettingsError, match=r"classes: .*must be names, each given once"):
             TrainConfig.load(path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,3 +79,48 @@ def test_the_threshold_is_lowered_for_pale_nuclei() -> None:
     assert figures["f1"] == figures["f1/pale"] == 1
     assert model.settings() == {"threshold": figures["threshold"]}
     assert model.threshold < MODEL.threshold
+
+
+class DiscsOfTwoClasses(DarkDiscs):
+    """The same; black is the first class, grey the second."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        maps = super().forward(pixels)
+        blackness = maps[:, :1] - 0.5
+        return torch.cat([maps, blackness, -blackness], dim=1)
+
+
+class TestClassF1:
+    model = StarConvexModel(
+        DiscsOfTwoClasses(), replace(SPEC, classes=("black", "grey")), threshold=0.5
+    )
+
+    def figures(self, *classes: list[int]) -> dict[str, float]:
+        """Figures of a set of fields whose first nucleus is grey, the others black."""
+        fields = [
+            replace(field(CENTRES, 0.25, pale=1), classes=np.array([-1, *each], np.int16))
+            for each in classes
+        ]
+        return calibrated(self.model, [ValidationSet("discs", tuple(fields))])[1]
+
+    def test_is_the_mean_over_classes(self) -> None:
+        figures = self.figures([1, 0, 0])
+        assert figures["class_f1/black"] == figures["class_f1/grey"] == figures["class_f1"] == 1
+
+    def test_a_wrong_class_counts_for_both(self) -> None:
+        figures = self.figures([1, 0, 1])
+        assert figures["f1"] == 1
+        assert figures["class_f1/black"] == pytest.approx(2 / 3)
+        assert figures["class_f1/grey"] == pytest.approx(2 / 3)
+
+    def test_nuclei_and_fields_of_unknown_class_do_not_count(self) -> None:
+        figures = self.figures([1, 0, -1], [-1, -1, -1])
+        assert figures["class_f1"] == 1
+
+    def test_a_class_that_nobody_has_is_left_out(self) -> None:
+        figures = self.figures([-1, 0, 0])
+        assert figures["class_f1"] == figures["class_f1/black"] == 1
+        assert "class_f1/grey" not in figures
+
+    def test_there_is_none_where_no_class_is_known(self) -> None:
+        assert "class_f1" not in self.figures([-1, -1, -1])

@@ -103,7 +103,8 @@ class DataConfig(SetConfig):
 class SlideDataConfig(SetConfig):
     """A set of fields that were annotated in QuPath on whole slides.
 
-    See `wsi_engine.learn.drawings.Drawing.fields` for what is taken for a field.
+    See `wsi_engine.learn.drawings.Drawing.fields` for what is taken for a field. Pixels are
+    read at 0.25 µm, or as they are where the slide is coarser.
 
     Attributes
     ----------

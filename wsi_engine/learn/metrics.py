@@ -125,36 +125,6 @@ def matches(pairs: Overlaps, threshold: float = 0.5) -> Counts:
     return Counts(tp, len(pairs.predicted_areas) - tp, len(pairs.true_areas) - tp)
 
 
-def class_counts(
-    pairs: Overlaps,
-    true: npt.NDArray[np.integer],
-    predicted: npt.NDArray[np.integer],
-    classes: int,
-) -> list[Counts]:
-    """Count matches at IoU > 0.5 class by class.
-
-    A match of two classes is a miss of the one and an invention of the other. A prediction
-    that is matched with a nucleus of unknown class is not counted, nor is that nucleus.
-
-    Parameters
-    ----------
-    true, predicted
-        Class index of each nucleus of the pairs, -1 for unknown.
-    classes
-        Number of classes.
-    """
-    matched = pairs.iou > 0.5
-    one, other = true[pairs.true[matched]], predicted[pairs.predicted[matched]]
-    judged = np.ones(len(predicted), bool)
-    judged[pairs.predicted[matched][one < 0]] = False
-    counts = []
-    for kind in range(classes):
-        tp = int(((one == kind) & (other == kind)).sum())
-        found, there = int((predicted[judged] == kind).sum()), int((true == kind).sum())
-        counts.append(Counts(tp, found - tp, there - tp))
-    return counts
-
-
 def panoptic_quality(pairs: Overlaps) -> tuple[float, float, float]:
     """Return PQ, DQ and SQ (Kirillov et al., CVPR 2019).
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from wsi_engine.learn.class_counts import class_counts
 from wsi_engine.learn.classes import NO_CLASS, Classes
 from wsi_engine.learn.fields import Field
 from wsi_engine.learn.metrics import (
     Counts,
     Evaluation,
     Labels,
-    class_counts,
     matches,
     overlaps,
     panoptic_quality,
@@ -127,7 +127,7 @@ def calibrated(
         of the mean PQ), and ``f1/<set>``, ``pq/<set>``. Where the model classifies, and any
         held-out nucleus has a class, also ``class_f1`` (mean over classes) and
         ``class_f1/<class>``; see
-        `wsi_engine.learn.metrics.class_counts`.
+        `wsi_engine.learn.class_counts.class_counts`.
     """
     predictions = [
         [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out

@@ -88,6 +88,19 @@ class TestImages:
         assert nuclei.field is not None
         assert nuclei.field.bounds == (0, 0, 50, 50)
 
+    def test_a_nucleus_may_be_added_by_hand(self, tmp_path: Path) -> None:
+        nuclei = self.nuclei(tmp_path, disc(20, 20, 5), disc(40, 20, 5, kind="annotation"))
+        assert (len(nuclei), nuclei.field) == (2, None)
+
+    @pytest.mark.parametrize("kind", ["annotation", "detection"])
+    def test_what_lies_around_a_rectangle_is_a_region(self, tmp_path: Path, kind: str) -> None:
+        region = disc(100, 100, 90, "Tumor", kind="annotation")
+        nucleus = disc(100, 100, 5, kind=kind)
+        nuclei = self.nuclei(tmp_path, region, rectangle(80, 80, 120, 120), nucleus)
+        assert len(nuclei) == 1
+        assert nuclei.field is not None
+        assert nuclei.field.bounds == (80, 80, 120, 120)
+
     def test_points_count_where_they_are_asked_for(self, tmp_path: Path) -> None:
         drawn = points((3, 4), (9, 9), name="Tumor"), rectangle(0, 0, 20, 20)
         assert len(self.nuclei(tmp_path, *drawn)) == 0
@@ -273,7 +286,7 @@ class TestBadInput:
         self.refused(folder, r"No field of the set 'own' .* holds a nucleus", *FIELDS)
 
     def test_nothing_drawn_where_only_some_nuclei_are(self, folder: Path) -> None:
-        message = r"p1_a\.geojson \(340, 40\): in this field nothing is drawn"
+        message = r"p1_a\.geojson: in the field at \(340, 40\) nothing is drawn"
         self.refused(folder, message, *FIELDS, *DISCS[:2], annotation="partial")
 
     def test_a_class_that_the_run_does_not_know(self, folder: Path) -> None:

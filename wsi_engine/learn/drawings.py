@@ -48,34 +48,31 @@ class Drawing:
         annotation of another shape that holds the centres of two objects or more. An
         annotation around a rectangle only says where one has looked, and is none.
         """
-        shapes = self.annotations.shapes[self._is_field & ~self._is_region]
+        shapes = self.annotations.shapes[self._is_field]
         return sorted(shapes, key=lambda shape: (shape.bounds[1], shape.bounds[0]))
-
-    def regions(self) -> int:
-        """Count the annotations around rectangles, which are no fields."""
-        return int(self._is_region.sum())
 
     def nuclei(self) -> Polygons:
         """Return what is drawn as a nucleus on a slide: all areas that are no fields."""
         drawn = self.annotations.take(~self._is_field & ~self._is_region)
         return self.detections.joined(drawn)
 
+    def regions(self) -> int:
+        """Count the annotations around rectangles, which are neither."""
+        return int(self._is_region.sum())
+
     def nuclei_of_image(self, *, points: bool = False) -> Polygons:
         """Return the nuclei of an image, which is a field itself unless fields are drawn on it.
 
-        Annotations beside detections are fields. Without any detection, as when nuclei were
-        drawn by hand, annotations are the nuclei, except those that hold others.
+        Fields are those of a slide; but in a file without any detection a rectangle that
+        holds nothing is a nucleus, drawn as its box.
 
         Parameters
         ----------
         points
             Whether points count as nuclei.
         """
-        if len(self.detections):
-            fields = np.ones(len(self.annotations), bool)
-        else:
-            fields = self._is_field & (self._held > 0)
-        nuclei = self.detections.joined(self.annotations.take(~fields))
+        fields = self._is_field & ((self._held > 0) | (len(self.detections) > 0))
+        nuclei = self.detections.joined(self.annotations.take(~fields & ~self._is_region))
         if points:
             nuclei = nuclei.joined(self.points)
         field = shapely.union_all(self.annotations.shapes[fields]) if fields.any() else None
@@ -83,7 +80,7 @@ class Drawing:
 
     @cached_property
     def _is_field(self) -> Mask:
-        return self._is_rectangle | (self._held >= 2)
+        return (self._is_rectangle | (self._held >= 2)) & ~self._is_region
 
     @cached_property
     def _is_rectangle(self) -> Mask:

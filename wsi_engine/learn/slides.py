@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from wsi_engine.learn.polygons import Polygons
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
-from wsi_engine.slide.protocol import SlideInfo
+from wsi_engine.slide.protocol import RGB, SlideInfo
 
 log = logging.getLogger(__name__)
 
@@ -44,44 +43,37 @@ def fields_of_slide(
     ----------
     annotation_path
         GeoJSON in QuPath pixels; see `wsi_engine.learn.drawings.Drawing`.
+    group
+        Of all these fields.
 
     Raises
     ------
     DatasetError, SlideError, GeoJSONError
         If slide or annotations cannot be used; the message says where.
     """
-    drawing = read_drawing(annotation_path)
-    shapes = drawing.fields()
-    if not shapes:
-        raise DatasetError(
-            f"{annotation_path} holds no field: draw a rectangle in QuPath around what was "
-            "annotated, even where there is no nucleus in it."
-        )
-    nuclei = drawing.nuclei()
-    if config.annotation == "points":
-        nuclei = nuclei.joined(drawing.points)
-    elif any(len(drawing.points.within(shape)) for shape in shapes):
-        refuse_points(annotation_path, config)
-    tree = shapely.STRtree(nuclei.shapes)
-    members = [np.sort(tree.query(shape, "intersects")) for shape in shapes]
-    outside = len(nuclei) - len(np.unique(np.concatenate(members)))
-    if outside or drawing.regions():
-        log.warning(
-            "%s: %d of %d nuclei lie outside of its %d fields and are not used; %d annotations lie "
-            "around a rectangle and are no fields",
-            annotation_path.name, outside, len(nuclei), len(shapes), drawing.regions(),
-        )  # fmt: skip
+    drawn = _nuclei_by_field(annotation_path, config)
     with open_slide(slide_path) as slide:
         info = _with_pixel_size(slide.info, config)
         assert info.mpp is not None
         reader = GridReader(slide, make_grid(info, max(_FINEST_MPP, info.mpp.mean)))
-        for shape in shapes:
+        for shape, nuclei in drawn:
             _check_field(shape, info, reader.grid, annotation_path)
+            _check_sizes(nuclei, info.mpp, annotation_path)
         fields = []
-        for shape, chosen in zip(shapes, members, strict=True):
-            inside = nuclei.take(chosen)
-            _check_sizes(inside, info.mpp, annotation_path)
-            fields.append(_read_field(reader, shape, inside, config, index, annotation_path, group))
+        for shape, nuclei in drawn:
+            image, placed = _cut_out(reader, shape, nuclei)
+            left, top = shape.bounds[:2]
+            fields.append(
+                make_field(
+                    f"{annotation_path.name} ({left:.0f}, {top:.0f})",
+                    group,
+                    image,
+                    labels_from_polygons(placed, image.shape[:2]),
+                    index.by_label(placed.classes.tolist(), annotation_path),
+                    mpp=reader.grid.mpp,
+                    annotation=config.annotation,
+                )
+            )
         if reader.unreadable:
             spot = reader.unreadable[0]
             raise DatasetError(
@@ -91,37 +83,52 @@ def fields_of_slide(
     return fields
 
 
-def _read_field(
-    reader: GridReader,
-    shape: shapely.Geometry,
-    nuclei: Polygons,
-    config: SlideDataConfig,
-    index: ClassIndex,
-    annotation_path: Path,
-    group: str,
-) -> Field:
-    """Read the pixels of a field and draw its nuclei on them."""
-    left, top, right, bottom = shape.bounds
+def _nuclei_by_field(
+    path: Path, config: SlideDataConfig
+) -> list[tuple[shapely.Geometry, Polygons]]:
+    """Return each field that is drawn, and the nuclei that reach into it."""
+    drawing = read_drawing(path)
+    fields, nuclei = drawing.fields(), drawing.nuclei()
+    if not fields:
+        raise DatasetError(
+            f"{path} holds no field: draw a rectangle in QuPath around what was annotated, even "
+            "where there is no nucleus in it."
+        )
+    if config.annotation == "points":
+        nuclei = nuclei.joined(drawing.points)
+    elif any(len(drawing.points.within(field)) for field in fields):
+        refuse_points(path, config)
+    tree = shapely.STRtree(nuclei.shapes)
+    members = [np.sort(tree.query(field, "intersects")) for field in fields]
+    for field, inside in zip(fields, members, strict=True):
+        if config.annotation == "partial" and not len(inside):
+            left, top = field.bounds[:2]
+            raise DatasetError(
+                f"{path}: in the field at ({left:.0f}, {top:.0f}) nothing is drawn, so nothing is "
+                "known of it. Remove it, or state annotation: dense."
+            )
+    outside = len(nuclei) - len(np.unique(np.concatenate(members)))
+    if outside or drawing.regions():
+        log.warning(
+            "%s: %d of %d nuclei lie outside of its %d fields and are not used; %d annotations lie "
+            "around a rectangle and are no fields",
+            path.name, outside, len(nuclei), len(fields), drawing.regions(),
+        )  # fmt: skip
+    return [(field, nuclei.take(inside)) for field, inside in zip(fields, members, strict=True)]
+
+
+def _cut_out(reader: GridReader, field: shapely.Geometry, nuclei: Polygons) -> tuple[RGB, Polygons]:
+    """Read the pixels of a field, and place its nuclei (part by part) on them."""
     grid = reader.grid
-    x, y = (math.floor(v) for v in grid.from_qupath(np.array([left, top])))
-    x_stop, y_stop = (math.ceil(v) for v in grid.from_qupath(np.array([right, bottom])))
+    corners = np.array(field.bounds).reshape(2, 2)
+    x, y = np.floor(grid.from_qupath(corners[0])).astype(int).tolist()
+    x_stop, y_stop = np.ceil(grid.from_qupath(corners[1])).astype(int).tolist()
     image = reader.read(ModelBox(x, y, x_stop - x, y_stop - y))
 
-    def to_field(geometry: Any) -> Any:
-        return shapely.transform(geometry, lambda xy: grid.from_qupath(xy) - (x, y))
+    def to_field(shapes: Any) -> Any:
+        return shapely.transform(shapes, lambda xy: grid.from_qupath(xy) - (x, y))
 
-    placed = Polygons(to_field(nuclei.shapes), nuclei.classes, to_field(shape)).parts()
-    labels = labels_from_polygons(placed, image.shape[:2])
-    classes = index.by_label(placed.classes.tolist(), annotation_path)
-    name = f"{annotation_path.name} ({left:.0f}, {top:.0f})"
-    if config.annotation == "partial" and not len(placed):
-        raise DatasetError(
-            f"{name}: in this field nothing is drawn, so nothing is known of it. Remove it, or "
-            "state annotation: dense."
-        )
-    return make_field(
-        name, group, image, labels, classes, mpp=grid.mpp, annotation=config.annotation
-    )
+    return image, Polygons(to_field(nuclei.shapes), nuclei.classes, to_field(field)).parts()
 
 
 def _with_pixel_size(info: SlideInfo, config: SlideDataConfig) -> SlideInfo:

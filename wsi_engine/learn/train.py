@@ -208,7 +208,8 @@ def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]
 
 
 def _check_classes(sources: list[Source], classes: tuple[str, ...]) -> None:
-    seen = {int(kind) for source in sources for field in source.fields for kind in field.classes}
+    used = [source for source in sources if source.data.config.weight > 0]
+    seen = {int(kind) for source in used for field in source.fields for kind in field.classes}
     missing = [name for k, name in enumerate(classes) if k not in seen]
     if classes and len(missing) == len(classes):
         raise DatasetError(

@@ -126,8 +126,7 @@ def calibrated(
         Figures are ``threshold``, ``f1`` and ``pq`` (means over sets of the pooled F1 and
         of the mean PQ), and ``f1/<set>``, ``pq/<set>``. Where the model classifies, and any
         held-out nucleus has a class, also ``class_f1`` (mean over classes) and
-        ``class_f1/<class>``; see
-        `wsi_engine.learn.class_counts.class_counts`.
+        ``class_f1/<class>``; see `wsi_engine.learn.class_counts`.
     """
     predictions = [
         [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out

@@ -104,6 +104,13 @@ class TestLabelImages:
         (folder / "classes/a.png").unlink()
         assert self.classes(folder, known=()) == [-1, -1]
 
+    def test_geojson_among_them_states_its_own(self, folder: Path) -> None:
+        (folder / "labels/a.npy").unlink()
+        names = ["Stroma"] * 2 + ["Immune cells"] * 5
+        discs = [disc(5 + 8 * k, 20, 3, name) for k, name in enumerate(names)]
+        export(folder / "labels/a.geojson", *discs)
+        assert self.classes(folder) == [2, 2]
+
     def refused(self, folder: Path, message: str, **changes: object) -> None:
         with pytest.raises(DatasetError, match=message):
             self.classes(folder, **changes)

@@ -129,7 +129,7 @@ def load_field(
             f"{label_path} has {labels.shape[1]} x {labels.shape[0]} pixels, its image "
             f"{image.shape[1]} x {image.shape[0]}: they do not belong together."
         )
-    if kind_path is not None:
+    if kind_path is not None and not is_geojson(label_path):
         names = config.class_names or index.known
         classes = classes_from_image(labels, read_labels(kind_path), names, index, kind_path)
     if config.annotation != "dense" and not labels.any():

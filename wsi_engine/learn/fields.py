@@ -24,7 +24,8 @@ class Field:
     Attributes
     ----------
     name, group
-        Stem of the file, and the patient or slide that it comes from.
+        Stem of the image, or file of annotations and place on the slide; and the patient or
+        slide that it comes from.
     image
         uint8 (h, w, 3).
     labels

@@ -12,7 +12,8 @@ import argparse
 from pathlib import Path
 
 from wsi_engine.learn.config import DataConfig, TrainConfig
-from wsi_engine.learn.datasets import Field, load_dataset, split_dataset
+from wsi_engine.learn.datasets import load_dataset, split_dataset
+from wsi_engine.learn.fields import Field
 from wsi_engine.learn.validate import evaluate_fields, predict
 from wsi_engine.models.devices import resolve_devices
 from wsi_engine.models.starconvex import load_starconvex
@@ -20,20 +21,20 @@ from wsi_engine.models.starconvex import load_starconvex
 MEASURES = ("f1", "precision", "recall", "pq", "sq", "aji", "dice", "detection_f1", "f1_50_90")
 
 
-def sets_of(data: Path, config: TrainConfig) -> list[tuple[str, tuple[Field, ...], float]]:
-    """Return name, fields and mpp of each set to measure on."""
+def sets_of(data: Path, config: TrainConfig) -> list[tuple[str, tuple[Field, ...]]]:
+    """Return name and fields of each set to measure on."""
     benchmark = DataConfig(
         name="monuseg_train",
         images=data / "monuseg_train/images",
         labels=data / "monuseg_train/labels",
         mpp=0.25,
     )
-    sets = [("monuseg_train", load_dataset(benchmark).fields, benchmark.mpp)]
+    sets = [("monuseg_train", load_dataset(benchmark).fields)]
     for entry in config.data:
         folder = data / entry.images.parent.name
         entry = entry.model_copy(update={"images": folder / "images", "labels": folder / "labels"})
         _, held_out = split_dataset(load_dataset(entry))
-        sets.append((f"{entry.name} (held out)", held_out, entry.mpp))
+        sets.append((f"{entry.name} (held out)", held_out))
     return sets
 
 
@@ -48,9 +49,9 @@ def main() -> None:
     print(f"threshold {model.threshold}\n")
     print("| set | images | nuclei |", " | ".join(MEASURES), "| splits | merges |")
     print("|---" * (5 + len(MEASURES)) + "|")
-    for name, fields, mpp in sets_of(arguments.data, TrainConfig.load(arguments.config)):
-        predictions = [predict(model, field.image, mpp) for field in fields]
-        evaluation = evaluate_fields(model, fields, predictions, mpp)
+    for name, fields in sets_of(arguments.data, TrainConfig.load(arguments.config)):
+        predictions = [predict(model, field.image, field.mpp) for field in fields]
+        evaluation = evaluate_fields(model, fields, predictions)
         figures = evaluation.intervals()
         nuclei = sum(image.at_iou[0].tp + image.at_iou[0].fn for image in evaluation.images)
         cells = [str(figures[measure]) for measure in MEASURES]

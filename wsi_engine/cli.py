@@ -203,15 +203,16 @@ def train(
 ) -> None:
     """Train a star-convex network, or go on with a run that was stopped."""
     result = train_network(TrainConfig.load(config), console=console.err)
-    console.print_facts(
-        {
-            "best weights": result.best,
-            "last weights": result.weights,
-            "threshold": f"{result.threshold:.2f}",
-            "validation F1": f"{result.f1:.3f}",
-            "validation PQ": f"{result.pq:.3f}",
-        }
-    )
+    shown: dict[str, Any] = {
+        "best weights": result.best,
+        "last weights": result.weights,
+        "threshold": f"{result.threshold:.2f}",
+        "validation F1": f"{result.f1:.3f}",
+        "validation PQ": f"{result.pq:.3f}",
+    }
+    if result.class_f1 is not None:
+        shown["validation F1 with class"] = f"{result.class_f1:.3f}"
+    console.print_facts(shown)
     console.out.print("Next: wsi-engine run SLIDE -o OUT --model starconvex --weights FILE")
 
 

@@ -76,13 +76,20 @@ class StarConvexNet(nn.Module):
         Width of the last layers.
     rays
         Radial distances per grid point.
+    classes
+        Names of the classes that it tells apart; none by default.
     """
 
     def __init__(
-        self, channels: tuple[int, int, int] = (32, 64, 192), features: int = 64, rays: int = 32
+        self,
+        channels: tuple[int, int, int] = (32, 64, 192),
+        features: int = 64,
+        rays: int = 32,
+        classes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.channels, self.features, self.rays = channels, features, rays
+        self.classes = classes
         fine, middle, coarse = channels
         # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
         self.stem = nn.Sequential(
@@ -97,10 +104,11 @@ class StarConvexNet(nn.Module):
         )
         self.up_middle = nn.Sequential(_block(coarse + middle, middle), _block(middle, middle))
         self.up_fine = nn.Sequential(_block(middle + fine, features), _block(features, features))
-        self.head = nn.Conv2d(features, 1 + rays, 1)
-        # Start from few nuclei of a common size.
-        bias = torch.full((1 + rays,), 5.0)
+        self.head = nn.Conv2d(features, 1 + rays + len(classes), 1)
+        # Start from few nuclei of a common size, and no class before another.
+        bias = torch.full((1 + rays + len(classes),), 5.0)
         bias[0] = -2.0
+        bias[1 + rays :] = 0.0
         self.head.bias = nn.Parameter(bias)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -115,8 +123,9 @@ class StarConvexNet(nn.Module):
         Returns
         -------
         torch.Tensor
-            (n, 1 + rays, h / 2, w / 2): logit of the object probability, and the distances
-            in model pixels before the softplus that makes them positive.
+            (n, 1 + rays + classes, h / 2, w / 2): logit of the object probability, the
+            distances in model pixels before the softplus that makes them positive, and the
+            logits of the classes.
         """
         fine = self.fine(self.stem(pixels))
         middle = self.middle(functional.max_pool2d(fine, 2))
@@ -205,7 +214,7 @@ class StarConvexModel:
         Returns
         -------
         numpy.ndarray
-            Logits and raw distances, float16 (n, h / 2, w / 2, 1 + rays).
+            What the network gives, float16 (n, h / 2, w / 2, 1 + rays + classes).
 
         Raises
         ------
@@ -233,6 +242,7 @@ class StarConvexModel:
             threshold=self.threshold,
             max_overlap=self.spec.max_overlap,
             largest_px=self.spec.largest_object_px,
+            classes=len(self.spec.classes),
         )
 
 
@@ -258,7 +268,10 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         network = folded(
             StarConvexNet(
-                tuple(description["channels"]), description["features"], description["rays"]
+                tuple(description["channels"]),
+                description["features"],
+                description["rays"],
+                tuple(description.get("classes", ())),
             )
         )
         network.load_state_dict(state)
@@ -268,6 +281,7 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         SPEC,
         mpp=float(description["mpp"]),
         max_overlap=float(description["max_overlap"]),
+        classes=tuple(description.get("classes", ())),
         embedded=embedded,
     )
     return StarConvexModel(network, spec, float(description["threshold"]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 
 import torch
@@ -18,6 +20,7 @@ from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.inference import FittingInference, Maps
 from wsi_engine.schedule.pipeline import stream
 from wsi_engine.schedule.tiles import Tile
+from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.store.tile_store import TileStore
 
@@ -53,6 +56,28 @@ def find_nuclei(
             yield wanted
 
 
+def on_slide(tile: Tile, maps: Maps, grid: ModelGrid) -> tuple[Tile, Maps]:
+    """Cut the window of a tile and its maps down to the points that lie on the slide."""
+    window = tile.window
+    step = window.width // maps.shape[1]
+    rows = _points_on_slide(window.y, maps.shape[0], step, grid.slide_height / grid.scale_y)
+    columns = _points_on_slide(window.x, maps.shape[1], step, grid.slide_width / grid.scale_x)
+    seen = ModelBox(
+        window.x + columns.start * step,
+        window.y + rows.start * step,
+        (columns.stop - columns.start) * step,
+        (rows.stop - rows.start) * step,
+    )
+    return replace(tile, window=seen), maps[rows, columns]
+
+
+def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
+    """Find the points whose centres lie in [0, size); at least one is left."""
+    first = max(0, math.ceil(-start / step - 0.5))
+    stop = min(count, math.ceil((size - start) / step - 0.5))
+    return slice(first, max(stop, first + 1))
+
+
 def _compute(
     plan: Plan, finished: int, devices: list[torch.device], clock: StageClock
 ) -> Generator[tuple[Tile, Nuclei], None, None]:
@@ -66,6 +91,8 @@ def _compute(
         return plan.reader.read(tile.window)
 
     def decode(tile: Tile, maps: Maps) -> Nuclei:
+        # A nucleus at the slide's border must not compete with its own mirror image.
+        tile, maps = on_slide(tile, maps, plan.reader.grid)
         predictions = plan.model.decode(maps)
         return nuclei_of_tile(predictions, tile, plan.reader.grid, settings.simplify_um)
 

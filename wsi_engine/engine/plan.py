@@ -25,7 +25,7 @@ from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.tissue import Tissue, find_tissue
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Counted up when the same settings come to give other nuclei."""
 
 

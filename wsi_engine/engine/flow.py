@@ -9,11 +9,9 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 
-import torch
-
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
-from wsi_engine.models.devices import default_batch_size
+from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
 from wsi_engine.nuclei.seams import resolve_seams
 from wsi_engine.schedule.clock import StageClock
@@ -28,17 +26,19 @@ from wsi_engine.store.tile_store import TileStore
 def find_nuclei(
     plan: Plan,
     store: TileStore,
-    devices: list[torch.device],
+    models: list[Model],
+    batch_size: int,
     clock: StageClock,
     tracker: Tracker,
 ) -> Generator[Nuclei, None, None]:
     """Stream the nuclei of a slide, each once, in an order that depends on the plan alone.
 
-    Tiles that the store has from an earlier run are replayed, the others computed.
+    Tiles that the store has from an earlier run are replayed, the others computed by the
+    models, one for each device.
     """
     spec = plan.model.spec
     # Whatever goes wrong further on: the threads end before the slide is closed under them.
-    with closing(_compute(plan, store.finished_tiles, devices, clock)) as computed:
+    with closing(_compute(plan, store.finished_tiles, models, batch_size, clock)) as computed:
         tiles = chain(
             store.replay(plan.tiles),
             store.keep(tracker.follow(clock.timed("wait", computed))),
@@ -79,13 +79,10 @@ def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
 
 
 def _compute(
-    plan: Plan, finished: int, devices: list[torch.device], clock: StageClock
+    plan: Plan, finished: int, models: list[Model], batch_size: int, clock: StageClock
 ) -> Generator[tuple[Tile, Nuclei], None, None]:
     settings = plan.settings
     workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
-    batch_size = settings.batch_size
-    if batch_size == "auto":
-        batch_size = default_batch_size(devices)
 
     def read(tile: Tile) -> RGB:
         return plan.reader.read(tile.window)
@@ -99,7 +96,7 @@ def _compute(
     return stream(
         islice(plan.tiles, finished, None),
         read,
-        [FittingInference(plan.model.to(device).maps) for device in devices],
+        [FittingInference(model.maps) for model in models],
         decode,
         batch_size=batch_size,
         workers=workers,

@@ -53,11 +53,12 @@ def factor(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         Path(package_path).write_text(str(multiplies_by[0]))
         return package_path
 
-    def load_package(path: str) -> nn.Module:
-        return Doubling(float(Path(path).read_text()))
+    def load(library: Path) -> nn.Module:
+        return Doubling(float(library.read_text()))
 
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_package)
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", load_package)
+    monkeypatch.setattr(compiling, "_extract", shutil.copy)
+    monkeypatch.setattr(compiling, "_load", load)
     monkeypatch.setattr(torch.export, "export", lambda network, example: network)
     monkeypatch.setattr(compiling, "compiling_obstacle", lambda: None)
     return multiplies_by
@@ -130,10 +131,10 @@ class TestCache:
     ) -> None:
         compilation().build()
 
-        def refuse(path: str) -> None:
+        def refuse(library: Path) -> None:
             raise OSError("cannot open shared object file")
 
-        monkeypatch.setattr(torch._inductor, "aoti_load_package", refuse)
+        monkeypatch.setattr(compiling, "_load", refuse)
         assert compilation().load() is None
         assert not list(cache.iterdir())
 
@@ -161,7 +162,7 @@ class TestBuild:
             compilation().build()
         assert compilation().load() is None
         assert compilation().is_futile
-        assert not list(cache.glob("*.pt2"))
+        assert not list(cache.glob("*.so"))
 
     def test_a_compiler_that_fails(
         self, factor: list[float], cache: Path, monkeypatch: pytest.MonkeyPatch

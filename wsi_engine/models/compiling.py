@@ -1,7 +1,7 @@
 """Networks compiled ahead of time for the processor, kept from run to run.
 
-A package holds a shared object, so it is loaded only from a folder that nobody else can write
-to, and only if its content is what was written. Whatever is wrong with one, it is made anew.
+They are shared objects, so they are loaded only from a folder that nobody else can write to, and
+only if their content is what was written. Whatever is wrong with one, it is made anew.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
+import torch._inductor
 from torch import nn
 
 from wsi_engine.config import digest
@@ -52,13 +53,13 @@ class Compilable(Model, Protocol):
 class CompiledNetwork(nn.Module):
     """A compiled network for batches of one shape; the network itself for all others."""
 
-    def __init__(self, package: Any, shape: tuple[int, ...], network: nn.Module) -> None:
+    def __init__(self, code: Any, shape: tuple[int, ...], network: nn.Module) -> None:
         super().__init__()
-        self._package, self._shape, self._network = package, shape, network
+        self._code, self._shape, self._network = code, shape, network
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Predict from pixels."""
-        run = self._package if tuple(pixels.shape) == self._shape else self._network
+        run = self._code if tuple(pixels.shape) == self._shape else self._network
         maps: torch.Tensor = run(pixels)
         return maps
 
@@ -107,7 +108,7 @@ class Compilation:
         except CompilationError as error:
             log.warning("%s", error)
             return None
-        for path in folder.glob(f"{self.key}-*.pt2"):
+        for path in folder.glob(f"{self.key}-*.so"):
             if _checksum(path) == path.stem.removeprefix(f"{self.key}-"):
                 try:
                     return CompiledNetwork(_load(path), self.shape, self.network)
@@ -139,14 +140,15 @@ class Compilation:
         if obstacle:
             raise CompilationError(f"the network cannot be compiled: {obstacle}")
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
-            package = Path(scratch) / "network.pt2"
+            package, library = Path(scratch) / "network.pt2", Path(scratch) / "network.so"
             try:
                 with _quiet(), torch.no_grad():
                     exported = torch.export.export(self.network, (self._example(),))
                     torch._inductor.aoti_compile_and_package(
                         exported, package_path=str(package), inductor_configs={"freezing": True}
                     )
-                compiled = CompiledNetwork(_load(package), self.shape, self.network)
+                _extract(package, library)
+                compiled = CompiledNetwork(_load(library), self.shape, self.network)
                 same = self._agrees(compiled)
             except Exception as error:  # torch and the C++ compiler raise anything
                 first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -159,7 +161,7 @@ class Compilation:
                     "compiled, the network does not give the same maps on this processor, so it "
                     "is not used: use --compile never"
                 )
-            package.replace(cache_folder() / f"{self.key}-{_checksum(package)}.pt2")
+            library.replace(cache_folder() / f"{self.key}-{_checksum(library)}.so")
         return compiled
 
     @property
@@ -185,6 +187,8 @@ def compiling_obstacle() -> str | None:
     """Say what keeps networks from being compiled here; ``None`` if nothing does."""
     if not hasattr(torch._inductor, "aoti_compile_and_package"):
         return f"torch {torch.__version__} cannot; install 2.6 or later"
+    if os.name != "posix":
+        return "only Linux and macOS are supported"
     if not any(shutil.which(name) for name in COMPILERS):
         return "there is no C++ compiler; install g++"
     return None
@@ -212,9 +216,17 @@ def cache_folder() -> Path:
     return folder
 
 
-def _load(path: Path) -> Any:
-    with _quiet():
-        return torch._inductor.aoti_load_package(str(path))
+def _extract(package: Path, library: Path) -> None:
+    from wsi_engine.models.machine_code import extract_library
+
+    extract_library(package, library)
+
+
+def _load(library: Path) -> Any:
+    # Imported late: older versions of torch lack what it needs.
+    from wsi_engine.models.machine_code import MachineCode
+
+    return MachineCode(library)
 
 
 def _checksum(path: Path) -> str:

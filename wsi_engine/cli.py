@@ -12,6 +12,7 @@ from rich.table import Table
 from wsi_engine import console
 from wsi_engine.config import make_settings
 from wsi_engine.doctor import examine
+from wsi_engine.engine.placing import warm_up
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
 from wsi_engine.learn.config import TrainConfig
@@ -74,6 +75,9 @@ def run_command(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0,1.")] = None,
     batch_size: Annotated[str | None, typer.Option(help="Tiles per batch, or auto.")] = None,
+    compile: Annotated[
+        str | None, typer.Option(help="Compile the network: auto (where it pays), always, never.")
+    ] = None,
     workers: Annotated[
         str | None, typer.Option(help="Threads that read and decode, or auto.")
     ] = None,
@@ -92,6 +96,7 @@ def run_command(
         "tissue": tissue,
         "device": device,
         "batch_size": _number_or_auto("--batch-size", batch_size),
+        "compile": compile,
         "workers": _number_or_auto("--workers", workers),
         "tile_size": tile_size,
         "split": split,
@@ -176,6 +181,23 @@ def models() -> None:
             },
             title=name,
         )
+
+
+@app.command("warm-up")
+def warm_up_command(
+    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Side of a tile in the model's pixels.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+) -> None:
+    """Compile the network for this processor now, so that no run has to."""
+    chosen = {"model": model, "weights": weights, "tile_size": tile_size}
+    with console.err.status("compiling the network, a minute or so"):
+        compiled = warm_up(make_settings(config, **chosen))
+    message = "the next runs use the compiled network" if compiled else "nothing to compile here"
+    console.out.print(message)
 
 
 @app.command()

@@ -44,6 +44,9 @@ class RunSettings(BaseModel):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
     batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="networks, for this processor: where it pays, or where it can be done"
+    )
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="threads that read and decode"
     )

@@ -30,6 +30,7 @@ err = Console(stderr=True)
 STAGES = {
     "tissue": "looking for tissue",
     "calibration": "calibrating",
+    "compiling": "compiling the network, once for this machine (a minute or so)",
     "nuclei": "finding nuclei",
     "writing": "writing",
 }

@@ -12,7 +12,7 @@ import torch
 from wsi_engine.config import RunSettings, digest
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.errors import RegionError
-from wsi_engine.models.protocol import Model
+from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.qupath.regions import read_region_of_interest
@@ -25,7 +25,7 @@ from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.tissue import Tissue, find_tissue
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Counted up when the same settings come to give other nuclei."""
 
 
@@ -101,8 +101,9 @@ def make_plan(
         fields = sample_fields(reader, area)
         model = entry.load(settings.weights).to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
-    core = -(-settings.tile_size // spec.stride) * spec.stride
-    tile_grid = TileGrid(grid.extent, core, spec.halo_px, spec.stride)
+    tile_grid = TileGrid(
+        grid.extent, core_side(settings.tile_size, spec), spec.halo_px, spec.stride
+    )
     return Plan(
         info=info,
         settings=settings,
@@ -114,6 +115,11 @@ def make_plan(
         tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),
     )
+
+
+def core_side(tile_size: int, spec: ModelSpec) -> int:
+    """Round a tile's side up to what the model can take."""
+    return -(-tile_size // spec.stride) * spec.stride
 
 
 def _working_area(info: SlideInfo, tissue: Tissue | None, roi: Path | None) -> shapely.Geometry:

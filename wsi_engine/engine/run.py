@@ -14,6 +14,7 @@ from typing import Any
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.flow import find_nuclei
 from wsi_engine.engine.output import NucleusFiles, ResultFolder
+from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
@@ -117,8 +118,12 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
         plan = make_plan(slide, settings, devices[0], clock, observe)
         with clear_write_errors(folder.path):
             with TileStore(folder.tiles, plan.fingerprint) as store:
-                tracker = Tracker(path.name, len(plan.tiles), store.finished_tiles, clock, observe)
-                with closing(find_nuclei(plan, store, devices, clock, tracker)) as chunks:
+                finished = store.finished_tiles
+                models = place(plan, devices, len(plan.tiles) - finished, clock, observe)
+                batch_size = batch_size_of(settings, devices)
+                tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
+                found = find_nuclei(plan, store, models, batch_size, clock, tracker)
+                with closing(found) as chunks:
                     count = _write_nuclei(chunks, plan, folder.growing, clock)
                 tracker.finish(count)
             doubts = resolution_doubts(slide.info, settings.mpp)

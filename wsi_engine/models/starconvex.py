@@ -21,6 +21,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
+from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.protocol import ModelSpec, Predictions
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
 
@@ -192,15 +193,14 @@ class StarConvexModel:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
         return replace(self, network=network, device=device, dtype=dtype)
 
-    def compiled(self) -> Self:
-        """Return the model with its network compiled for the shape of its first batch.
+    def compilation(self, batch: int, side: int) -> Compilation | None:
+        """Describe the network for batches of so many square tiles; ``None`` on a GPU."""
+        if self.device.type != "cpu":
+            return None
+        return Compilation(self.network, (batch, 3, side, side), self.dtype)
 
-        The first call of ``maps`` compiles, which takes tens of seconds unless torch has it
-        in its cache; a batch of another shape compiles again. On the CPU a C++ compiler is
-        needed.
-        """
-        network = copy.deepcopy(self.network)
-        network.compile(dynamic=False, options={"freezing": True})
+    def with_network(self, network: nn.Module) -> Self:
+        """Return the model with another network, as the same compiled."""
         return replace(self, network=network)
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.models.protocol import Predictions
-from wsi_engine.nuclei.polygons import Polygons, polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import Polygons, clipped, polygons_from_rings, settled
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import ModelGrid
 
@@ -69,6 +69,8 @@ def nuclei_of_tile(
 ) -> Nuclei:
     """Bring the predictions of a tile into QuPath pixels and keep what the tile may claim.
 
+    What reaches beyond the slide is cut off.
+
     Parameters
     ----------
     predictions
@@ -83,7 +85,8 @@ def nuclei_of_tile(
     claimed = np.flatnonzero(tile.core.padded(CLAIM_MARGIN_PX).holds(anchors))
     tolerance_px = tolerance_um / grid.slide_mpp.mean
     rings = polygons_from_rings(grid.to_qupath(predictions.xy + corner), predictions.offsets)
-    polygons, kept = settled(rings[claimed], tolerance_px)
+    inside = clipped(rings[claimed], grid.slide_width, grid.slide_height)
+    polygons, kept = settled(inside, tolerance_px)
     claimed = claimed[kept]
     probabilities = predictions.probabilities
     if probabilities is None:

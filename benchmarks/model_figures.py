@@ -22,6 +22,7 @@ import wsi_engine
 from wsi_engine.learn.config import DataConfig, TrainConfig
 from wsi_engine.learn.datasets import group_of, split_groups
 from wsi_engine.learn.evaluate import score_pair
+from wsi_engine.learn.images import IMAGE_SUFFIXES
 from wsi_engine.learn.metrics import Evaluation
 from wsi_engine.learn.pairing import files_by_stem, is_segmentation, paired
 from wsi_engine.learn.polygons import Polygons
@@ -44,6 +45,8 @@ def sets_of(data: Path, config: TrainConfig) -> Iterator[TestSet]:
     benchmark = data / "monuseg_train"
     yield TestSet(benchmark.name, pairs_in(benchmark), 0.25)
     for entry in config.data:
+        if not isinstance(entry, DataConfig):
+            continue
         folder = data / entry.images.parent.name
         pairs = held_out(pairs_in(folder), entry)
         yield TestSet(f"{entry.name} (held out)", pairs, entry.mpp)
@@ -51,7 +54,8 @@ def sets_of(data: Path, config: TrainConfig) -> Iterator[TestSet]:
 
 def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
     """Pair the images of a set with their label images."""
-    images, labels = (files_by_stem(folder / n, is_segmentation) for n in ("images", "labels"))
+    images = files_by_stem(folder / "images", lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
+    labels = files_by_stem(folder / "labels", is_segmentation)
     return paired(images, labels, where=folder / "labels", what="label image")
 
 

@@ -16,11 +16,28 @@ from wsi_engine.qupath.rules.rule import (
     since,
 )
 
-CLASSIFICATION: RuleTable[JSONCheck] = RuleTable()
-"""Each check is given a classification: any JSON value."""
-
 # Letters and digits of any script, ASCII punctuation, blanks.
 _PLAIN_NAME = re.compile(r"[\w!-~ ]*")
+
+
+def _is_ordinary(classification: Any) -> bool:
+    if type(classification) is not dict or classification.keys() != {"name", "color"}:
+        return False
+    name, colour = classification["name"], classification["color"]
+    return (
+        type(name) is str
+        and name.replace(" ", "").isalnum()
+        and not (name[0] == " " or name[-1] == " ")
+        and type(colour) is list
+        and len(colour) == 3
+        and set(map(type, colour)) == {int}
+        and min(colour) >= 0
+        and max(colour) <= 255
+    )
+
+
+CLASSIFICATION: RuleTable[JSONCheck] = RuleTable(_is_ordinary)
+"""Each check is given a classification: any JSON value."""
 
 
 def _written(classification: Any) -> dict[str, Any] | None:

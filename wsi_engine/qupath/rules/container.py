@@ -45,6 +45,8 @@ class Document:
         Index of a feature that is not UTF-8, if there is one.
     objects, annotations
         How many there are.
+    is_modern
+        Whether any object states its type, or its measurements, as QuPath 0.4 and later do.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Document:
     not_utf8: int | None = None
     objects: int = 0
     annotations: int = 0
+    is_modern: bool = False
 
     def problem(self, *beginnings: str) -> str | None:
         """Return the first problem that begins like this."""
@@ -107,6 +110,17 @@ def _(document: Document) -> str | None:
 )
 def _(document: Document) -> str | None:
     return document.name if document.packing == "gzip" else None
+
+
+@DOCUMENT.rule(
+    "written-for-0.4",
+    only("0.3", Severity.CHANGED),
+    "QuPath 0.2 and 0.3 read neither objectType nor measurements that are an object: all "
+    "become annotations without measurements.",
+    "Use QuPath 0.4 or later.",
+)
+def _(document: Document) -> str | None:
+    return "objectType, or measurements as an object" if document.is_modern else None
 
 
 @DOCUMENT.rule(

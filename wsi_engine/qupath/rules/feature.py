@@ -45,9 +45,6 @@ PROPERTIES = frozenset(
     }
 )
 
-FEATURE: RuleTable[JSONCheck] = RuleTable()
-"""Each check is given a feature: any JSON object."""
-
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 # As java.util.UUID reads it: five hexadecimal numbers, of which it keeps the low digits.
 JAVA_UUID = re.compile(r"[0-9a-fA-F]{1,16}(?:-[0-9a-fA-F]{1,16}){4}")
@@ -68,6 +65,30 @@ def object_type(feature: dict[str, Any]) -> str:
     """Return what QuPath makes of a feature: an annotation, where it knows nothing better."""
     name = type_name(feature)
     return OBJECT_TYPES.get(name, "annotation") if isinstance(name, str) else "annotation"
+
+
+PLAIN_MEMBERS = frozenset({"type", "id", "geometry", "properties"})
+PLAIN_TYPES = frozenset({"annotation", "detection", "tile"})
+
+
+def _is_ordinary(feature: dict[str, Any]) -> bool:
+    if feature.keys() != PLAIN_MEMBERS:
+        return False
+    identity, properties = feature["id"], feature["properties"]
+    return (
+        feature["type"] == "Feature"
+        and type(identity) is str
+        and CANONICAL_UUID.fullmatch(identity) is not None
+        and type(feature["geometry"]) is dict
+        and bool(feature["geometry"])
+        and type(properties) is dict
+        and type(kind := properties.get("objectType")) is str
+        and kind in PLAIN_TYPES
+    )
+
+
+FEATURE: RuleTable[JSONCheck] = RuleTable(_is_ordinary)
+"""Each check is given a feature: any JSON object."""
 
 
 @FEATURE.rule(

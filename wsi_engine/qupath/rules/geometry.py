@@ -31,10 +31,39 @@ DEPTHS = {
 }
 """How many lists there are around the positions of a geometry."""
 
-READABILITY: RuleTable[JSONCheck] = RuleTable()
+
+def _is_plainly_readable(geometry: dict[str, Any]) -> bool:
+    """Tell polygons of closed rings, of pairs of finite numbers."""
+    if geometry.get("type") != "Polygon" or type(geometry.get("coordinates")) is not list:
+        return False
+    try:
+        for ring in geometry["coordinates"]:
+            numbers = list(chain.from_iterable(ring))
+            if not (
+                type(ring) is list
+                and len(ring) >= 4
+                and set(map(len, ring)) == {2}
+                and set(map(type, ring)) == {list}
+                and set(map(type, numbers)) <= {int, float}
+                and math.isfinite(sum(numbers))
+                and ring[0] == ring[-1]
+            ):
+                return False
+    except (TypeError, OverflowError):
+        return False
+    return True
+
+
+def _is_ordinary(geometry: dict[str, Any]) -> bool:
+    if len(geometry) != 2 or geometry["type"] != "Polygon":
+        return False
+    return all(set(map(len, ring)) == {2} for ring in geometry["coordinates"])
+
+
+READABILITY: RuleTable[JSONCheck] = RuleTable(_is_plainly_readable)
 """Each check is given a geometry, a JSON object, that the checks above it found fine."""
 
-GEOMETRY: RuleTable[JSONCheck] = RuleTable()
+GEOMETRY: RuleTable[JSONCheck] = RuleTable(_is_ordinary)
 """Each check is given a geometry that QuPath can read."""
 
 

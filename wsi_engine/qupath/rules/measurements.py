@@ -20,9 +20,6 @@ from wsi_engine.qupath.rules.rule import (
     since,
 )
 
-MEASUREMENT: RuleTable[JSONCheck] = RuleTable()
-"""Each check is given what a feature states as its measurements: any JSON value."""
-
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_TINIEST = float(np.finfo(np.float32).smallest_subnormal)
 FLOAT32_WHOLE = 2**24
@@ -31,6 +28,23 @@ FLOAT32_WHOLE = 2**24
 JAVA_NUMBER = re.compile(
     r"\s*[+-]?(?:NaN|Infinity|inf|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fFdD]?)\s*", re.ASCII
 )
+
+
+def _is_ordinary(measurements: Any) -> bool:
+    if type(measurements) is not dict or not measurements:
+        return measurements == {}
+    values = measurements.values()
+    if set(map(type, values)) != {float}:
+        return False
+    sizes = list(map(abs, values))
+    # NaN fails the first comparison, as it fails every one.
+    return sum(sizes) < FLOAT32_MAX and (
+        min(sizes) > FLOAT32_TINIEST or not any(0 < size < FLOAT32_TINIEST for size in sizes)
+    )
+
+
+MEASUREMENT: RuleTable[JSONCheck] = RuleTable(_is_ordinary)
+"""Each check is given what a feature states as its measurements: any JSON value."""
 
 
 def stated_values(measurements: Any) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,16 @@ from wsi_engine.qupath.rules.rule import (
     until,
 )
 
-PROPERTY: RuleTable[JSONCheck] = RuleTable()
+PLAIN_PROPERTIES = frozenset({"objectType", "classification", "measurements"})
+
+
+def _is_ordinary(properties: dict[str, Any]) -> bool:
+    # Classification and measurements have rules of their own.
+    kind = properties.get("objectType")
+    return properties.keys() <= PLAIN_PROPERTIES and isinstance(kind, str) and kind in OBJECT_TYPES
+
+
+PROPERTY: RuleTable[JSONCheck] = RuleTable(_is_ordinary)
 """Each check is given the properties of a feature: any JSON object."""
 
 GEOMETRY_MEMBERS = ("plane", "isEllipse", "nucleusGeometry")
@@ -62,19 +71,6 @@ def _(properties: dict[str, Any]) -> str | None:
 def _(properties: dict[str, Any]) -> str | None:
     stated = _stated_type(properties)
     return stated[0] if stated is not None and stated[0] != "objectType" else None
-
-
-@PROPERTY.rule(
-    "written-for-0.4",
-    only("0.3", Severity.CHANGED),
-    "QuPath 0.2 and 0.3 read neither objectType nor measurements that are an object: all "
-    "become annotations without measurements.",
-    "Use QuPath 0.4 or later.",
-)
-def _(properties: dict[str, Any]) -> str | None:
-    if "objectType" in properties and properties["objectType"] != "annotation":
-        return f"objectType is {shown(properties['objectType'])}"
-    return "measurements" if isinstance(properties.get("measurements"), dict) else None
 
 
 @PROPERTY.rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
@@ -90,7 +90,26 @@ class Rule(Generic[Check]):
 
 
 class RuleTable(list[Rule[Check]]):
-    """The rules about one kind of thing; they are written below their line of the table."""
+    """The rules about one kind of thing; they are written below their line of the table.
+
+    Parameters
+    ----------
+    is_ordinary
+        A quick test for the common case. It holds only of things that no rule objects to.
+    """
+
+    def __init__(self, is_ordinary: Callable[[Any], bool] | None = None) -> None:
+        super().__init__()
+        self.is_ordinary = is_ordinary
+
+    def objections(self, *thing: Any) -> Iterator[tuple[Rule[Check], str]]:
+        """Yield the rules that a thing violates, each with a few words on how."""
+        if self.is_ordinary is not None and self.is_ordinary(*thing):
+            return
+        for rule in self:
+            detail = rule.check(*thing)
+            if detail is not None:
+                yield rule, detail
 
     def rule(
         self, identity: str, severities: Severities, effect: str, advice: str

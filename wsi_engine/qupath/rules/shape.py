@@ -84,9 +84,7 @@ class Shapes:
         return np.repeat(self.ring_shapes, np.diff(self.ring_offsets))
 
     def where_any(self, positions: npt.NDArray[np.bool_]) -> Mask:
-        """Return the shapes that hold any of the marked positions, shape (v,) or (v, 2)."""
-        if positions.ndim == 2:
-            positions = positions.any(axis=1)
+        """Return the shapes that hold any of the marked positions, shape (v,)."""
         found = np.zeros(len(self), bool)
         found[self.xy_shapes[positions]] = True
         return found
@@ -276,7 +274,7 @@ def _(shapes: Shapes) -> Mask:
     "Round coordinates to two decimals, then make polygons valid.",
 )
 def _(shapes: Shapes) -> Mask:
-    return shapes.where_any(shapes.xy != shapes.rounded_xy)
+    return shapes.where_any((shapes.xy != shapes.rounded_xy).any(axis=1))
 
 
 @SHAPE.rule(
@@ -286,7 +284,7 @@ def _(shapes: Shapes) -> Mask:
     "Write whole or half pixels there.",
 )
 def _(shapes: Shapes) -> Mask:
-    return shapes.where_any(as_kept(shapes.rounded_xy) != shapes.rounded_xy)
+    return shapes.where_any((as_kept(shapes.rounded_xy) != shapes.rounded_xy).any(axis=1))
 
 
 @SHAPE.rule(

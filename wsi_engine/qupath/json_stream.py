@@ -80,11 +80,14 @@ class FeatureStream:
     ----------
     problems
         What is odd about the file as a whole; complete once all blocks were taken.
+    in_collection
+        Whether the features last yielded stand in a FeatureCollection.
     """
 
     def __init__(self, stream: Readable, name: str) -> None:
         self.name = name
         self.problems: list[str] = []
+        self.in_collection = False
         self._input = _Input(stream, name)
         self._index = 0
 
@@ -102,6 +105,7 @@ class FeatureStream:
         if first is None:
             self.problems.append("it is empty")
         while first is not None:
+            self.in_collection = first == b"{"
             if first == b"[":
                 yield from self._list()
             elif first == b"{":
@@ -175,6 +179,7 @@ class FeatureStream:
         elif streamed:
             self.problems.append(f"its type is {kind!r}: QuPath reads only a FeatureCollection")
         elif kind == "Feature" or (isinstance(kind, str) and kind in GEOMETRY_TYPES):
+            self.in_collection = False
             yield [self._element(offset, _joined(members))]
         elif members.get("root", b"")[:1] == b"{":
             self.problems.append("it is a whole hierarchy, which QuPath itself does not import")

@@ -16,16 +16,14 @@ import numpy as np
 
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.containers import is_archive, open_parts
-from wsi_engine.qupath.json_stream import FeatureStream, Readable
-from wsi_engine.qupath.lenient_json import JSONError, parse_json
+from wsi_engine.qupath.elements import HIERARCHY, ElementStream
+from wsi_engine.qupath.json_stream import Readable
 from wsi_engine.qupath.rules.classification import CLASSIFICATION
 from wsi_engine.qupath.rules.container import (
     DOCUMENT,
     ELEMENT,
-    HIERARCHY,
     Document,
     Packing,
-    is_bare_geometry,
 )
 from wsi_engine.qupath.rules.feature import FEATURE, object_type
 from wsi_engine.qupath.rules.geometry import GEOMETRY, READABILITY
@@ -186,20 +184,6 @@ def _packing(path: Path) -> Packing:
         return "gzip" if file.read(2) == b"\x1f\x8b" else "plain"
 
 
-class _DocumentStream(FeatureStream):
-    """Remembers the names of the document's own members as they go by."""
-
-    def __init__(self, stream: Readable, name: str) -> None:
-        super().__init__(stream, name)
-        self.members: list[str] = []
-
-    def _name(self) -> str | None:
-        name = super()._name()
-        if name is not None and len(self.members) < 100:
-            self.members.append(name)
-        return name
-
-
 class _Examiner:
     """Takes the documents of one file through all the rules."""
 
@@ -211,48 +195,28 @@ class _Examiner:
     def examine(self, name: str, stream: Readable, packing: Packing | None) -> None:
         """Look at one document."""
         document = Document(name, packing)
-        features = _DocumentStream(stream, name)
+        elements = ElementStream(stream, name)
         before = self._report.objects
         try:
-            for element in features:
-                if features.problems and features.problems[-1].startswith(HIERARCHY):
+            for element in elements.parsed():
+                if elements.problems and elements.problems[-1].startswith(HIERARCHY):
                     break
-                # Members go by before the first of the features does, save in a bare list.
-                self._element(
-                    document,
-                    element.index,
-                    element.raw,
-                    in_collection="features" in features.members,
-                )
+                place = Place(name, element.index, _id(element.value))
+                self._note(place, ELEMENT.objections(element))
+                if element.feature is not None:
+                    self._feature(document, place, element.feature)
         except GeoJSONError as error:
             document.unreadable = str(error)
         self._look_at_shapes()
-        document.members = features.members
-        document.problems = features.problems
+        document.members = elements.members
+        document.problems = elements.problems
+        document.not_utf8 = elements.not_utf8
         document.objects = self._report.objects - before
         self.conclude(document)
 
     def conclude(self, document: Document) -> None:
         """Look at a document as a whole."""
         self._note(Place(document.name), DOCUMENT.objections(document))
-
-    def _element(self, document: Document, index: int, raw: bytes, *, in_collection: bool) -> None:
-        try:
-            value = parse_json(raw) if raw else None
-        except JSONError:
-            try:
-                value = parse_json(raw.decode("utf-8", "replace").encode())
-            except JSONError as error:
-                raise GeoJSONError(f"{document.name}, feature {index}: {error}") from None
-            document.not_utf8 = index
-        for inner, nested in _unwrapped(value, in_collection):
-            place = Place(document.name, index, _id(inner))
-            self._note(place, ELEMENT.objections(inner, nested))
-            if not isinstance(inner, dict):
-                continue
-            bare = is_bare_geometry(inner, nested)
-            feature = {"type": "Feature", "geometry": inner} if bare else inner
-            self._feature(document, place, feature)
 
     def _feature(self, document: Document, place: Place, feature: dict[str, Any]) -> None:
         self._report.objects += 1
@@ -308,21 +272,6 @@ class _Examiner:
             for k in np.flatnonzero(rule.check(shapes)):
                 where = "nucleus" if members[k] == "nucleusGeometry" else members[k]
                 self._report.add(rule, places[k], f"{where} {shapes.described(int(k))}")
-
-
-def _unwrapped(value: Any, in_collection: bool) -> Iterator[tuple[Any, bool]]:
-    """Yield what a list may hold beside features: collections, and lists again."""
-    pending = [(value, in_collection)]
-    while pending:
-        item, nested = pending.pop()
-        if not nested and isinstance(item, list):
-            pending.extend((inner, False) for inner in reversed(item))
-        elif not nested and isinstance(item, dict) and item.get("type") == "FeatureCollection":
-            features = item.get("features")
-            if isinstance(features, list):
-                pending.extend((inner, True) for inner in reversed(features))
-        else:
-            yield item, nested
 
 
 def _id(value: Any) -> str | None:

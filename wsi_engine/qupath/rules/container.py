@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from wsi_engine.qupath.containers import has_extension
+from wsi_engine.qupath.elements import HIERARCHY, ParsedElement
 from wsi_engine.qupath.json_stream import GEOMETRY_TYPES
 from wsi_engine.qupath.rules.rule import (
     RuleTable,
@@ -16,8 +17,6 @@ from wsi_engine.qupath.rules.rule import (
     shown,
     since,
 )
-
-HIERARCHY = "it is a whole hierarchy"
 
 MANY_OBJECTS = 200_000
 MANY_ANNOTATIONS = 100
@@ -67,8 +66,8 @@ class Document:
 DOCUMENT: RuleTable[Callable[[Document], str | None]] = RuleTable()
 """Each check is given a document that was read as far as it goes."""
 
-ELEMENT: RuleTable[Callable[[Any, bool], str | None]] = RuleTable()
-"""Each check is given an element of a list, and whether the list is that of a collection."""
+ELEMENT: RuleTable[Callable[[ParsedElement], str | None]] = RuleTable()
+"""Each check is given an element of a list, a feature or whatever else it is."""
 
 
 @DOCUMENT.rule(
@@ -219,8 +218,8 @@ def _(document: Document) -> str | None:
     "A feature that is null, or a comma after the last one, ends the import.",
     "Write no comma after the last feature.",
 )
-def _(element: Any, in_collection: bool) -> str | None:
-    return "it is null" if element is None else None
+def _(element: ParsedElement) -> str | None:
+    return "it is null" if element.value is None else None
 
 
 @ELEMENT.rule(
@@ -229,13 +228,14 @@ def _(element: Any, in_collection: bool) -> str | None:
     "In a FeatureCollection, what is no feature ends the import.",
     'Wrap geometries: {"type": "Feature", "geometry": …}.',
 )
-def _(element: Any, in_collection: bool) -> str | None:
-    if not in_collection or element is None:
+def _(element: ParsedElement) -> str | None:
+    value = element.value
+    if not element.in_collection or value is None:
         return None
-    if not isinstance(element, dict):
-        return f"it is {shown(element)}"
-    kind = element.get("type")
-    bare = isinstance(kind, str) and kind in GEOMETRY_TYPES and "geometry" not in element
+    if not isinstance(value, dict):
+        return f"it is {shown(value)}"
+    kind = value.get("type")
+    bare = isinstance(kind, str) and kind in GEOMETRY_TYPES and "geometry" not in value
     return f"it is a {kind}" if bare else None
 
 
@@ -245,9 +245,9 @@ def _(element: Any, in_collection: bool) -> str | None:
     "In a list, what is no feature is passed over.",
     "Write features.",
 )
-def _(element: Any, in_collection: bool) -> str | None:
-    odd = not in_collection and isinstance(element, str | int | float)
-    return f"it is {shown(element)}" if odd else None
+def _(element: ParsedElement) -> str | None:
+    odd = not element.in_collection and isinstance(element.value, str | int | float)
+    return f"it is {shown(element.value)}" if odd else None
 
 
 @ELEMENT.rule(
@@ -256,8 +256,8 @@ def _(element: Any, in_collection: bool) -> str | None:
     "A geometry by itself becomes an annotation without name and class.",
     'Wrap it: {"type": "Feature", "geometry": …}.',
 )
-def _(element: Any, in_collection: bool) -> str | None:
-    return f"a {element['type']}" if is_bare_geometry(element, in_collection) else None
+def _(element: ParsedElement) -> str | None:
+    return f"a {element.value['type']}" if element.is_bare_geometry else None
 
 
 @ELEMENT.rule(
@@ -266,16 +266,8 @@ def _(element: Any, in_collection: bool) -> str | None:
     "A geometry by itself loses its plane, and is no ellipse.",
     'Wrap it: {"type": "Feature", "geometry": …}.',
 )
-def _(element: Any, in_collection: bool) -> str | None:
-    if not is_bare_geometry(element, in_collection):
+def _(element: ParsedElement) -> str | None:
+    if not element.is_bare_geometry:
         return None
-    lost = [key for key in ("plane", "isEllipse") if key in element]
+    lost = [key for key in ("plane", "isEllipse") if key in element.value]
     return ", ".join(lost) if lost else None
-
-
-def is_bare_geometry(element: Any, in_collection: bool) -> bool:
-    """Tell whether QuPath makes an annotation of an element that is no feature."""
-    if in_collection or not isinstance(element, dict):
-        return False
-    kind = element.get("type")
-    return isinstance(kind, str) and kind in GEOMETRY_TYPES

@@ -261,10 +261,12 @@ def test_a_core_may_be_missing_and_is_an_ellipse():
 
 @pytest.mark.parametrize("key", ["childObjects", "children"])
 def test_children_are_nested_to_any_depth(key):
-    feature = with_properties(name="0")
-    for depth in range(1, 300):
-        feature = with_properties(name=str(depth), **{key: [feature]})
-    item, notes = parse(feature)
+    notes = []
+    feature = None
+    for depth in range(300):
+        nested = {key: [feature]} if feature else {}
+        feature = with_properties(name=str(depth), **nested) | {"geometry": dict(SQUARE)}
+    item = parse_feature(feature, notes.append)
     assert [below.name for below in item.flattened()] == [str(n) for n in range(299, -1, -1)]
     assert notes == []
 

@@ -91,7 +91,8 @@ def parse_block(
                 feature = {"type": "Feature", "geometry": feature}
             item = parse_feature(feature, notes.append)
         except UnreadableError as error:
-            notes.append(str(error))
+            # That it is left out says more than what was odd about it.
+            notes = [str(error)]
         if notes:
             identity = _given_id(feature) if item is None else item.id
             for note in notes:

@@ -13,7 +13,8 @@ from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.rules.geometry import DEPTHS, READABILITY, as_float
 from wsi_engine.qupath.rules.measurements import JAVA_NUMBER
 from wsi_engine.qupath.rules.properties import is_number
-from wsi_engine.qupath.rules.shape import ELLIPSE_TOLERANCE, GRID_PX, as_kept
+from wsi_engine.qupath.rules.shape import ELLIPSE_TOLERANCE, as_kept
+from wsi_engine.qupath.rules.shape_columns import GRID_PX
 
 Geometry = dict[str, Any]
 Say = Callable[[str], None]

@@ -9,7 +9,8 @@ import pytest
 
 from wsi_engine.cli import main
 from wsi_engine.engine.run import run
-from wsi_engine.qupath.validation import Severity, validate
+from wsi_engine.qupath.rules.rule import Severity
+from wsi_engine.qupath.validation import validate
 from wsi_engine.sample import SampleTruth
 
 RING = [[0, 0], [8, 0], [8, 5.25], [0, 5], [0, 0]]

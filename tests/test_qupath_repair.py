@@ -18,7 +18,7 @@ from json_values import json_values
 
 from wsi_engine.errors import GeoJSONError, OutputError
 from wsi_engine.qupath.reader import read_objects
-from wsi_engine.qupath.repair import Repair, repair
+from wsi_engine.qupath.repair import MAX_GENERATIONS, Repair, repair
 from wsi_engine.qupath.validation import validate
 
 ID = "9f0d26a1-0000-4000-8000-000000000001"
@@ -287,6 +287,19 @@ def test_children_stay_with_their_parent_and_survive_it(tmp_path):
     assert (done.written, done.left_out) == (3, 2)
 
 
+def test_very_many_generations_are_flattened(tmp_path):
+    family = an_object()
+    for _ in range(200):
+        family = an_object(childObjects=[family])
+    features, done = repaired(tmp_path, json.dumps([family]))
+    generations = 0
+    while features:
+        features = [c for f in features for c in f["properties"].get("childObjects", [])]
+        generations += 1
+    assert (done.written, generations) == (201, MAX_GENERATIONS + 1)
+    assert "made features of children that are nested too deeply" in changes(done)
+
+
 NOT_MENDED = {
     "null": (None, "left out what is no feature"),
     "no geometry": (an_object(None), "left out a feature without a shape"),
@@ -425,3 +438,28 @@ def test_any_feature_is_mended_or_left_out_with_a_word(tmp_path_factory, feature
     assert all(item.geometry.is_valid for item in objects)
     again = repair(folder / "out.geojson", folder / "again.geojson")
     assert changes(again) == []
+
+
+@given(value=json_values())
+@settings(max_examples=200, deadline=None)
+def test_any_json_is_mended_or_left_out(tmp_path_factory, value):
+    repaired(tmp_path_factory.getbasetemp(), json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff\xfe", b"[" * 100_000, b"\x1f\x8b\x08", b'{"a":' * 5000]
+)
+def test_garbage_leaves_an_empty_collection_and_a_word(tmp_path, raw):
+    source, target = tmp_path / "x.geojson", tmp_path / "y.geojson"
+    source.write_bytes(raw)
+    done = repair(source, target)
+    assert json.loads(target.read_text())["features"] == []
+    assert done.changes
+
+
+def test_of_a_broken_archive_there_is_nothing_to_mend(tmp_path):
+    source = tmp_path / "x.zip"
+    source.write_bytes(b"PK\x05\x06")
+    with pytest.raises(GeoJSONError, match=r"x\.zip cannot be read"):
+        repair(source, tmp_path / "y.geojson")
+    assert not (tmp_path / "y.geojson").exists()

@@ -726,6 +726,22 @@ HOSTILE = {
     "lone surrogate": b'[{"type":"Feature","id":"\\ud800","geometry":{}}]',
     "huge exponent": b'[{"type":"Feature","geometry":{"type":"Point","coordinates":[1e999,1]}}]',
     "huge number": b'[{"type":"Point","coordinates":[' + b"9" * 5000 + b",1]}]",
+    "class within class": (
+        b'[{"type":"Feature","properties":{"classification":'
+        + b'{"name":"a","colorRGB":1,"parentClass":' * 900
+        + b"1"
+        + b"}" * 901
+        + b"}]"
+    ),
+    "child within child": (
+        b'[{"type":"Feature","properties":{"childObjects":[' * 300 + b"]}}]" * 300
+    ),
+    "coordinates within coordinates": (
+        b'[{"type":"Feature","geometry":{"type":"Polygon","coordinates":'
+        + b"[" * 900
+        + b"]" * 900
+        + b"}}]"
+    ),
     "types that are lists": b'[{"type":["Feature"],"properties":{"objectType":[],"type":{}}}]',
 }
 

@@ -36,6 +36,10 @@ NAMESPACE = uuid.UUID("0c4c33f5-0f4c-5d0a-9a53-2f2b8f3c7d11")
 """Of ids that are made here: the same file is given the same ids every time."""
 
 
+MAX_GENERATIONS = 50
+"""Of children within children: QuPath's parser takes some 255 levels of JSON."""
+
+
 @dataclass(slots=True)
 class Change:
     """One kind of change: how often, and where first."""
@@ -129,6 +133,8 @@ class _Mender:
                 yield from self._mended(element.feature)
         except GeoJSONError as error:
             self._done.say(f"left out the rest: {error}", Place(elements.name))
+        except RecursionError:
+            self._say("left out the rest: a feature is nested too deeply")
         self._place = Place(elements.name)
         if elements.not_utf8 is not None:
             self._say("replaced characters that are not UTF-8")
@@ -144,14 +150,14 @@ class _Mender:
         self._done.left_out += 1
         self._say(why)
 
-    def _mended(self, feature: Feature) -> list[Feature]:
+    def _mended(self, feature: Feature, generation: int = 0) -> list[Feature]:
         """Return what is to be written for a feature: nothing, itself, or several."""
         feature = self._with_members_in_place(feature)
         if feature.get("type") != "Feature":
             self._say("stated the type Feature")
         properties = feature["properties"]
         kind = mended_type(type_name(feature), self._say)
-        children = self._mended_children(properties)
+        children = self._mended_children(properties, generation + 1)
         if kind == "root":
             self._say("left out a root object, and kept its children")
             return children
@@ -162,8 +168,8 @@ class _Mender:
         geometries = mended_geometry(
             feature.get("geometry"), self._say, as_ellipse=kind == "tmaCore"
         )
-        if "nucleusGeometry" in feature and (kind != "cell" or not nuclei):
-            self._say("left out a nucleus that QuPath would not take")
+        if "nucleusGeometry" in feature and (kind != "cell" or len(nuclei) != 1):
+            self._say("left out a nucleus, or parts of it, that QuPath would not take")
         if not geometries and kind == "cell" and nuclei:
             geometries = [{}]
         if not geometries:
@@ -182,11 +188,14 @@ class _Mender:
             part["properties"] = dict(mended)
             features.append(part)
             self._done.written += 1
+        if children and generation >= MAX_GENERATIONS:
+            self._say("made features of children that are nested too deeply")
+            return features + children
         if children:
             features[0]["properties"]["childObjects"] = children
         return features
 
-    def _mended_children(self, properties: dict[str, Any]) -> list[Feature]:
+    def _mended_children(self, properties: dict[str, Any], generation: int) -> list[Feature]:
         children = children_member(properties)
         if children is None:
             return []
@@ -196,7 +205,7 @@ class _Mender:
         mended = []
         for child in children:
             if isinstance(child, dict):
-                mended.extend(self._mended(child))
+                mended.extend(self._mended(child, generation))
             else:
                 self._leave_out("left out what is no feature")
         return mended

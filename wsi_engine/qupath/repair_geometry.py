@@ -23,9 +23,6 @@ Say = Callable[[str], None]
 COARSER_GRIDS_PX = (GRID_PX, 1 / 8, 1.0)
 """On which a polygon is repaired in turn, until it survives the rounding of its coordinates."""
 
-MAX_COLLECTIONS = 100
-"""Nested GeometryCollections that are looked into."""
-
 
 def mended_geometry(geometry: Any, say: Say, *, as_ellipse: bool = False) -> list[Geometry]:
     """Return the nearest geometries that QuPath takes as they are.
@@ -44,7 +41,7 @@ def mended_geometry(geometry: Any, say: Say, *, as_ellipse: bool = False) -> lis
     list of dict
         None where there is no shape; several where QuPath has no object for such a geometry.
     """
-    if not isinstance(geometry, dict):
+    if not isinstance(geometry, dict) or not geometry:
         return []
     if is_fine(geometry, as_ellipse=as_ellipse):
         return [geometry]
@@ -117,17 +114,16 @@ def _parts(geometry: Geometry, say: Say) -> tuple[list[list[XY]], list[XY], XY]:
     lines: list[XY] = []
     points: list[XY] = []
     pending = [geometry]
-    seen = 0
-    while pending and seen < MAX_COLLECTIONS:
+    while pending:
         member = pending.pop()
         kind = member.get("type")
         if kind == "GeometryCollection":
-            seen += 1
             say("took a GeometryCollection apart")
-            inner = member.get("geometries")
-            pending.extend(m for m in reversed(inner or []) if isinstance(m, dict))
+            inner = _listed(member.get("geometries"))
+            pending.extend(m for m in reversed(inner) if isinstance(m, dict))
             continue
         if not isinstance(kind, str) or kind not in DEPTHS:
+            say("left out a geometry of an unknown type")
             continue
         coordinates = member.get("coordinates")
         if kind == "Polygon":
@@ -151,6 +147,7 @@ def _rings(coordinates: Any, say: Say) -> list[XY]:
         if len(ring) >= 4:
             rings.append(ring)
         elif number == 0:
+            say("left out a polygon without area")
             return []
         else:
             say("left out a hole without area")
@@ -207,20 +204,23 @@ def _settled(parts: list[list[XY]], say: Say) -> shapely.Geometry | None:
     if area.is_valid and area.area > GRID_PX:
         return area
     for grid in COARSER_GRIDS_PX:
-        repaired = _repaired(area, grid)
+        repaired = _repaired(area, grid, say)
         if repaired is None:
-            return None
+            break
         if repaired.is_valid:
             say("made a polygon valid")
             return repaired
+    say("left out a polygon without area")
     return None
 
 
-def _repaired(area: shapely.Geometry, grid: float) -> shapely.Geometry | None:
+def _repaired(area: shapely.Geometry, grid: float, say: Say) -> shapely.Geometry | None:
     # Overlapping parts are joined, and a hole outside of its shell has no effect.
     valid = shapely.union_all([_filled(part) for part in shapely.get_parts(area)])
     snapped = shapely.set_precision(valid, grid)
     parts = [part for part in polygon_parts(snapped) if part.area > GRID_PX]
+    if len(parts) < len(polygon_parts(snapped)):
+        say("left out parts of a polygon below 0.01 px²")
     kept = [shapely.transform(part, lambda xy: as_kept(xy.round(2))) for part in parts]
     if not kept:
         return None

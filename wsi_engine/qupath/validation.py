@@ -52,7 +52,8 @@ class Place:
     def __str__(self) -> str:
         if self.index is None:
             return self.document
-        return f"feature {self.index}" + (f" ({self.id})" if self.id else "")
+        entry = f"{self.document}, " if "/" in self.document else ""
+        return f"{entry}feature {self.index}" + (f" ({self.id})" if self.id else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,8 @@ class _Examiner:
                     self._feature(document, place, element.feature)
         except GeoJSONError as error:
             document.unreadable = str(error)
+        except RecursionError:
+            document.unreadable = f"{name} holds a feature that is nested too deeply"
         self._look_at_shapes()
         document.members = elements.members
         document.problems = elements.problems
@@ -309,6 +312,3 @@ class _Examiner:
 def _id(value: Any) -> str | None:
     identity = value.get("id") if isinstance(value, dict) else None
     return identity if isinstance(identity, str) else None
-
-
-__all__ = ["VERSIONS", "Finding", "Place", "Report", "Severity", "Tally", "validate"]

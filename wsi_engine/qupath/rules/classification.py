@@ -51,16 +51,16 @@ def _written(classification: Any) -> dict[str, Any] | None:
 
 def class_names(classification: Any) -> list[Any]:
     """Return the names of a class from the base to the last derived one, as they are written."""
-    if isinstance(classification, str):
-        return classification.split(":")
-    if not isinstance(classification, dict):
-        return []
-    name = classification.get("name")
-    if isinstance(name, str):
-        own: list[Any] = name.split(":")
-        return class_names(classification.get("parentClass")) + own
-    names = classification.get("names") if name is None else [name]
-    return names if isinstance(names, list) else []
+    found: list[Any] = []
+    while isinstance(classification, dict):
+        name = classification.get("name")
+        if isinstance(name, str):
+            found = name.split(":") + found
+        else:
+            names = classification.get("names") if name is None else [name]
+            found = (names if isinstance(names, list) else []) + found
+        classification = classification.get("parentClass")
+    return classification.split(":") + found if isinstance(classification, str) else found
 
 
 @CLASSIFICATION.rule(

@@ -157,7 +157,7 @@ def _(geometry: dict[str, Any]) -> str | None:
 def _(geometry: dict[str, Any]) -> str | None:
     if geometry["type"] in ("Polygon", "MultiPolygon"):
         for ring in rings(geometry):
-            if ring and ring[0] != ring[-1] and _xy(ring[0]) != _xy(ring[-1]):
+            if ring and _xy(ring[0]) != _xy(ring[-1]):
                 return f"it begins at {shown(ring[0])} and ends at {shown(ring[-1])}"
     return None
 

@@ -59,10 +59,14 @@ class ClassColours:
         if not isinstance(classification, dict):
             return None
         colour = classification.get("color", classification.get("colorRGB"))
-        if colour is None:
+        if not isinstance(colour, int) and not _is_list_of_numbers(colour):
             return None
         name = ": ".join([str(part).strip() for part in class_names(classification)])
         if name not in self._first and len(self._first) < MAX_CLASSES:
             self._first[name] = colour
         first = self._first.get(name, colour)
         return None if first == colour else f"{shown(name)} first had {shown(first)}"
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, int | float) for part in value)

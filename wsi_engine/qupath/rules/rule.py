@@ -149,16 +149,16 @@ JSONCheck = Callable[[Any], str | None]
 """Looks at one value; returns what it found wrong, in a few words, or none."""
 
 
-def shown(value: object, most: int = 40) -> str:
-    """Return a value as a few words, however long it is."""
+def shown(value: object, most: int = 40, *, within: bool = False) -> str:
+    """Return a value as a few words, however long and deep it is."""
     if isinstance(value, str):
         text = repr(value[: most + 1])
     elif isinstance(value, dict):
         text = f"an object of {len(value)}"
-    elif isinstance(value, list) and len(value) > 4:
+    elif isinstance(value, list) and value and (within or len(value) > 4):
         text = f"a list of {len(value)}"
     elif isinstance(value, list):
-        text = f"[{', '.join(shown(item, 10) for item in value)}]" if value else "[]"
+        text = f"[{', '.join(shown(item, 10, within=True) for item in value)}]"
     elif value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, int) and value.bit_length() > 64:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.errors import GeoJSONError
 from wsi_engine.learn.images import read_labels
 from wsi_engine.learn.metrics import Overlaps
 from wsi_engine.learn.rasterise import rasterise
@@ -106,9 +107,14 @@ def read_polygons(path: Path) -> Polygons:
     Raises
     ------
     GeoJSONError
-        If the file cannot be read.
+        If the file, or any feature in it, cannot be read.
     """
-    areas = [item for item in read_objects(path) if item.geometry.area > 0]
+    objects = read_objects(path)
+    for problem in objects.problems:
+        if problem.skipped:
+            # Nuclei that are left out would count as missed, or as found in vain.
+            raise GeoJSONError(str(problem))
+    areas = [item for item in objects if item.geometry.area > 0]
     nuclei = [item for item in areas if item.object_type in ("detection", "cell")]
     fields = [item.geometry for item in areas if item.object_type == "annotation"]
     if not nuclei:

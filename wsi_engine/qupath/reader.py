@@ -86,8 +86,10 @@ def iter_objects(
     for part in open_parts(path):
         parts += 1
         features = FeatureStream(part.stream, part.name)
+        empty = True
         try:
             for block in features.blocks():
+                empty = False
                 yield from parse_block(
                     block, part.name, met.add, in_collection=features.in_collection
                 )
@@ -96,7 +98,7 @@ def iter_objects(
                 raise
             met.add(Problem(part.name, None, None, str(error), skipped=True))
         for reason in features.problems:
-            met.add(Problem(part.name, None, None, reason, skipped=False))
+            met.add(Problem(part.name, None, None, reason, skipped=empty))
     if not parts:
         reason = "it holds no entry that ends in .geojson or .json"
         met.add(Problem(path.name, None, None, reason, skipped=True))

@@ -123,6 +123,14 @@ def test_fix_writes_a_clean_file_and_says_what_it_changed(capsys, folder):
     assert (report.objects, report.is_clean) == (2, True)
 
 
+def test_json_tells_of_both_files_where_one_is_fixed(capsys, folder):
+    target = folder / "fixed.geojson"
+    code, out, _ = run_cli(capsys, folder / "aborts.geojson", "--fix", target, "--json")
+    before, after = json.loads(out)
+    assert code == 0
+    assert (before["verdicts"]["0.7"], after["verdicts"]["0.7"]) == ("aborts", "fine")
+
+
 def test_fix_is_for_one_file(capsys, folder):
     paths = [folder / "fine.geojson", folder / "lost.geojson"]
     code, _, err = run_cli(capsys, *paths, "--fix", folder / "x.geojson")

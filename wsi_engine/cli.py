@@ -272,6 +272,7 @@ def validate(
     if fix is not None:
         done = repair(files[0], fix)
         judged = [validate_file(fix)]
+        reports = reports + judged
         if not as_json:
             console.print_repair(done, fix)
             console.print_validation(judged[0])

@@ -58,7 +58,7 @@ class Repair:
     written
         Objects in the new file, children included.
     left_out
-        Features of the old file of which nothing could be kept.
+        Features of the old file that are not in the new one; their children may be.
     """
 
     written: int = 0
@@ -159,7 +159,7 @@ class _Mender:
         kind = mended_type(type_name(feature), self._say)
         children = self._mended_children(properties, generation + 1)
         if kind == "root":
-            self._say("left out a root object, and kept its children")
+            self._leave_out("left out a root object, and kept its children")
             return children
         if kind == "detection" and feature.get("nucleusGeometry"):
             self._say("made a cell of a detection that has a nucleus")

@@ -20,6 +20,9 @@ Geometry = dict[str, Any]
 Say = Callable[[str], None]
 """Takes one change, in a few words."""
 
+FARTHEST_PX = 2.0**24
+"""Beyond, 32-bit floats do not even hold whole pixels."""
+
 COARSER_GRIDS_PX = (GRID_PX, 1 / 8, 1.0)
 """On which a polygon is repaired in turn, until it survives the rounding of its coordinates."""
 
@@ -158,7 +161,9 @@ def _positions(listed: Any, say: Say) -> XY:
     found = []
     for position in _listed(listed):
         numbers = [_number(value) for value in _listed(position)[:2]]
-        if len(numbers) == 2 and np.isfinite(numbers).all():
+        if len(numbers) == 2 and max(map(abs, numbers)) > FARTHEST_PX:
+            say("left out a position farther away than any slide reaches")
+        elif len(numbers) == 2 and np.isfinite(numbers).all():
             found.append(numbers)
             if len(position) > 2:
                 say("left out a third coordinate")
@@ -184,8 +189,6 @@ def _listed(value: Any) -> list[Any]:
 
 def _rounded(xy: XY, say: Say) -> XY:
     kept = as_kept(xy.round(2))
-    # Beyond what a 32-bit float holds there is no slide.
-    kept = np.clip(np.nan_to_num(kept, posinf=2.0**24, neginf=-(2.0**24)), -(2.0**24), 2.0**24)
     if not np.array_equal(kept, xy):
         say("rounded coordinates")
     return kept

@@ -17,6 +17,7 @@ from wsi_engine.qupath.rules.rule import (
     only,
     shown,
     since,
+    until,
 )
 
 GEOMETRY_MEMBERS = frozenset({"type", "coordinates", "plane", "isEllipse"})
@@ -188,7 +189,7 @@ def _(geometry: dict[str, Any]) -> str | None:
 
 @GEOMETRY.rule(
     "multipolygon-of-one",
-    (Severity.ABORTS, Severity.ABORTS, Severity.ABORTS, Severity.FINE, Severity.FINE),
+    until("0.5", Severity.ABORTS),
     "Before QuPath 0.6, a MultiPolygon of one part, save a rectangle, ends the import.",
     "Write a Polygon.",
 )

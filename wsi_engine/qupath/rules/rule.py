@@ -44,10 +44,10 @@ def since(version: str, severity: Severity, before: Severity = Severity.FINE) ->
     return (before,) * first + (severity,) * (len(VERSIONS) - first)
 
 
-def until(version: str, severity: Severity, after: Severity = Severity.FINE) -> Severities:
+def until(version: str, severity: Severity) -> Severities:
     """Give a version and its predecessors a severity."""
     last = VERSIONS.index(version)
-    return (severity,) * (last + 1) + (after,) * (len(VERSIONS) - last - 1)
+    return (severity,) * (last + 1) + (Severity.FINE,) * (len(VERSIONS) - last - 1)
 
 
 def only(version: str, severity: Severity) -> Severities:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.errors import GeoJSONError
 from wsi_engine.learn.polygons import Polygons
 from wsi_engine.qupath.reader import read_objects
 
@@ -131,9 +133,22 @@ def read_drawing(path: Path) -> Drawing:
 
 
 def _objects(path: Path) -> Iterator[tuple[str, shapely.Geometry, str]]:
-    """Yield kind, shape and class name of each object: all that is asked of the reader."""
-    for item in read_objects(path):
-        yield item.object_type, item.geometry, item.classification or ""
+    """Yield kind, shape and class name of each object; of a cell the shape of its nucleus.
+
+    Raises
+    ------
+    GeoJSONError
+        If the file, or any feature in it, cannot be read: a nucleus that is left out would
+        count as background, or as found in vain.
+    """
+    objects = read_objects(path)
+    for problem in objects.problems:
+        if problem.skipped:
+            raise GeoJSONError(str(problem))
+    for item in chain.from_iterable(top.flattened() for top in objects):
+        roi = item.nucleus or item.roi
+        if roi is not None:
+            yield item.object_type, roi.geometry, item.class_name or ""
 
 
 def _polygons(objects: list[_Drawn]) -> Polygons:

@@ -245,6 +245,7 @@ def _rewrite(
         nuclei = record["nuclei"]
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / FILE_NAME) | {"time": now()}
+        table.close()  # Windows does not replace a file that is open
         result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME])
     return count
 

@@ -214,7 +214,7 @@ class ShapeFile(Closing):
 
     def extend(self, shapes: Geometries) -> None:
         """Append geometries; empty ones take no room."""
-        blobs = [b"" if g is None or g.is_empty else shapely.to_wkb(g) for g in shapes]
+        blobs = np.where(shapely.is_empty(shapes), b"", shapely.to_wkb(shapes)).tolist()
         self._file.writelines(blobs)
         self._parts.append(np.array([len(blob) for blob in blobs], np.int64))
 

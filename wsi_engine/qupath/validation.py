@@ -31,7 +31,8 @@ from wsi_engine.qupath.rules.measurements import MEASUREMENT
 from wsi_engine.qupath.rules.properties import PROPERTY, children_member
 from wsi_engine.qupath.rules.repetition import REPETITION
 from wsi_engine.qupath.rules.rule import NEWEST, VERSIONS, Rule, Severity
-from wsi_engine.qupath.rules.shape import SHAPE, Shapes
+from wsi_engine.qupath.rules.shape import SHAPE
+from wsi_engine.qupath.rules.shape_columns import Shapes
 
 EXAMPLES = 5
 """Findings of one rule that are kept."""
@@ -125,6 +126,35 @@ class Report:
         """Whether all arrives in the newest QuPath as it is."""
         return self.is_clean_in(NEWEST)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "file": str(self.path),
+            "objects": self.objects,
+            "verdicts": {version: self.severity(version).name.lower() for version in VERSIONS},
+            "findings": [
+                {
+                    "rule": tally.rule.id,
+                    "severities": {
+                        version: tally.rule.severity(version).name.lower() for version in VERSIONS
+                    },
+                    "effect": tally.rule.effect,
+                    "advice": tally.rule.advice,
+                    "count": tally.count,
+                    "examples": [
+                        {
+                            "document": finding.place.document,
+                            "feature": finding.place.index,
+                            "id": finding.place.id,
+                            "detail": finding.detail,
+                        }
+                        for finding in tally.examples
+                    ],
+                }
+                for tally in self.tallies
+            ],
+        }
+
     def add(self, rule: Rule[Any], place: Place, detail: str) -> None:
         """Note a finding."""
         tally = self._tallies.setdefault(rule.id, Tally(rule))
@@ -152,7 +182,7 @@ def validate(path: str | Path) -> Report:
     zipped = is_archive(path)
     documents = 0
     try:
-        with _without_collector():
+        with without_collector():
             for part in open_parts(path):
                 examiner.examine(part.name, part.stream, None if zipped else _packing(path))
                 documents += 1
@@ -168,7 +198,7 @@ def validate(path: str | Path) -> Report:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Stop the search for cyclic garbage: JSON has no cycles, and the search doubles the time."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -270,8 +300,10 @@ class _Examiner:
         shapes = Shapes.of(geometries, is_ellipse)
         for rule in SHAPE:
             for k in np.flatnonzero(rule.check(shapes)):
-                where = "nucleus" if members[k] == "nucleusGeometry" else members[k]
-                self._report.add(rule, places[k], f"{where} {shapes.described(int(k))}")
+                # A description takes a while, and of a million is not read.
+                described = self._report.count(rule.id) < EXAMPLES
+                detail = f"{members[k]} {shapes.described(int(k))}" if described else ""
+                self._report.add(rule, places[k], detail)
 
 
 def _id(value: Any) -> str | None:

@@ -5,7 +5,8 @@
  *           QuPath script -p project.qpproj -s import_results.groovy -a RESULTS
  * Settings: RESULTS, the folder that was given to `wsi-engine run -o`.
  *
- * Replaces all detections of the image; annotations are kept. Split files are all read.
+ * Replaces all detections of the image; annotations are kept, and those that bound the run
+ * are added where the image lacks them. Split files are all read.
  */
 
 def RESULTS = args ? args[0] : buildFilePath(PROJECT_BASE_DIR, 'wsi_engine', 'results')
@@ -19,6 +20,11 @@ if (!files) {
 }
 
 removeDetections()
+def regions = new File(folder, 'regions.geojson')
+if (regions.exists()) {
+    def known = getAnnotationObjects().collect { it.getID() } as Set
+    addObjects(qupath.lib.io.PathIO.readObjects(regions).findAll { !(it.getID() in known) })
+}
 files.each { importObjectsFromFile(it.absolutePath) }
 resolveHierarchy()
 fireHierarchyUpdate()

@@ -1,4 +1,4 @@
-"""Reading what QuPath writes, and regions of interest drawn in it."""
+"""Reading what QuPath writes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import zipfile
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
 from nuclei_by_hand import some_nuclei
 
-from wsi_engine.errors import GeoJSONError, RegionError
+from wsi_engine.errors import GeoJSONError
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.qupath.features import annotation_feature, detection_features
 from wsi_engine.qupath.reader import iter_objects, read_objects
-from wsi_engine.qupath.regions import read_region_of_interest
 from wsi_engine.qupath.writer import write_features
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
@@ -187,93 +185,3 @@ def test_what_the_writer_writes_is_read_back_exactly(tmp_path, name):
     assert shapely.equals_identical(polygons, nuclei.polygons).all()
     assert shapely.equals_exact(annotation.geometry, region, tolerance=0)
     assert (annotation.object_type, annotation.name) == ("annotation", "Region")
-
-
-# Regions of interest
-
-
-def square_at(x, side=10):
-    return polygon([x, 0], [x + side, 0], [x + side, side], [x, side], [x, 0])
-
-
-POINT = {"type": "Point", "coordinates": [5, 5]}
-LINE = {"type": "LineString", "coordinates": [[0, 0], [9, 9]]}
-ELLIPSE = square_at(0) | {"isEllipse": True}
-
-REGIONS = {
-    "one": ([square_at(0)], 100),
-    "apart": ([square_at(0), square_at(50)], 200),
-    "overlapping": ([square_at(0), square_at(5)], 150),
-    "touching": ([square_at(0), square_at(10)], 200),
-    "one in the other": ([square_at(0), square_at(2, side=4)], 100),
-    "ellipse": ([ELLIPSE], 25 * np.pi),
-    "ellipse and its box": ([ELLIPSE, square_at(0)], 100),
-    "several parts": (
-        [
-            {
-                "type": "MultiPolygon",
-                "coordinates": [square_at(x)["coordinates"] for x in (0, 30)],
-            }
-        ],
-        200,
-    ),
-    "with points and lines": ([POINT, square_at(0), LINE], 100),
-    "crossing itself": ([polygon([0, 0], [4, 4], [4, 0], [0, 4], [0, 0])], 8),
-}
-
-
-@pytest.mark.parametrize(("geometries", "area"), REGIONS.values(), ids=REGIONS)
-def test_a_region_is_the_union_of_all_annotations_with_an_area(file_with, geometries, area):
-    path = file_with([feature(g, objectType="annotation") for g in geometries])
-    region = read_region_of_interest(path)
-    assert region.is_valid
-    assert region.area == pytest.approx(area, rel=1e-3)
-
-
-def test_only_annotations_bound_a_region(file_with):
-    kinds = ["detection", "cell", "tile", "tmaCore"]
-    others = [feature(square_at(100), objectType=kind) for kind in kinds]
-    region = read_region_of_interest(file_with([*others, feature(square_at(0))]))
-    assert region.bounds == (0, 0, 10, 10)
-
-
-def test_points_and_lines_are_passed_over_with_a_warning(file_with, caplog):
-    path = file_with([feature(POINT), feature(LINE), feature(square_at(0))])
-    with caplog.at_level(logging.WARNING):
-        read_region_of_interest(path)
-    assert caplog.messages == [
-        "x.geojson: 2 annotations are points or lines and cannot bound a region"
-    ]
-
-
-def test_a_region_of_areas_alone_gives_no_warning(file_with, caplog):
-    read_region_of_interest(file_with([feature(square_at(0)), feature(ELLIPSE)]))
-    assert caplog.messages == []
-
-
-@pytest.mark.parametrize(
-    "features",
-    [
-        [],
-        [feature(POINT), feature(LINE)],
-        [feature({})],
-        [feature(square_at(0), objectType="detection")],
-    ],
-    ids=["nothing", "points and lines", "no roi", "detections only"],
-)
-def test_a_file_without_an_area_is_an_error_that_says_what_to_do(file_with, features):
-    with pytest.raises(RegionError, match=r"x\.geojson holds no annotation with an area: draw one"):
-        read_region_of_interest(file_with(features))
-
-
-def test_a_region_that_qupath_exported():
-    region = read_region_of_interest(shared_export("01_annotations_all_shapes.geojson"))
-    areas = [
-        item.geometry
-        for item in read_objects(shared_export("01_annotations_all_shapes.geojson"))
-        if item.geometry.area
-    ]
-    assert len(areas) == 5
-    assert region.symmetric_difference(shapely.union_all(areas)).area == 0
-    with pytest.raises(RegionError):
-        read_region_of_interest(shared_export("13_empty_rois.geojson"))

@@ -11,6 +11,8 @@ setting once.
 """
 
 from wsi_engine.config import RunSettings
+from wsi_engine.corrections.apply import apply_corrections
+from wsi_engine.corrections.diff import diff
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError
@@ -28,7 +30,9 @@ __all__ = [
     "Result",
     "RunSettings",
     "__version__",
+    "apply_corrections",
     "available_models",
+    "diff",
     "iter_objects",
     "open_slide",
     "read_objects",

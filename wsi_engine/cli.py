@@ -12,6 +12,8 @@ from rich.table import Table
 
 from wsi_engine import console
 from wsi_engine.config import make_settings
+from wsi_engine.corrections.apply import apply_corrections
+from wsi_engine.corrections.diff import diff
 from wsi_engine.doctor import examine
 from wsi_engine.engine.placing import warm_up
 from wsi_engine.engine.run import Result, run
@@ -74,6 +76,14 @@ def run_command(
     roi: Annotated[
         Path | None, typer.Option(help="GeoJSON with annotations that bound the work.")
     ] = None,
+    roi_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Only annotations of this class bound the work; can be repeated."),
+    ] = None,
+    exclude_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Annotations of this class are cut out; can be repeated."),
+    ] = None,
     tissue: Annotated[
         bool | None, typer.Option("--tissue/--no-tissue", help="Leave out the glass.")
     ] = None,
@@ -97,6 +107,8 @@ def run_command(
         "weights": weights,
         "mpp": mpp,
         "roi": roi,
+        "roi_class": roi_class or None,
+        "exclude_class": exclude_class or None,
         "tissue": tissue,
         "device": device,
         "batch_size": _number_or_auto("--batch-size", batch_size),
@@ -262,6 +274,42 @@ def evaluate(
     if images is not None:
         write_worst_page(worst, report, predicted, truth, images)
         console.out.print(f"worst images: {worst}", highlight=False)
+
+
+@app.command("diff")
+def diff_command(
+    old: Annotated[Path, typer.Argument(help="GeoJSON, or a folder: OUT/SLIDE or another.")],
+    new: Annotated[Path, typer.Argument(help="What became of it; the same kinds.")],
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for a GeoJSON file of each kind of change.")
+    ] = None,
+) -> None:
+    """Show what was corrected: nuclei added, deleted, reclassified, reshaped, renamed."""
+    console.print_diff(diff(old, new, write))
+    if write is not None:
+        console.out.print(f"changes: {write}", highlight=False)
+
+
+@app.command("apply")
+def apply_command(
+    edited: Annotated[Path, typer.Argument(help="GeoJSON that QuPath exported.")],
+    result: Annotated[Path, typer.Argument(help="Result of the slide, OUT/SLIDE.")],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="The file holds some nuclei; those it lacks stay.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete what the file lacks, even most of the nuclei.")
+    ] = False,
+    drawn_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Annotations of this class are nuclei drawn by hand; can be repeated."),
+    ] = None,
+) -> None:
+    """Take nuclei that were corrected in QuPath back into a result, for good."""
+    applied = apply_corrections(
+        edited, result, partial=partial, yes=yes, drawn_class=drawn_class or ()
+    )
+    console.print_applied(applied)
 
 
 @app.command()

@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from wsi_engine.errors import SettingsError
 
@@ -31,6 +38,12 @@ class RunSettings(BaseModel):
     roi: Path | None = Field(
         None, description="result: GeoJSON whose annotations bound the work, QuPath pixels"
     )
+    roi_class: tuple[str, ...] = Field(
+        (), description="result: classes of the annotations that bound the work; none for all"
+    )
+    exclude_class: tuple[str, ...] = Field(
+        (), description="result: classes of the annotations that are cut out of it"
+    )
     tissue: bool = Field(True, description="result: find the tissue and leave out the glass")
     tile_size: int = Field(
         1024, ge=64, le=LARGEST_TILE_PX, description="result: side of a tile's core, model pixels"
@@ -50,6 +63,12 @@ class RunSettings(BaseModel):
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="threads that read and decode"
     )
+
+    @model_validator(mode="after")
+    def _classes_need_annotations(self) -> Self:
+        if self.roi is None and (self.roi_class or self.exclude_class):
+            raise ValueError("classes of annotations need a file of annotations: give --roi, too")
+        return self
 
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""

@@ -22,6 +22,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from wsi_engine.closing import Closing
+from wsi_engine.corrections.apply import Applied
+from wsi_engine.corrections.diff import Diff
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
 from wsi_engine.learn.metrics import Evaluation
@@ -191,6 +193,45 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
     for key in ("splits", "merges"):
         shown[key] = f"{pooled[key]:.0f}"
     print_facts(shown, title=name)
+
+
+def print_diff(difference: Diff) -> None:
+    """Print how many objects were changed in which way, and which classes became which."""
+    shown: dict[str, Any] = {kind: f"{count:,}" for kind, count in difference.counts.items()}
+    if difference.counts["reshaped"]:
+        shown["reshaped"] += f", IoU {difference.mean_iou:.3f} on average"
+    print_facts(shown | {"unchanged": f"{difference.unchanged:,}"})
+    if difference.reclassified:
+        table = Table("class before", "class now", "objects")
+        for (old, new), count in difference.reclassified.most_common():
+            table.add_row(escape(old or "none"), escape(new or "none"), f"{count:,}")
+        out.print(table)
+    for kind, count in difference.not_compared.items():
+        print_warning(f"one of the versions has no {kind}s: {count:,} were not compared")
+    _warn_of_duplicates(difference.duplicates)
+
+
+def print_applied(applied: Applied) -> None:
+    """Print what a corrected file changed, and what of it was left out."""
+    print_facts(
+        {
+            "deleted": f"{applied.deleted:,}",
+            "edited": f"{applied.edited:,}",
+            "added": f"{applied.added:,}",
+            "corrections": ", ".join(f"{n:,} {k}" for k, n in applied.corrections.counts.items()),
+            "nuclei": f"{applied.nuclei:,}",
+        }
+    )
+    for kind, count in applied.left_out.items():
+        print_warning(f"{count:,} objects are no nuclei and were left out: {kind}")
+    if applied.left_out["annotation"]:
+        print_warning("annotations of nuclei drawn by hand come in with --drawn-class CLASS")
+    _warn_of_duplicates(applied.duplicates)
+
+
+def _warn_of_duplicates(count: int) -> None:
+    if count:
+        print_warning(f"{count:,} objects were passed over: earlier ones have the same id")
 
 
 def print_validation(report: Report) -> None:

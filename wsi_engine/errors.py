@@ -46,3 +46,7 @@ class StoreError(EngineError):
 
 class GeoJSONError(EngineError):
     """A GeoJSON file cannot be read as QuPath objects."""
+
+
+class CorrectionsError(EngineError):
+    """A corrected file cannot be taken into a result without loss or doubt."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import shapely
 import torch
@@ -15,7 +14,7 @@ from wsi_engine.errors import RegionError
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
-from wsi_engine.qupath.regions import read_region_of_interest
+from wsi_engine.qupath.regions import Regions, read_regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
@@ -35,8 +34,10 @@ class Plan:
 
     Attributes
     ----------
+    regions
+        Of interest, that a person drew.
     area
-        Where nuclei are wanted: tissue, region of interest, or both; QuPath pixels.
+        Where nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
     tiles
         Those that touch it, in scan order.
     """
@@ -46,6 +47,7 @@ class Plan:
     model: Model
     reader: GridReader
     tissue: Tissue | None
+    regions: Regions | None
     area: shapely.Geometry
     tile_grid: TileGrid
     tiles: tuple[Tile, ...]
@@ -70,6 +72,7 @@ class Plan:
                 "slide": self.slide_fingerprint,
                 "settings": self.settings.result_settings(),
                 "model": self.model.settings(),
+                "regions": self.regions.content() if self.regions is not None else None,
                 "area": shapely.to_wkb(self.area, hex=True),
             }
         )
@@ -94,7 +97,8 @@ def make_plan(
     observe(Progress(info.path.name, "tissue"))
     with clock.measure("tissue"):
         tissue = find_tissue(slide, info) if settings.tissue else None
-        area = _working_area(info, tissue, settings.roi)
+        regions = _regions(settings)
+        area = _working_area(info, tissue, regions)
     observe(Progress(info.path.name, "calibration"))
     reader = GridReader(slide, make_grid(info, entry.spec.mpp))
     with clock.measure("calibration"):
@@ -110,6 +114,7 @@ def make_plan(
         model=model,
         reader=reader,
         tissue=tissue,
+        regions=regions,
         area=area,
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
@@ -122,19 +127,22 @@ def core_side(tile_size: int, spec: ModelSpec) -> int:
     return -(-tile_size // spec.stride) * spec.stride
 
 
-def _working_area(info: SlideInfo, tissue: Tissue | None, roi: Path | None) -> shapely.Geometry:
+def _regions(settings: RunSettings) -> Regions | None:
+    if settings.roi is None:
+        return None
+    return read_regions(settings.roi, settings.roi_class, settings.exclude_class)
+
+
+def _working_area(
+    info: SlideInfo, tissue: Tissue | None, regions: Regions | None
+) -> shapely.Geometry:
     area = shapely.box(0, 0, info.bounds.width, info.bounds.height)
-    if roi is not None:
-        area = shapely.intersection(area, read_region_of_interest(roi))
-        if area.area == 0:
-            raise RegionError(
-                f"{roi.name}: the region lies outside {info.path.name} "
-                f"({info.bounds.width} x {info.bounds.height} px)"
-            )
+    if regions is not None:
+        area = regions.within(area)
     if tissue is not None:
         area = shapely.intersection(area, shapely.union_all(tissue.pieces))
         if area.area == 0:
-            where = "in the region of interest" if roi else f"on {info.path.name}"
+            where = "in the region of interest" if regions else f"on {info.path.name}"
             raise RegionError(
                 f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
             )

@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
+from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
 from wsi_engine.engine.flow import find_nuclei
-from wsi_engine.engine.output import NucleusFiles, ResultFolder
+from wsi_engine.engine.output import (
+    NUCLEI_FILES,
+    REGIONS_FILE,
+    TISSUE_FILE,
+    NucleusFiles,
+    ResultFolder,
+)
 from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
@@ -21,10 +29,12 @@ from wsi_engine.engine.provenance import describe_slide, make_record, now
 from wsi_engine.export.geoparquet import read_nuclei
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
-from wsi_engine.nuclei.measure import SHAPE_COLUMNS, Measurements, measure_shape
+from wsi_engine.nuclei.measure import SHAPE_COLUMNS, measure_shape
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.qupath.features import Feature, annotation_feature
+from wsi_engine.qupath.object_features import object_features
+from wsi_engine.qupath.writer import write_features
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
@@ -116,6 +126,7 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
     started, clock = now(), StageClock()
     with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
         plan = make_plan(slide, settings, devices[0], clock, observe)
+        corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         with clear_write_errors(folder.path):
             with TileStore(folder.tiles, plan.fingerprint) as store:
                 finished = store.finished_tiles
@@ -124,30 +135,75 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
                 tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
                 found = find_nuclei(plan, store, models, batch_size, clock, tracker)
                 with closing(found) as chunks:
-                    count = _write_nuclei(chunks, plan, folder.growing, clock)
+                    growing = folder.growing
+                    count, warnings = _write_nuclei(chunks, plan, corrections, growing, clock)
                 tracker.finish(count)
-            doubts = resolution_doubts(slide.info, settings.mpp)
-            resumed = store.finished_tiles
-            record = make_record(plan, tracker, resumed, clock, devices, started, doubts)
-            folder.publish(_tissue_features(plan), record)
+            _write_outlines(plan, folder.growing)
+            warnings += resolution_doubts(slide.info, settings.mpp)
+            made = corrections.summary(folder.path / FILE_NAME) if corrections else None
+            record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
+            folder.publish(record, replaced=[NUCLEI_FILES, REGIONS_FILE])
+            folder.forget_tiles()
     return Result(folder.path, record)
 
 
-def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
-    """Name, measure and write the nuclei as they come; return their number."""
+def _write_nuclei(
+    chunks: Iterator[Nuclei],
+    plan: Plan,
+    corrections: Corrections,
+    folder: Path,
+    clock: StageClock,
+) -> tuple[int, list[str]]:
+    """Name, correct, measure and write the nuclei as they come.
+
+    Returns
+    -------
+    count, warnings
+        Number of nuclei, and what to tell of corrections that met none.
+    """
+    spec, regions = plan.model.spec, plan.regions
     mpp = plan.reader.grid.slide_mpp
-    measure = plan.settings.measure_shape
-    facts = {"slide": describe_slide(plan), "model": plan.model.spec.name}
-    columns = SHAPE_COLUMNS if measure else ()
-    classes, split = plan.model.spec.classes, plan.settings.split
-    with NucleusFiles(folder, classes, columns, facts, split) as files:
+    facts = {"slide": describe_slide(plan), "model": spec.name}
+    columns = SHAPE_COLUMNS if plan.settings.measure_shape else ()
+    correcting = Correcting(corrections, spec.classes)
+
+    def corrected() -> Iterator[Corrected]:
         for nuclei in chunks:
+            yield correcting.corrected(nucleus_ids(plan.namespace, nuclei.anchors), nuclei)
+        yield correcting.rest()
+
+    with NucleusFiles(
+        folder,
+        spec.classes,
+        columns,
+        facts,
+        plan.settings.split,
+        corrections.new_classes(spec.classes),
+        corrections.colours(),
+    ) as files:
+        for some in corrected():
             with clock.measure("measure"):
-                ids = nucleus_ids(plan.namespace, nuclei.anchors)
-                measured: Measurements = measure_shape(nuclei.polygons, mpp) if measure else {}
+                measured = measure_shape(some.nuclei.polygons, mpp) if columns else {}
+                labels = labels_of(some, corrections.added, regions)
             with clock.measure("write"):
-                files.write(ids, nuclei, measured)
-        return files.count
+                files.write(some.ids, some.nuclei, measured, labels)
+    return files.count, _doubts(correcting)
+
+
+def _doubts(correcting: Correcting) -> list[str]:
+    if not correcting.unmet:
+        return []
+    return [
+        f"{correcting.unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
+        "those that were edited are in the result as they were corrected"
+    ]
+
+
+def _write_outlines(plan: Plan, folder: Path) -> None:
+    write_features(folder / TISSUE_FILE, _tissue_features(plan))
+    if plan.regions is not None:
+        drawn = (*plan.regions.wanted, *plan.regions.excluded)
+        write_features(folder / REGIONS_FILE, object_features(drawn))
 
 
 def _tissue_features(plan: Plan) -> list[Feature]:

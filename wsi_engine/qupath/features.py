@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.qupath.colours import class_colour
 from wsi_engine.qupath.object_features import Feature, class_member, object_feature, rings_of
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import RGB, RGBA, ROI, PathClass, PathObject
 
 __all__ = ["Feature", "annotation_feature", "detection_features"]
 
@@ -22,6 +22,9 @@ def detection_features(
     polygons: Polygons,
     classes: Sequence[str | None],
     measurements: Mapping[str, npt.NDArray[np.float32]],
+    names: Sequence[str | None] | None = None,
+    metadata: Sequence[Mapping[str, str]] | None = None,
+    colours: Mapping[str, RGB | RGBA] = MappingProxyType({}),
 ) -> list[Feature]:
     """Describe nuclei as QuPath detections.
 
@@ -35,23 +38,25 @@ def detection_features(
         Class name of each nucleus, ``None`` for none.
     measurements
         Columns by name. A value that is not finite is left out: QuPath 0.4 cannot read it.
+    names, metadata
+        Of each nucleus, where there are any.
+    colours
+        Of classes that shall not have the colour that ``class_colour`` gives.
 
     Returns
     -------
     list of dict
         Ready for orjson with ``OPT_SERIALIZE_NUMPY``; rings are float64 arrays.
     """
+    known = {name: PathClass.of(name) for name in set(classes) if name is not None}
     classifications = {
-        name: class_member(PathClass((name,), class_colour(name)))
-        for name in set(classes)
-        if name is not None
+        name: class_member(PathClass(kind.names, colours.get(name, kind.colour)))
+        for name, kind in known.items()
     }
     rings = rings_of(polygons)
-    names = list(measurements)
-    rows = _measurement_rows(
-        names, [np.asarray(measurements[name], np.float32) for name in names], len(ids)
-    )
-    features = []
+    columns = [np.asarray(column, np.float32) for column in measurements.values()]
+    rows = _measurement_rows(list(measurements), columns, len(ids))
+    features: list[Feature] = []
     for identity, coordinates, name, row in zip(ids, rings, classes, rows, strict=True):
         properties: Feature = {"objectType": "detection"}
         if name is not None:
@@ -66,6 +71,12 @@ def detection_features(
                 "properties": properties,
             }
         )
+    for feature, name in zip(features, names or (), strict=names is not None):
+        if name is not None:
+            feature["properties"]["name"] = name
+    for feature, pairs in zip(features, metadata or (), strict=metadata is not None):
+        if pairs:
+            feature["properties"]["metadata"] = pairs
     return features
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
 from wsi_engine import console
 from wsi_engine.config import make_settings
+from wsi_engine.convert.convert import DIALECTS, convert
+from wsi_engine.convert.kinds import KINDS, Kind
 from wsi_engine.doctor import examine
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
@@ -235,6 +237,58 @@ def evaluate(
     if images is not None:
         write_worst_page(worst, report, predicted, truth, images)
         console.out.print(f"worst images: {worst}", highlight=False)
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File of objects, of any kind.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help=".geojson, .geojson.gz, .parquet or .db.")
+    ],
+    kind: Annotated[
+        str | None, typer.Option("--from", help=f"Kind of IN: {', '.join(KINDS)}.")
+    ] = None,
+    dialect: Annotated[
+        str, typer.Option(help=f"QuPath that is to read OUT: {', '.join(DIALECTS)}.")
+    ] = DIALECTS[-1],
+    scale: Annotated[
+        float | None, typer.Option(help="Full-resolution pixels per pixel of IN.")
+    ] = None,
+    origin: Annotated[
+        str, typer.Option(metavar="X,Y", help="Where IN's top left lies, full-resolution pixels.")
+    ] = "0,0",
+    shift_bounds: Annotated[
+        Path | None,
+        typer.Option(metavar="SLIDE", help="IN counts pixels as OpenSlide does on this slide."),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Take contours through pixel centres for outlines.")
+    ] = False,
+    types: Annotated[
+        Path | None, typer.Option(help="JSON with the classes of type numbers (type_info.json).")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Pixel size in µm: adds measurements of shape.")
+    ] = None,
+) -> None:
+    """Convert between QuPath, GeoParquet, CellViT, HoVer-Net, TIAToolbox and label images."""
+    try:
+        x, y = (float(part) for part in origin.split(","))
+    except ValueError:
+        raise SettingsError(f"--origin {origin}: give two numbers, x,y") from None
+    done = convert(
+        source,
+        target,
+        kind=cast(Kind | None, kind),
+        dialect=dialect,
+        scale=scale,
+        origin=(x, y),
+        shift_bounds=shift_bounds,
+        as_is=as_is,
+        types=types,
+        mpp=mpp,
+    )
+    console.print_facts({"read as": done.kind, "objects": f"{done.count:,}", "file": target})
 
 
 def _number_or_auto(option: str, text: str | None) -> int | str | None:

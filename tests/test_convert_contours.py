@@ -45,7 +45,10 @@ def disc(radius, side=64):
         ([[3, 2], [3, 4]], ["#", "#", "#"]),
         ([[3, 2], [3, 3], [4, 3], [4, 2]], ["##", "##"]),
         ([[3, 2], [3, 4], [5, 4]], ["#..", "##.", "###"]),
-        ([[3, 2], [4, 2], [4, 4], [4, 2], [6, 2]], ["####", ".#..", ".#.."]),  # a spur, there and back
+        (
+            [[3, 2], [4, 2], [4, 4], [4, 2], [6, 2]],
+            ["####", ".#..", ".#.."],
+        ),  # a spur, there and back
     ],
 )
 def test_contours_of_a_few_pixels(contour, pixels):
@@ -64,7 +67,9 @@ def test_any_blob_comes_out_as_if_the_engine_had_outlined_it(noise, x):
         return
     blob = ndimage.binary_fill_holes(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]))
     found = pixel_outlines([contour_of(blob) + np.array([x, 0])])[0]
-    assert shapely.equals(found, shapely.transform(outline_of(blob), lambda xy: xy + np.array([x, 0])))
+    assert shapely.equals(
+        found, shapely.transform(outline_of(blob), lambda xy: xy + np.array([x, 0]))
+    )
 
 
 @pytest.mark.parametrize("radius", [3, 5, 10, 20])

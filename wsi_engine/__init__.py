@@ -16,7 +16,8 @@ from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError
 from wsi_engine.models.registry import available_models
 from wsi_engine.nuclei.table import NucleusTable
-from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.reader import iter_objects, read_objects
+from wsi_engine.qupath.writer import write_objects
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.version import __version__
 
@@ -28,7 +29,9 @@ __all__ = [
     "RunSettings",
     "__version__",
     "available_models",
+    "iter_objects",
     "open_slide",
     "read_objects",
     "run",
+    "write_objects",
 ]

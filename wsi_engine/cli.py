@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+import orjson
 import typer
 from rich.table import Table
 
@@ -21,6 +22,9 @@ from wsi_engine.learn.evaluate import evaluate as evaluate_segmentations
 from wsi_engine.learn.overlays import write_worst_page
 from wsi_engine.learn.train import train as train_network
 from wsi_engine.models.registry import available_models, find_model
+from wsi_engine.qupath.repair import repair
+from wsi_engine.qupath.validation import Report
+from wsi_engine.qupath.validation import validate as validate_file
 from wsi_engine.sample import write_sample
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.grid_reader import best_level
@@ -289,6 +293,46 @@ def convert_command(
         mpp=mpp,
     )
     console.print_facts({"read as": done.kind, "objects": f"{done.count:,}", "file": target})
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="GeoJSON, also .gz and .zip.")],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 also for what is changed or lost.")
+    ] = False,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write the nearest file that QuPath takes as it is.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what QuPath 0.2 to 0.7 would do with GeoJSON files; exit with 1 if 0.7 aborts."""
+    if fix is not None and len(files) > 1:
+        raise SettingsError("--fix writes one file: give one file to fix")
+    failed = False
+    reports: list[Report] = []
+    for path in files:
+        try:
+            reports.append(validate_file(path))
+        except EngineError as error:
+            if len(files) == 1:
+                raise
+            console.print_error(str(error))
+            failed = True
+            continue
+        if not as_json:
+            console.print_validation(reports[-1])
+    judged = reports
+    if fix is not None:
+        done = repair(files[0], fix)
+        judged = [validate_file(fix)]
+        if not as_json:
+            console.print_repair(done, fix)
+            console.print_validation(judged[0])
+    if as_json:
+        print(orjson.dumps([report.as_dict() for report in reports]).decode())
+    if failed or any(r.aborts() or (strict and not r.is_clean) for r in judged):
+        raise typer.Exit(1)
 
 
 def _number_or_auto(option: str, text: str | None) -> int | str | None:

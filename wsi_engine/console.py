@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -23,6 +25,9 @@ from wsi_engine.closing import Closing
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
 from wsi_engine.learn.metrics import Evaluation
+from wsi_engine.qupath.repair import Repair
+from wsi_engine.qupath.rules.rule import NEWEST, Severity, spelled
+from wsi_engine.qupath.validation import Report
 
 out = Console()
 err = Console(stderr=True)
@@ -34,6 +39,14 @@ STAGES = {
     "writing": "writing",
 }
 
+
+VERDICTS = {
+    Severity.FINE: ("imports all as it is", "green"),
+    Severity.ADVICE: ("imports all as it is", "green"),
+    Severity.CHANGED: ("silently changes some of it", "yellow"),
+    Severity.LOST: ("silently loses some of it", "yellow"),
+    Severity.ABORTS: ("aborts the import", "bold red"),
+}
 
 MEASURES = {
     "precision": "precision at IoU 0.5",
@@ -177,6 +190,45 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
     for key in ("splits", "merges"):
         shown[key] = f"{pooled[key]:.0f}"
     print_facts(shown, title=name)
+
+
+def print_validation(report: Report) -> None:
+    """Print what QuPath would do with a file, the worst first."""
+    verdict, style = VERDICTS[report.severity()]
+    line = f"{report.path}: {_objects(report.objects)}; QuPath {NEWEST} {verdict}"
+    out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    if not report.tallies:
+        return
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("in QuPath")
+    table.add_column("what happens, what to do, where")
+    for tally in report.tallies:
+        rule, first = tally.rule, tally.examples[0]
+        times = f"{tally.count:,} times, first in " if tally.count > 1 else ""
+        table.add_row(
+            rule.id,
+            spelled(rule.severities),
+            escape(f"{rule.effect} {rule.advice}\n{times}{first.place}: {first.detail}"),
+        )
+    out.print(table, highlight=False)
+
+
+def print_repair(repair: Repair, target: Path) -> None:
+    """Print what was changed on the way to a file that QuPath takes."""
+    line = f"{target}: {_objects(repair.written)} written"
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for change in repair.changes:
+        out.print(
+            f"  {change.what} ({change.count:,} times, first in {change.first})",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _objects(count: int) -> str:
+    return f"{count:,} object" if count == 1 else f"{count:,} objects"
 
 
 def print_warning(text: str) -> None:

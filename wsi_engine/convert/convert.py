@@ -73,7 +73,7 @@ def convert(
         QuPath GeoJSON (plain, ``.gz``, ``.zip``), GeoParquet, CellViT's ``cells.json``,
         HoVer-Net's JSON, TIAToolbox's ``.db``, or a label image (PNG, TIFF, ``.npy``).
     target
-        ``.geojson`` or ``.json`` (``.gz``), ``.parquet`` or ``.db``.
+        ``.geojson`` or ``.json`` (also ``.gz``), ``.zip``, ``.parquet`` or ``.db``.
     kind
         Of the source, where its content does not tell.
     dialect

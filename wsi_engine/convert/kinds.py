@@ -77,7 +77,7 @@ def kind_of_target(path: Path) -> TargetKind:
         When its extension is none that can be written.
     """
     name = path.name.lower()
-    if name.removesuffix(".gz").endswith((".geojson", ".json")):
+    if name.removesuffix(".gz").endswith((".geojson", ".json")) or name.endswith(".zip"):
         return "qupath"
     if name.endswith((".parquet", ".geoparquet")):
         return "geoparquet"
@@ -85,5 +85,5 @@ def kind_of_target(path: Path) -> TargetKind:
         return "tiatoolbox"
     raise ConversionError(
         f"{path.name}: its extension says not what to write: "
-        "give .geojson, .geojson.gz, .parquet or .db"
+        "give .geojson, .geojson.gz, .zip, .parquet or .db"
     )

@@ -115,7 +115,7 @@ def read_polygons(path: Path) -> Polygons:
         nuclei, fields = areas, []
     return Polygons(
         np.array([item.geometry for item in nuclei], object),
-        np.array([item.classification or "" for item in nuclei], np.str_),
+        np.array([item.class_name or "" for item in nuclei], np.str_),
         shapely.union_all(fields) if fields else None,
     )
 

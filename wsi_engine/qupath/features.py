@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import Polygons, polygon_parts
+from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.qupath.colours import class_colour
+from wsi_engine.qupath.object_features import Feature, class_member, object_feature, rings_of
+from wsi_engine.qupath.objects import ROI, PathClass, PathObject
 
-Feature = dict[str, Any]
+__all__ = ["Feature", "annotation_feature", "detection_features"]
 
 
 def detection_features(
@@ -41,8 +41,12 @@ def detection_features(
     list of dict
         Ready for orjson with ``OPT_SERIALIZE_NUMPY``; rings are float64 arrays.
     """
-    classifications = {name: _classification(name) for name in set(classes) if name is not None}
-    rings = _rings(polygons)
+    classifications = {
+        name: class_member(PathClass((name,), class_colour(name)))
+        for name in set(classes)
+        if name is not None
+    }
+    rings = rings_of(polygons)
     names = list(measurements)
     rows = _measurement_rows(
         names, [np.asarray(measurements[name], np.float32) for name in names], len(ids)
@@ -75,36 +79,17 @@ def annotation_feature(
     measurements: Mapping[str, float] | None = None,
 ) -> Feature:
     """Describe a region as a QuPath annotation, in QuPath pixels."""
-    properties: Feature = {"objectType": "annotation"}
-    if name:
-        properties["name"] = name
-    if classification:
-        properties["classification"] = _classification(classification)
-    if locked:
-        properties["isLocked"] = True
-    finite = {k: float(v) for k, v in (measurements or {}).items() if math.isfinite(v)}
-    if finite:
-        properties["measurements"] = finite
-    return {
-        "type": "Feature",
-        "id": identity,
-        "geometry": _rounded_geometry(geometry),
-        "properties": properties,
-    }
-
-
-def _classification(name: str) -> Feature:
-    # QuPath 0.4 and later aborts the import of the whole file when the colour is missing.
-    return {"name": name, "color": list(class_colour(name))}
-
-
-def _rings(polygons: Polygons) -> list[list[npt.NDArray[np.float64]]]:
-    """Split polygons into their closed rings, exterior first."""
-    if len(polygons) == 0:
-        return []
-    _, coordinates, (ring_offsets, offsets) = shapely.to_ragged_array(polygons, include_z=False)
-    rings = np.split(coordinates, ring_offsets[1:-1])
-    return [rings[start:stop] for start, stop in pairwise(offsets)]
+    return object_feature(
+        PathObject(
+            object_type="annotation",
+            roi=ROI(geometry),
+            id=identity,
+            name=name or None,
+            classification=PathClass.of(classification) if classification else None,
+            is_locked=locked,
+            measurements=dict(measurements or {}),
+        )
+    )
 
 
 def _measurement_rows(
@@ -117,14 +102,3 @@ def _measurement_rows(
     if all(np.isfinite(column).all() for column in columns):
         return rows
     return [{name: v for name, v in row.items() if math.isfinite(v)} for row in rows]
-
-
-def _rounded_geometry(geometry: shapely.Geometry) -> Feature:
-    geometry = shapely.transform(geometry, lambda points: np.round(points, 2))
-    if not geometry.is_valid:
-        geometry = shapely.set_precision(shapely.make_valid(geometry), 0.01)
-    coordinates = _rings(np.array(polygon_parts(geometry), object))
-    # QuPath before 0.6 fails on a MultiPolygon of one part.
-    if len(coordinates) == 1:
-        return {"type": "Polygon", "coordinates": coordinates[0]}
-    return {"type": "MultiPolygon", "coordinates": coordinates}

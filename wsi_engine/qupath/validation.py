@@ -125,6 +125,35 @@ class Report:
         """Whether all arrives in the newest QuPath as it is."""
         return self.is_clean_in(NEWEST)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "file": str(self.path),
+            "objects": self.objects,
+            "verdicts": {version: self.severity(version).name.lower() for version in VERSIONS},
+            "findings": [
+                {
+                    "rule": tally.rule.id,
+                    "severities": {
+                        version: tally.rule.severity(version).name.lower() for version in VERSIONS
+                    },
+                    "effect": tally.rule.effect,
+                    "advice": tally.rule.advice,
+                    "count": tally.count,
+                    "examples": [
+                        {
+                            "document": finding.place.document,
+                            "feature": finding.place.index,
+                            "id": finding.place.id,
+                            "detail": finding.detail,
+                        }
+                        for finding in tally.examples
+                    ],
+                }
+                for tally in self.tallies
+            ],
+        }
+
     def add(self, rule: Rule[Any], place: Place, detail: str) -> None:
         """Note a finding."""
         tally = self._tallies.setdefault(rule.id, Tally(rule))
@@ -152,7 +181,7 @@ def validate(path: str | Path) -> Report:
     zipped = is_archive(path)
     documents = 0
     try:
-        with _without_collector():
+        with without_collector():
             for part in open_parts(path):
                 examiner.examine(part.name, part.stream, None if zipped else _packing(path))
                 documents += 1
@@ -168,7 +197,7 @@ def validate(path: str | Path) -> Report:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Stop the search for cyclic garbage: JSON has no cycles, and the search doubles the time."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -55,6 +55,28 @@ def only(version: str, severity: Severity) -> Severities:
     return tuple(severity if v == version else Severity.FINE for v in VERSIONS)
 
 
+def spelled(severities: Severities) -> str:
+    """Say which versions do what, such as ``aborts in 0.4, lost since 0.5``."""
+    spans: list[list[int]] = []
+    for k, severity in enumerate(severities):
+        if spans and severities[spans[-1][1]] == severity:
+            spans[-1][1] = k
+        else:
+            spans.append([k, k])
+    told = [span for span in spans if severities[span[0]] != Severity.FINE]
+    return ", ".join(
+        f"{severities[first].name.lower()} {_span(first, last)}" for first, last in reversed(told)
+    )
+
+
+def _span(first: int, last: int) -> str:
+    if last == len(VERSIONS) - 1:
+        return "always" if first == 0 else f"since {VERSIONS[first]}"
+    if first == 0:
+        return f"up to {VERSIONS[last]}"
+    return f"in {VERSIONS[first]}" if first == last else f"in {VERSIONS[first]} to {VERSIONS[last]}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule(Generic[Check]):
     """One thing that can be wrong.

@@ -38,10 +38,13 @@ _FIELDS = {
     "isMissing": pa.bool_(),
     "isEllipse": pa.bool_(),
     "plane": pa.string(),
+    "isNucleus": pa.bool_(),
     "nucleus": pa.string(),
     "metadata": pa.string(),
+    "unknown": pa.string(),
+    "unknownProperties": pa.string(),
 }
-_AS_JSON = ("class_colour", "color", "plane", "metadata")
+_AS_JSON = ("class_colour", "color", "plane", "metadata", "unknown", "unknownProperties")
 _FOREIGN_IDS = ("id", "object_id", "cell_id", "key")
 _NATIVE = {
     name.lower(): getattr(shapely.GeometryType, name)

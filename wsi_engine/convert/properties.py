@@ -7,6 +7,7 @@ comes from QuPath goes back the way it came.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -26,6 +27,7 @@ from wsi_engine.qupath.objects import (
 
 CLASS_NAMES = ("type", "class", "classification", "cell_type", "class_name")
 """Of these properties the first that is there gives the class."""
+# As TIAToolbox and HoVer-Net call it, and as it is called here.
 TYPE_PROBABILITIES = {"prob": "Type probability", "type_prob": "Type probability"}
 
 
@@ -33,7 +35,7 @@ def properties_of_object(item: PathObject) -> dict[str, Any]:
     """Return what there is to say of an object besides its shape; the empty is left out.
 
     Measurements stand among the properties by their names, and in ``measurements`` those whose
-    names are taken.
+    names are taken, or which are no finite number: JSON has none.
     """
     roi = item.roi or item.nucleus
     said: dict[str, Any] = {
@@ -48,12 +50,19 @@ def properties_of_object(item: PathObject) -> dict[str, Any]:
         "plane": None
         if roi is None or roi.plane == FIRST_PLANE
         else [roi.plane.c, roi.plane.z, roi.plane.t],
+        "isNucleus": item.roi is None or None,
         "nucleus": None
         if item.roi is None or item.nucleus is None
         else shapely.to_wkt(item.nucleus.geometry),
         "metadata": item.metadata or None,
+        "unknown": item.unknown or None,
+        "unknownProperties": item.unknown_properties or None,
     }
-    taken = {name: value for name, value in item.measurements.items() if name in _TAKEN}
+    taken = {
+        name: value if math.isfinite(value) else str(value)
+        for name, value in item.measurements.items()
+        if name in _TAKEN or not math.isfinite(value)
+    }
     said["measurements"] = taken or None
     said = {name: value for name, value in said.items() if value is not None}
     return said | {name: v for name, v in item.measurements.items() if name not in taken}
@@ -111,16 +120,23 @@ def _object(
         is_locked=bool(said.pop("isLocked", False)),
         is_missing=bool(said.pop("isMissing", False)),
     )
-    if nucleus := said.pop("nucleus", None):
+    if said.pop("isNucleus", False):
+        item.roi, item.nucleus = None, item.roi
+    elif nucleus := said.pop("nucleus", None):
         item.nucleus = ROI(shapely.from_wkt(nucleus), plane)
-    if isinstance(metadata := said.get("metadata"), dict):
+    for name, members in (
+        ("unknown", item.unknown),
+        ("unknownProperties", item.unknown_properties),
+    ):
+        if isinstance(said.get(name), dict):
+            members.update(said.pop(name))
+    if isinstance(said.get("metadata"), dict):
         item.metadata = {str(k): str(v) for k, v in said.pop("metadata").items()}
-        del metadata
     nested = said.pop("measurements", None)
-    _sort_in(item, said)
+    _sort_in(item, {TYPE_PROBABILITIES.get(name, name): value for name, value in said.items()})
     if isinstance(nested, list):  # as QuPath 0.3 wrote them
         nested = {entry["name"]: entry["value"] for entry in nested}
-    _sort_in(item, nested or {})
+    item.measurements |= {str(name): float(value) for name, value in (nested or {}).items()}
     return item
 
 
@@ -129,7 +145,7 @@ def _sort_in(item: PathObject, values: Mapping[str, Any]) -> None:
         if isinstance(value, bool) or value is None:
             continue
         if isinstance(value, int | float):
-            item.measurements[TYPE_PROBABILITIES.get(name, name)] = float(value)
+            item.measurements[name] = float(value)
         elif isinstance(value, str):
             item.metadata[name] = value
 
@@ -165,5 +181,6 @@ def _colour(value: Any) -> Any:
 
 _TAKEN = frozenset(
     {"objectType", "class_colour", "name", "color", "isLocked", "isMissing", "isEllipse", "plane"}
-    | {"nucleus", "metadata", "measurements", *CLASS_NAMES, *TYPE_PROBABILITIES}
+    | {"nucleus", "isNucleus", "metadata", "measurements", "unknown", "unknownProperties"}
+    | {*CLASS_NAMES, *TYPE_PROBABILITIES}
 )

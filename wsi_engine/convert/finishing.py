@@ -97,6 +97,7 @@ class Finishing:
     def _finished(self, group: list[PathObject]) -> list[PathObject]:
         shapes, kept = self._placed([item.roi for item in group])
         self.left_out += int((~kept).sum())
+        binary = shapely.to_wkb(shapes)
         finished = []
         for k in np.flatnonzero(kept).tolist():
             item = group[k]
@@ -106,7 +107,7 @@ class Finishing:
                     item,
                     roi=roi,
                     nucleus=self._nucleus(item.nucleus),
-                    id=item.id or self._name(shapes[k]),
+                    id=item.id or self._name(binary[k]),
                     children=self._finished(item.children) if item.children else [],
                 )
             )
@@ -116,8 +117,10 @@ class Finishing:
         return finished
 
     def _nucleus(self, nucleus: ROI | None) -> ROI | None:
+        if nucleus is None:
+            return None
         shapes, kept = self._placed([nucleus])
-        return replace(nucleus, geometry=shapes[0]) if nucleus is not None and kept[0] else None
+        return replace(nucleus, geometry=shapes[0]) if kept[0] else None
 
     def _placed(self, rois: list[ROI | None]) -> tuple[Polygons, npt.NDArray[np.bool_]]:
         """Return shapes in their place, and which of them are left."""
@@ -128,11 +131,10 @@ class Finishing:
             shapes = shapely.transform(shapes, self._placement)
         return _valid(shapes)
 
-    def _name(self, shape: shapely.Geometry | None) -> str:
+    def _name(self, binary: bytes | None) -> str:
         """Name by file, place in it, and shape."""
         self._named += 1
-        wkb = b"" if shape is None else shapely.to_wkb(shape)
-        digest = hashlib.sha256(wkb).hexdigest()
+        digest = hashlib.sha256(binary or b"").hexdigest()
         return str(uuid.uuid5(self._namespace, f"{self._named}/{digest}"))
 
 

@@ -41,8 +41,8 @@ STAGES = {
 
 
 VERDICTS = {
-    Severity.FINE: ("imports all as it is", "green"),
-    Severity.ADVICE: ("imports all as it is", "green"),
+    Severity.FINE: ("imports all of it as it is", "green"),
+    Severity.ADVICE: ("imports all of it as it is", "green"),
     Severity.CHANGED: ("silently changes some of it", "yellow"),
     Severity.LOST: ("silently loses some of it", "yellow"),
     Severity.ABORTS: ("aborts the import", "bold red"),
@@ -219,12 +219,9 @@ def print_repair(repair: Repair, target: Path) -> None:
     line = f"{target}: {_objects(repair.written)} written"
     out.print(line, markup=False, highlight=False, soft_wrap=True)
     for change in repair.changes:
-        out.print(
-            f"  {change.what} ({change.count:,} times, first in {change.first})",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        times = "in" if change.count == 1 else f"{change.count:,} times, first in"
+        line = f"  {change.what} ({times} {change.first})"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _objects(count: int) -> str:

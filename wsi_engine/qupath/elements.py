@@ -76,8 +76,7 @@ class ElementStream(FeatureStream):
         """
         for element in self:
             value = self._value_of(element) if element.raw else None
-            # The members before the first feature have gone by, save in a bare list.
-            pending = [(value, "features" in self.members)]
+            pending = [(value, self.in_collection)]
             while pending:
                 item, in_collection = pending.pop()
                 if not in_collection and isinstance(item, list):

@@ -79,43 +79,44 @@ def _parse(text: str) -> Any:
             raise JSONError(f"character {position} begins nothing that JSON knows")
         position = match.end()
         kind, token = str(match.lastgroup), match[match.lastgroup or 0]
+        sign = token if kind == "sign" else ""
         top = stack[-1]
+        within = top if isinstance(top, list) and top is not document else None
         if kind == "end":
             if top is not document or not document:
                 raise JSONError("it ends too early")
             return document[0]
         if top is document and document:
             raise JSONError(f"something follows its end at character {match.start(kind)}")
-        if expected == _SEPARATOR and token in (",", ";"):
+        if expected == _SEPARATOR and sign in (",", ";"):
             expected = _VALUE if isinstance(top, list) else _NAME
-        elif expected in (_SEPARATOR, _FIRST_NAME) and token == "}" and isinstance(top, dict):
+        elif expected in (_SEPARATOR, _FIRST_NAME) and sign == "}" and isinstance(top, dict):
             stack.pop()
             expected = _SEPARATOR
-        elif expected != _COLON and token == "]" and isinstance(top, list) and top is not document:
+        elif within is not None and sign == "]":
             if expected == _VALUE:
                 # As Gson has it: a comma before the bracket is followed by null.
-                top.append(None)
+                within.append(None)
             stack.pop()
             expected = _SEPARATOR
-        elif expected in (_NAME, _FIRST_NAME) and kind != "sign":
+        elif expected in (_NAME, _FIRST_NAME) and not sign:
             names.append(_text(token) if kind != "word" else token)
             expected = _COLON
-        elif expected == _COLON and token in (":", "=", "=>"):
+        elif expected == _COLON and sign in (":", "=", "=>"):
             expected = _VALUE
-        elif expected in (_VALUE, _FIRST_VALUE) and token in (",", ";") and isinstance(top, list):
-            top.append(None)
+        elif within is not None and expected in (_VALUE, _FIRST_VALUE) and sign in (",", ";"):
+            within.append(None)
             expected = _VALUE
-        elif expected in (_VALUE, _FIRST_VALUE) and (kind != "sign" or token in ("[", "{")):
-            opens = kind == "sign"
-            value: Any = _new(token) if opens else _scalar(kind, token)
+        elif expected in (_VALUE, _FIRST_VALUE) and (not sign or sign in ("[", "{")):
+            value: Any = _new(sign) if sign else _scalar(kind, token)
             if isinstance(top, list):
                 top.append(value)
             else:
                 top[names.pop()] = value
             expected = _SEPARATOR
-            if opens:
+            if sign:
                 stack.append(value)
-                expected = _FIRST_VALUE if token == "[" else _FIRST_NAME
+                expected = _FIRST_VALUE if sign == "[" else _FIRST_NAME
                 if len(stack) > MAX_DEPTH:
                     raise JSONError(f"it is nested deeper than {MAX_DEPTH}")
         else:

@@ -69,7 +69,11 @@ def parse_block(
             report(Problem(source, element.index, None, f"it is not JSON: {error}", skipped=True))
             continue
         features = [value]
-        if isinstance(value, dict) and value.get("type") == "FeatureCollection":
+        if (
+            not in_collection
+            and isinstance(value, dict)
+            and value.get("type") == "FeatureCollection"
+        ):
             # A bare array may hold whole collections.
             inner = value.get("features")
             features = inner if isinstance(inner, list) else features
@@ -87,7 +91,8 @@ def parse_block(
                 feature = {"type": "Feature", "geometry": feature}
             item = parse_feature(feature, notes.append)
         except UnreadableError as error:
-            notes.append(str(error))
+            # That it is left out says more than what was odd about it.
+            notes = [str(error)]
         if notes:
             identity = _given_id(feature) if item is None else item.id
             for note in notes:
@@ -102,7 +107,7 @@ def parse_feature(feature: Any, note: Note) -> PathObject:
     Parameters
     ----------
     feature
-        Parsed JSON. Of a polygon the coordinates may be a shapely polygon already.
+        Parsed JSON, which is used up: polygons take the place of coordinates.
     note
         Takes what is odd about it.
 
@@ -150,11 +155,11 @@ def _parse(feature: Any, note: Note) -> tuple[PathObject, list[Any]]:
     item = PathObject(object_type=object_type, roi=roi, nucleus=nucleus)
     if "id" in feature:
         item.id = _uuid(identity, note)
-    if len(feature) > 4 or not feature.keys() <= _MEMBERS:
+    if not feature.keys() <= _MEMBERS:
         item.unknown = {name: v for name, v in feature.items() if name not in _MEMBERS}
-        if nucleus is None and object_type != "cell" and feature.get("nucleusGeometry"):
-            note("it has a nucleus but is no cell, so that QuPath passes over the nucleus")
-            item.unknown["nucleusGeometry"] = feature["nucleusGeometry"]
+    if object_type != "cell" and feature.get("nucleusGeometry"):
+        note("it has a nucleus but is no cell, so that QuPath passes over the nucleus")
+        item.unknown["nucleusGeometry"] = feature["nucleusGeometry"]
     nested = _read_properties(item, properties, note)
     return item, nested
 
@@ -185,7 +190,7 @@ def _read_properties(item: PathObject, properties: dict[str, Any], note: Note) -
                 nested = nested + value
             else:
                 note(f"its {name} are {describe(value)} and no list: they are left out")
-        elif name not in _TYPE_KEYS or (name == "type" and (has_type or value not in TYPE_NAMES)):
+        elif name not in _TYPE_KEYS or (name == "type" and (has_type or not _is_type(value))):
             if name == "plane":
                 note("it has a plane outside of its geometry, which QuPath passes over")
             item.unknown_properties[name] = value
@@ -202,6 +207,10 @@ def _object_type(properties: dict[str, Any], identity: Any, note: Note) -> Objec
             return known or "annotation"
     # QuPath 0.2 wrote the type in place of an id.
     return TYPE_NAMES.get(identity, "annotation") if isinstance(identity, str) else "annotation"
+
+
+def _is_type(value: Any) -> bool:
+    return isinstance(value, str) and value in TYPE_NAMES
 
 
 def _rois(
@@ -308,8 +317,12 @@ def _is_geometry(value: Any) -> bool:
 def _add_shapes(batch: PolygonBatch, feature: Any) -> None:
     if isinstance(feature, dict):
         batch.add(feature.get("geometry"))
-        if "nucleusGeometry" in feature:
-            batch.add(feature["nucleusGeometry"])
+        properties = feature.get("properties")
+        if "nucleusGeometry" in feature and isinstance(properties, dict):
+            # What is no cell keeps its as a member that QuPath does not know.
+            notes: list[str] = []
+            if _object_type(properties, feature.get("id"), notes.append) == "cell":
+                batch.add(feature["nucleusGeometry"])
 
 
 def _given_id(feature: Any) -> str | None:

@@ -253,16 +253,14 @@ class _Mender:
             if self._is_new(stated):
                 return stated
             self._say("gave an object another id than that of an earlier one")
-        elif stated is None or stated in LEGACY_IDS:
+        elif stated is None or (isinstance(stated, str) and stated in LEGACY_IDS):
+            stated = None
             self._say("gave an object an id")
         else:
             self._say("gave an object a UUID in place of another id")
-        name = stated if isinstance(stated, str | int) else ""
-        attempt = f"{name}"
-        if not attempt or attempt in LEGACY_IDS:
-            attempt = f"{self._place.document} {self._done.written}"
-        while not self._is_new(made := str(uuid.uuid5(NAMESPACE, attempt))):
-            attempt = f"{name} {self._done.written} {made}"
+        name = str(stated) if isinstance(stated, str | int) else f"object {self._done.written}"
+        while not self._is_new(made := str(uuid.uuid5(NAMESPACE, name))):
+            name = f"{name} {self._done.written}"
         return made
 
     def _is_new(self, identity: str) -> bool:

@@ -13,7 +13,8 @@ from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.rules.geometry import DEPTHS, READABILITY, as_float
 from wsi_engine.qupath.rules.measurements import JAVA_NUMBER
 from wsi_engine.qupath.rules.properties import is_number
-from wsi_engine.qupath.rules.shape import ELLIPSE_TOLERANCE, GRID_PX, as_kept
+from wsi_engine.qupath.rules.shape import ELLIPSE_TOLERANCE, as_kept
+from wsi_engine.qupath.rules.shape_columns import GRID_PX
 
 Geometry = dict[str, Any]
 Say = Callable[[str], None]
@@ -48,23 +49,22 @@ def mended_geometry(geometry: Any, say: Say, *, as_ellipse: bool = False) -> lis
     if is_fine(geometry, as_ellipse=as_ellipse):
         return [geometry]
     plane = _plane(geometry, say)
-    wants_ellipse = as_ellipse or geometry.get("isEllipse") in (True, "true")
     mended = []
     for shape in _shapes(geometry, say):
-        member: Geometry = shapely.geometry.mapping(shape)
-        member = {"type": member["type"], "coordinates": _as_lists(member["coordinates"])}
+        is_ellipse = as_ellipse or geometry.get("isEllipse") in (True, "true")
+        if as_ellipse and not _is_elliptic(shape):
+            say("drew the ellipse that QuPath makes of a TMA core")
+            shape = _ellipse(shape)
+            if not shape.area > GRID_PX:
+                continue
+        elif is_ellipse and not _is_elliptic(shape):
+            say("took isEllipse from an outline that is none")
+            is_ellipse = False
+        member = _written(shape)
         if plane:
             member["plane"] = plane
-        if wants_ellipse and shape.area:
-            if _is_elliptic(shape):
-                member["isEllipse"] = True
-            elif as_ellipse:
-                say("drew the ellipse that QuPath makes of a TMA core")
-                member["coordinates"] = _as_lists([_ellipse(shape)])
-                member["type"] = "Polygon"
-                member["isEllipse"] = True
-            else:
-                say("took isEllipse from an outline that is none")
+        if is_ellipse:
+            member["isEllipse"] = True
         mended.append(member)
     if geometry.keys() - {"type", "coordinates", "geometries", "plane", "isEllipse"}:
         say("left out unknown members of a geometry")
@@ -95,9 +95,12 @@ def _shapes(geometry: Geometry, say: Say) -> list[shapely.Geometry]:
             shapes.append(area)
     if len(lines) > 1:
         say("made a feature of each line")
-    for line in lines:
-        rounded = _rounded(line, say)
-        shapes.append(shapely.LineString(rounded))
+    for line in (_rounded(each, say) for each in lines):
+        if (line == line[0]).all():
+            say("made a point of a line without length")
+            points = np.concatenate([points, line[:1]])
+        else:
+            shapes.append(shapely.LineString(line))
     if len(points) == 1:
         shapes.append(shapely.Point(_rounded(points, say)[0]))
     elif len(points):
@@ -133,10 +136,7 @@ def _parts(geometry: Geometry, say: Say) -> tuple[list[list[XY]], list[XY], XY]:
             areas.extend(_rings(part, say) for part in _listed(coordinates))
         elif kind in ("LineString", "MultiLineString"):
             drawn = [coordinates] if kind == "LineString" else _listed(coordinates)
-            for line in (_positions(each, say) for each in drawn):
-                (lines if len(line) > 1 else points).append(line)
-                if len(line) == 1:
-                    say("made a point of a line of one position")
+            lines.extend(line for line in (_positions(each, say) for each in drawn) if len(line))
         else:
             points.append(_positions([coordinates] if kind == "Point" else coordinates, say))
     return areas, lines, np.concatenate([np.empty((0, 2)), *points])
@@ -218,13 +218,22 @@ def _settled(parts: list[list[XY]], say: Say) -> shapely.Geometry | None:
 
 def _repaired(area: shapely.Geometry, grid: float) -> shapely.Geometry | None:
     # Overlapping parts are joined, and a hole outside of its shell has no effect.
-    valid = shapely.make_valid(area, method="structure", keep_collapsed=False)
+    valid = shapely.union_all([_filled(part) for part in shapely.get_parts(area)])
     snapped = shapely.set_precision(valid, grid)
     parts = [part for part in polygon_parts(snapped) if part.area > GRID_PX]
     kept = [shapely.transform(part, lambda xy: as_kept(xy.round(2))) for part in parts]
     if not kept:
         return None
     return kept[0] if len(kept) == 1 else shapely.MultiPolygon(kept)
+
+
+def _filled(polygon: shapely.Polygon) -> shapely.Geometry:
+    """Return all that lies within the shell and in no hole."""
+    shell, *holes = (
+        shapely.make_valid(shapely.Polygon(ring), method="structure", keep_collapsed=False)
+        for ring in (polygon.exterior, *polygon.interiors)
+    )
+    return shapely.difference(shell, shapely.union_all(holes))
 
 
 def _plane(geometry: Geometry, say: Say) -> dict[str, int]:
@@ -244,22 +253,25 @@ def _plane(geometry: Geometry, say: Say) -> dict[str, int]:
 def _is_elliptic(shape: shapely.Geometry) -> bool:
     left, top, right, bottom = shape.bounds
     ellipse = np.pi / 4 * (right - left) * (bottom - top)
-    return bool(abs(shape.area - ellipse) <= ELLIPSE_TOLERANCE * ellipse)
+    return shape.area > 0 and bool(abs(shape.area - ellipse) <= ELLIPSE_TOLERANCE * ellipse)
 
 
-def _ellipse(shape: shapely.Geometry) -> XY:
+def _ellipse(shape: shapely.Geometry) -> shapely.Polygon:
     """Outline the ellipse in the bounding box of a shape, as QuPath writes it: 100 vertices."""
     left, top, right, bottom = shape.bounds
     angles = np.linspace(0, 2 * np.pi, 101)
     angles[-1] = 0
     x = (left + right) / 2 + (right - left) / 2 * np.cos(angles)
     y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angles)
-    return as_kept(np.stack([x, y], axis=1, dtype=np.float64).round(2))
+    return shapely.Polygon(as_kept(np.stack([x, y], axis=1, dtype=np.float64).round(2)))
+
+
+def _written(shape: shapely.Geometry) -> Geometry:
+    written: Geometry = shapely.geometry.mapping(shape)
+    return {"type": written["type"], "coordinates": _as_lists(written["coordinates"])}
 
 
 def _as_lists(coordinates: Any) -> Any:
-    if isinstance(coordinates, np.ndarray):
-        return coordinates.tolist()
     if isinstance(coordinates, tuple | list):
         return [_as_lists(inner) for inner in coordinates]
     return float(coordinates)

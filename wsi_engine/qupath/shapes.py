@@ -76,7 +76,7 @@ def read_number(value: Any) -> float | None:
         if isinstance(value, str) and "_" not in value:
             return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
     except ValueError:
         pass
     return None

@@ -31,7 +31,8 @@ from wsi_engine.qupath.rules.measurements import MEASUREMENT
 from wsi_engine.qupath.rules.properties import PROPERTY, children_member
 from wsi_engine.qupath.rules.repetition import REPETITION
 from wsi_engine.qupath.rules.rule import NEWEST, VERSIONS, Rule, Severity
-from wsi_engine.qupath.rules.shape import SHAPE, Shapes
+from wsi_engine.qupath.rules.shape import SHAPE
+from wsi_engine.qupath.rules.shape_columns import Shapes
 
 EXAMPLES = 5
 """Findings of one rule that are kept."""
@@ -299,8 +300,10 @@ class _Examiner:
         shapes = Shapes.of(geometries, is_ellipse)
         for rule in SHAPE:
             for k in np.flatnonzero(rule.check(shapes)):
-                where = "nucleus" if members[k] == "nucleusGeometry" else members[k]
-                self._report.add(rule, places[k], f"{where} {shapes.described(int(k))}")
+                # A description takes a while, and of a million is not read.
+                described = self._report.count(rule.id) < EXAMPLES
+                detail = f"{members[k]} {shapes.described(int(k))}" if described else ""
+                self._report.add(rule, places[k], detail)
 
 
 def _id(value: Any) -> str | None:

@@ -89,6 +89,8 @@ def test_what_tiatoolbox_wrote_is_read(tmp_path, compression):
         (2, {}, PathClass.of("Type 2")),
         (None, {}, None),
         ("", {}, None),
+        (" \n", {}, None),
+        (" Tumor:\nPositive :", {}, PathClass.of("Tumor: Positive")),
     ],
 )
 def test_types_are_classes(tmp_path, value, types, expected):

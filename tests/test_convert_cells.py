@@ -243,7 +243,16 @@ def test_a_file_of_something_else_is_no_hovernet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{", '{"1": 5.5}', '{"1": ["a"]}', '{"1": ["a", [1, 2, 300]]}', '{"1": " "}']
+    "content",
+    [
+        "[]",
+        "{",
+        '{"1": 5.5}',
+        '{"1": ["a"]}',
+        '{"1": ["a", [1, 2, 300]]}',
+        '{"1": " "}',
+        '{"1": ":"}',
+    ],
 )
 def test_types_that_are_none(tmp_path, content):
     path = tmp_path / "types.json"

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import shapely
 
 from wsi_engine.convert.errors import ConversionError
-from wsi_engine.convert.types import Types, class_of_type
+from wsi_engine.convert.types import Types, class_named, class_of_type
 from wsi_engine.qupath.objects import (
     FIRST_PLANE,
     ROI,
@@ -160,13 +160,13 @@ def _classification(said: dict[str, Any], types: Types, where: str) -> PathClass
             colour = colour or _colour(value.get("color"))
             names = value.get("names")
             value = value.get("name") or (": ".join(names) if names else None)
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             return None
         if not isinstance(value, str):
             return class_of_type(value, types, where)
         if value.isdecimal() and int(value) in types:
             return types[int(value)]
-        found = PathClass.of(value)
+        found = class_named(value)
         return found if colour is None else PathClass(found.names, colour)
     return None
 

@@ -73,13 +73,22 @@ def _path_class(key: str, value: Any) -> PathClass:
         red, green, blue = (int(part) for part in colour)
         if not all(0 <= part <= 255 for part in (red, green, blue)):
             raise ValueError(colour)
-        return PathClass(_class(name).names, (red, green, blue))
-    return _class(key if isinstance(value, int) else value)
+        return PathClass(class_named(name).names, (red, green, blue))
+    return class_named(key if isinstance(value, int) else value)
 
 
-def _class(name: Any) -> PathClass:
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(name)
-    # An empty part of a derived class, and a line break, end QuPath's import.
-    parts = [" ".join(part.split()) for part in name.split(":")]
-    return PathClass.of(": ".join(part for part in parts if part))
+def class_named(name: Any) -> PathClass:
+    """Return the class of a name, cleared of what ends QuPath's import.
+
+    That is a line break, and an empty part of a derived class.
+
+    Raises
+    ------
+    ValueError
+        When nothing is left of it.
+    """
+    parts = [" ".join(part.split()) for part in str(name).split(":")]
+    cleared = ": ".join(part for part in parts if part)
+    if not isinstance(name, str) or not cleared:
+        raise ValueError(f"class {name!r}")
+    return PathClass.of(cleared)

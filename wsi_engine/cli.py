@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import orjson
 import typer
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from wsi_engine import console
 from wsi_engine.config import make_settings
+from wsi_engine.convert.convert import DIALECTS, convert
+from wsi_engine.convert.kinds import KINDS, Kind
 from wsi_engine.corrections.apply import apply_corrections
 from wsi_engine.corrections.diff import diff
 from wsi_engine.doctor import examine
@@ -310,6 +312,58 @@ def apply_command(
         edited, result, partial=partial, yes=yes, drawn_class=drawn_class or ()
     )
     console.print_applied(applied)
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File of objects, of any kind.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help=".geojson, .geojson.gz, .parquet or .db.")
+    ],
+    kind: Annotated[
+        str | None, typer.Option("--from", help=f"Kind of IN: {', '.join(KINDS)}.")
+    ] = None,
+    dialect: Annotated[
+        str, typer.Option(help=f"QuPath that is to read OUT: {', '.join(DIALECTS)}.")
+    ] = DIALECTS[-1],
+    scale: Annotated[
+        float | None, typer.Option(help="Full-resolution pixels per pixel of IN.")
+    ] = None,
+    origin: Annotated[
+        str, typer.Option(metavar="X,Y", help="Where IN's top left lies, full-resolution pixels.")
+    ] = "0,0",
+    shift_bounds: Annotated[
+        Path | None,
+        typer.Option(metavar="SLIDE", help="IN counts pixels as OpenSlide does on this slide."),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Take contours through pixel centres for outlines.")
+    ] = False,
+    types: Annotated[
+        Path | None, typer.Option(help="JSON with the classes of type numbers (type_info.json).")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Pixel size in µm: adds measurements of shape.")
+    ] = None,
+) -> None:
+    """Convert between QuPath, GeoParquet, CellViT, HoVer-Net, TIAToolbox and label images."""
+    try:
+        x, y = (float(part) for part in origin.split(","))
+    except ValueError:
+        raise SettingsError(f"--origin {origin}: give two numbers, x,y") from None
+    done = convert(
+        source,
+        target,
+        kind=cast(Kind | None, kind),
+        dialect=dialect,
+        scale=scale,
+        origin=(x, y),
+        shift_bounds=shift_bounds,
+        as_is=as_is,
+        types=types,
+        mpp=mpp,
+    )
+    console.print_facts({"read as": done.kind, "objects": f"{done.count:,}", "file": target})
 
 
 @app.command()

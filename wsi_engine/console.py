@@ -23,6 +23,7 @@ from wsi_engine.closing import Closing
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
 from wsi_engine.learn.metrics import Evaluation
+from wsi_engine.regions.measure import RegionReport
 
 out = Console()
 err = Console(stderr=True)
@@ -177,6 +178,19 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
     for key in ("splits", "merges"):
         shown[key] = f"{pooled[key]:.0f}"
     print_facts(shown, title=name)
+
+
+def print_regions(report: RegionReport) -> None:
+    """Print the first numbers of some regions, and where all of them are."""
+    shown = ("region", "kind", "Searched area mm^2", "Nuclei", "Nuclei per mm^2")
+    table = Table("region", "kind", "mm²", "nuclei", "per mm²")
+    for name, kind, area, count, density in zip(*report.table.select(shown), strict=True):
+        numbers = [(area, ",.3f"), (count, ",.0f"), (density, ",.0f")]
+        cells = [format(x.as_py(), form) if x.is_valid else "-" for x, form in numbers]
+        table.add_row(escape(name.as_py()), kind.as_py(), *cells)
+    out.print(table)
+    for path in report.files:
+        out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_warning(text: str) -> None:

@@ -46,3 +46,11 @@ class StoreError(EngineError):
 
 class GeoJSONError(EngineError):
     """A GeoJSON file cannot be read as QuPath objects."""
+
+
+class ResultError(EngineError):
+    """A finished result is missing, incomplete, or does not fit to what is asked of it."""
+
+
+class ManifestError(EngineError):
+    """The table of slides of a study cannot be joined to the results."""

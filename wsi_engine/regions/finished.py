@@ -1,0 +1,172 @@
+"""A finished result, read back a column at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from wsi_engine.errors import EngineError, ResultError
+from wsi_engine.qupath.regions import read_region_of_interest
+from wsi_engine.regions.region import Region, areal, read_regions
+from wsi_engine.slide.frames import Mpp
+
+log = logging.getLogger(__name__)
+
+_PROBABILITY = "probability: "
+_NO_MEASUREMENTS = ("x", "y")
+
+
+class FinishedResult:
+    """``OUT/<slide>`` after a run.
+
+    Parameters
+    ----------
+    folder
+        Holds ``run.json``, ``nuclei.parquet`` and ``tissue.geojson``.
+
+    Attributes
+    ----------
+    record
+        The content of ``run.json``.
+    name
+        Of the folder, which is that of the slide without its suffix.
+    names
+        By which the slide may be called.
+    mpp
+        Pixel size.
+    classes
+        Names of the model's classes, then of any other that nuclei have.
+    measurements
+        Names of the measurements, in their order.
+
+    Raises
+    ------
+    ResultError
+        When the folder is no finished result.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record = _read_record(folder)
+        slide = self.record["slide"]
+        self.name = folder.resolve().name
+        self.names = {self.name, slide["name"], Path(slide["name"]).stem}
+        self.mpp = Mpp(slide["mpp"]["x"], slide["mpp"]["y"])
+        self._path = folder / "nuclei.parquet"
+        try:
+            self._file = pq.ParquetFile(self._path)
+        except FileNotFoundError:
+            raise ResultError(f"{self._path} is missing: run the slide again") from None
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ResultError(f"{self._path} cannot be read: {error}") from None
+        fields = [field for field in self._file.schema_arrow if pa.types.is_floating(field.type)]
+        self.measurements = tuple(
+            field.name
+            for field in fields
+            if field.name not in _NO_MEASUREMENTS and not field.name.startswith(_PROBABILITY)
+        )
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @cached_property
+    def anchors(self) -> npt.NDArray[np.float64]:
+        """float64, shape (n, 2), QuPath pixels."""
+        return np.column_stack([self.column("x"), self.column("y")])
+
+    @cached_property
+    def _class_column(self) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
+        model: list[str] = self.record["model"]["classes"]
+        column = self._file.read(columns=["class"])["class"].cast(pa.string())
+        found = {name for name in column.unique().to_pylist() if name is not None}
+        classes = (*model, *sorted(found - set(model)))
+        codes = {name: code for code, name in enumerate(classes)}
+        labels = np.array([codes.get(name, -1) for name in column.to_pylist()], np.int16)
+        return classes, labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by index."""
+        return self._class_column[0]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int16]:
+        """Index into ``classes``, -1 for none, shape (n,)."""
+        return self._class_column[1]
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Read one column, shape (n,)."""
+        return np.asarray(self._file.read(columns=[name])[name].to_numpy())
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a measurement; empty if it has none, or is not told."""
+        return self._units.get(name, "")
+
+    @cached_property
+    def _units(self) -> dict[str, str]:
+        try:
+            columns = json.loads((self.folder / "columns.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}  # the dictionary informs; nothing depends on it
+        return {column["name"]: column["unit"] for column in columns}
+
+    @cached_property
+    def tissue(self) -> list[Region]:
+        """The pieces of tissue that the run found; none where it did not look for them."""
+        path = self.folder / "tissue.geojson"
+        return read_regions(path, "tissue") if path.exists() else []
+
+    @cached_property
+    def searched(self) -> shapely.Geometry:
+        """Where the run looked for nuclei, in QuPath pixels."""
+        bounds, settings = self.record["slide"]["bounds"], self.record["settings"]
+        area = shapely.box(0, 0, bounds["width"], bounds["height"])
+        if settings["tissue"]:
+            area &= shapely.union_all([piece.geometry for piece in self.tissue])
+        if settings["roi"]:
+            try:
+                area &= read_region_of_interest(settings["roi"])
+            except EngineError as error:
+                log.warning(
+                    "%s: the region of interest of the run is gone (%s), so that areas count all "
+                    "of the tissue",
+                    self.folder.name,
+                    error,
+                )
+        return areal(area)
+
+    def whole(self) -> Region:
+        """Return the slide as a region: all of where nuclei were looked for."""
+        return Region("slide", self.name, self.searched)
+
+
+def finished_results(output: Path) -> Iterator[Path]:
+    """Yield the folders of finished results in an output folder, by name."""
+    for path in sorted(output.glob("*/run.json")):
+        yield path.parent
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ResultError(f"{folder}: no such folder; give one that `wsi-engine run` wrote")
+    try:
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultError(
+            f"{folder} holds no finished result (no run.json): run the slide first"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ResultError(f"{folder / 'run.json'} cannot be read: {error}") from None
+    if not isinstance(record, dict) or not {"slide", "settings", "model"} <= record.keys():
+        raise ResultError(f"{folder / 'run.json'} is not the record of a run: run the slide again")
+    return record

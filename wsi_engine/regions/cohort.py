@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,13 +70,16 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
         raise ResultError(f"{output} holds no finished result: run slides into it first")
     study = read_manifest(Path(manifest)) if manifest is not None else None
     results = [FinishedResult(folder) for folder in folders]
-    tables = [_regions_of(result) for result in results]
+    tables, dictionaries = zip(*[_regions_of(result) for result in results], strict=True)
     table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
-    meanings = {column.name: column for folder in folders for column in _meanings(folder)}
+    meanings = {column.name: column for columns in dictionaries for column in columns}
     if study is not None:
         names = {name: result.name for result in results for name in result.names}
         table = _joined(table, study, names)
-        meanings |= {name: Column(name, "", study.path.name, "") for name in study.columns}
+        meanings |= {
+            name: Column(name, "", "as written for the slide", study.path.name)
+            for name in study.columns
+        }
     columns = [meanings[name] for name in table.column_names]
     with clear_write_errors(output):
         return RegionReport(table, write_table(table, columns, output / "cohort"))
@@ -96,23 +101,27 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path} cannot be read as UTF-8 text: {error}") from None
     header = text.split("\n", 1)[0]
     separator = max(",;\t", key=header.count)
-    lines = [line for line in csv.reader(text.splitlines(), delimiter=separator) if any(line)]
-    names = [name.strip() for name in lines[0]] if lines else []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        lines = [(reader.line_num, line) for line in reader if any(line)]
+    except csv.Error as error:
+        raise ManifestError(f"{path.name}: line {reader.line_num}: {error}") from None
+    names = [name.strip() for name in lines[0][1]] if lines else []
     if SLIDE not in names:
         raise ManifestError(f"{path.name} has no column {SLIDE!r}; it has {', '.join(names)}")
     if len(set(names)) < len(names) or not all(names):
         raise ManifestError(f"{path.name}: each column needs a name of its own")
     key = names.index(SLIDE)
     rows: dict[str, tuple[str | None, ...]] = {}
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in lines[1:]:
         if len(line) != len(names):
             raise ManifestError(
-                f"{path.name}: row {number} has {len(line)} values, the header {len(names)}"
+                f"{path.name}: line {number} has {len(line)} values, the header {len(names)}"
             )
         values = [value.strip() or None for value in line]
         slide = values.pop(key)
         if slide is None:
-            raise ManifestError(f"{path.name}: row {number} names no slide")
+            raise ManifestError(f"{path.name}: line {number} names no slide")
         if slide in rows:
             raise ManifestError(f"{path.name} names slide {slide} twice: keep one row of it")
         rows[slide] = tuple(values)
@@ -157,25 +166,31 @@ def _rows_by_slide(study: Manifest, names: dict[str, str]) -> dict[str, tuple[st
     return rows
 
 
-def _regions_of(result: FinishedResult) -> pa.Table:
+def _regions_of(result: FinishedResult) -> tuple[pa.Table, list[Column]]:
+    """Read the regions of a result and what their columns mean; compute them if need be."""
     path = result.folder / "regions.parquet"
     if not path.exists():
-        return measure_regions(result.folder).table
-    try:
+        measure_regions(result.folder)
+    with _readable(path):
         table = pq.read_table(path)
-        facts = json.loads(table.schema.metadata[b"wsi_engine"])
-    except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read ({error}): delete it") from None
-    if facts["run_finished"] != result.record["finished"]:
+        finished = json.loads(table.schema.metadata[b"wsi_engine"])["run_finished"]
+    if finished != result.record["finished"]:
         raise ResultError(
             f"{path} is of an earlier run: compute it again with "
             f"`wsi-engine regions {result.folder}`"
         )
-    return table
+    path = result.folder / "regions_columns.json"
+    with _readable(path):
+        entries = {entry["name"]: Column(**entry) for entry in json.loads(path.read_bytes())}
+        return table, [entries[name] for name in table.column_names]
 
 
-def _meanings(folder: Path) -> list[Column]:
-    entries: list[dict[str, Any]] = json.loads(
-        (folder / "regions_columns.json").read_text(encoding="utf-8")
-    )
-    return [Column(**entry) for entry in entries]
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError) as error:
+        raise ResultError(
+            f"{path} cannot be read ({error}): compute it again with "
+            f"`wsi-engine regions {path.parent}`"
+        ) from None

@@ -69,7 +69,7 @@ def read_regions(path: Path, kind: Kind) -> list[Region]:
         geometry = areal(item.geometry)
         if geometry.is_empty:
             continue
-        identity = item.id or str(uuid.uuid5(uuid.NAMESPACE_OID, geometry.wkt))
+        identity = item.id or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{index} {geometry.wkt}"))
         name = item.name or f"{item.class_name or 'Annotation'} {index}"
         locked = item.is_locked or kind == "tissue"
         regions.append(Region(kind, name, geometry, replace(item, id=identity, is_locked=locked)))

@@ -24,17 +24,33 @@ GUARD_IN_EXPECTED_DISTANCES = 3.0
 """At random, a nearest neighbour is further away than this once in 1200 times."""
 
 
-def border_distances(points: Floats, window: shapely.Geometry) -> Floats:
-    """Return how far points lie from the border of a window, holes included, shape (n,)."""
-    parts = shapely.get_parts(shapely.boundary(window))
-    corners, rings = shapely.get_coordinates(parts, return_index=True)
-    within_ring = rings[:-1] == rings[1:]
-    sides = np.stack([corners[:-1][within_ring], corners[1:][within_ring]], axis=1)
-    tree = shapely.STRtree(shapely.linestrings(sides))
-    _, distances = tree.query_nearest(
-        shapely.points(points), all_matches=False, return_distance=True
+def border_distances(points: Floats, window: shapely.Geometry, limit: float) -> Floats:
+    """Return how far points lie from the border of a window, holes included.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (n,), µm; infinite for points further than ``limit`` from the border.
+    """
+    distances = np.full(len(points), np.inf)
+    # Searching the nearest side takes long for points far from all of them. The room of 1 %
+    # is for arcs, which are drawn as 64 chords a turn.
+    far = shapely.buffer(window, -1.01 * limit, quad_segs=16)
+    shapely.prepare(far)
+    near = np.flatnonzero(~shapely.contains_xy(far, *points.T))
+    if len(near) == 0:
+        return distances
+    corners, rings = shapely.get_coordinates(
+        shapely.get_parts(shapely.boundary(window)), return_index=True
     )
-    return np.asarray(distances)
+    same_ring = rings[:-1] == rings[1:]
+    sides = np.stack([corners[:-1][same_ring], corners[1:][same_ring]], axis=1)
+    tree = shapely.STRtree(shapely.linestrings(sides))
+    found = tree.query_nearest(
+        shapely.points(points[near]), all_matches=False, return_distance=True
+    )
+    distances[near] = found[1]
+    return np.where(distances > limit, np.inf, distances)
 
 
 def ripley_l(
@@ -72,7 +88,7 @@ def ripley_l(
     if len(points) > MOST_FOCAL_POINTS:
         chosen = np.random.default_rng(seed).choice(len(points), MOST_FOCAL_POINTS, replace=False)
         focal = points[np.sort(chosen)]
-    distances = border_distances(focal, window)
+    distances = border_distances(focal, window, max(radii))
     everybody = cKDTree(points)
     for k, radius in enumerate(radii):
         inner = focal[distances >= radius]
@@ -123,7 +139,7 @@ def clark_evans(points: Floats, window: shapely.Geometry) -> ClarkEvans:
     if len(points) < 2 or window.area <= 0:
         return ClarkEvans(math.nan, math.nan, math.nan)
     guard = GUARD_IN_EXPECTED_DISTANCES * 0.5 * math.sqrt(window.area / len(points))
-    inner = points[border_distances(points, window) >= guard]
+    inner = points[border_distances(points, window, guard) >= guard]
     area = shapely.buffer(window, -guard).area
     if len(inner) < 2 or area <= 0:
         return ClarkEvans(math.nan, math.nan, math.nan)

@@ -34,6 +34,9 @@ RIPLEY_RADII_UM = (10.0, 25.0, 50.0, 100.0)
 PERCENTILES = {"P5": 5, "P25": 25, "Median": 50, "P75": 75, "P95": 95}
 PERMUTATIONS, PERMUTATIONS_OF_MANY, MANY = 999, 199, 200_000
 
+AREAS = 2
+"""So many columns at the beginning do not speak of nuclei."""
+
 _AREA, _CIRCULARITY = "Area µm^2", "Circularity"
 _ENGINE = "this engine"
 
@@ -57,13 +60,6 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
     order = np.lexsort((anchors[:, 0], anchors[:, 1]))
     members = members_of(regions, anchors, order)
     windows = [areal(region.geometry & result.searched) for region in regions]
-    for region, window in zip(regions, windows, strict=True):
-        if window.area == 0:
-            log.warning(
-                "%s: nuclei were not looked for in region %r, so it has an area only",
-                result.folder.name,
-                region.name,
-            )
     figures: list[Figures] = []
     for region, window, inside in zip(regions, windows, members, strict=True):
         counted = _amounts(region.geometry, window, len(inside), mpp)
@@ -79,6 +75,14 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
         found |= _arrangement(anchors[inside], window, mpp)
         if pairs is not None:
             found |= _neighbourhoods(result, inside, pairs)
+    for region, window, found in zip(regions, windows, figures, strict=True):
+        if window.area == 0:
+            log.warning(
+                "%s: nuclei were not looked for in region %r, so it has an area only",
+                result.name,
+                region.name,
+            )
+            found |= dict.fromkeys([*found][AREAS:], math.nan)
     return figures
 
 
@@ -90,7 +94,8 @@ def members_of(
     Parameters
     ----------
     regions
-        QuPath pixels; a nucleus on the border counts.
+        QuPath pixels; a nucleus on the border counts. The slide has them all, also one that
+        the rounded outline of its tissue leaves out.
     anchors
         float64, shape (n, 2), QuPath pixels.
     order
@@ -100,6 +105,9 @@ def members_of(
     tops = sorted_anchors[:, 1]
     members = []
     for region in regions:
+        if region.kind == "slide":
+            members.append(order.astype(np.uint32))
+            continue
         left, top, right, bottom = region.geometry.bounds
         first, stop = np.searchsorted(tops, top), np.searchsorted(tops, bottom, "right")
         x, y = sorted_anchors[first:stop].T
@@ -112,8 +120,7 @@ def members_of(
 
 def _amounts(region: shapely.Geometry, window: shapely.Geometry, count: int, mpp: Mpp) -> Figures:
     area, searched = (float(g.area * mpp.pixel_area_um2 / 1e6) for g in (region, window))
-    nuclei = count if searched > 0 else math.nan
-    density = nuclei / searched if searched > 0 else math.nan
+    density = count / searched if searched > 0 else math.nan
     return {
         Column("Area mm^2", "mm^2", "area of the region", _ENGINE): area,
         Column(
@@ -125,7 +132,7 @@ def _amounts(region: shapely.Geometry, window: shapely.Geometry, count: int, mpp
         Column(
             "Nuclei", "", "whose anchor is in the region; missing where none were looked for",
             _ENGINE,
-        ): nuclei,
+        ): count,
         Column("Nuclei per mm^2", "1/mm^2", "Nuclei / Searched area", _ENGINE): density,
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from wsi_engine.nuclei.columns import Column
 from wsi_engine.qupath.features import Feature, annotation_feature
+from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.regions.region import Region
 from wsi_engine.regions.summary import Figures, all_columns
@@ -82,32 +83,35 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
 
 def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[Figures]) -> Path:
     """Write regions as QuPath annotations that carry their figures; the slide is none."""
-    features = [
-        region_feature(region, row)
+    objects = [
+        with_figures(region.source, row)
         for region, row in zip(regions, figures, strict=True)
         if region.source is not None
     ]
     with atomic_path(path) as partial:
-        write_features(partial, features)
+        write_features(partial, [_feature(item) for item in objects])
     return path
 
 
-def region_feature(region: Region, figures: Figures) -> Feature:
-    """Describe a region as it was drawn, with its figures as measurements."""
-    source = region.source
-    assert source is not None
-    assert source.id is not None
+def with_figures(annotation: PathObject, figures: Figures) -> PathObject:
+    """Return an annotation that has figures as measurements, after those of its own."""
+    known = {column.name: value for column, value in figures.items() if math.isfinite(value)}
+    return replace(annotation, measurements=annotation.measurements | known)
+
+
+def _feature(annotation: PathObject) -> Feature:
+    assert annotation.id is not None
     feature = annotation_feature(
-        source.id,
-        region.geometry,
-        name=source.name,
-        classification=source.class_name,
-        locked=source.is_locked,
-        measurements=source.measurements
-        | {column.name: value for column, value in figures.items()},
+        annotation.id,
+        annotation.geometry,
+        name=annotation.name,
+        classification=annotation.class_name,
+        locked=annotation.is_locked,
+        measurements=annotation.measurements,
     )
-    if source.classification is not None:
-        feature["properties"]["classification"]["color"] = list(source.classification.colour)
-    if source.colour is not None:
-        feature["properties"]["color"] = list(source.colour)
+    if annotation.classification is not None:
+        colour = list(annotation.classification.colour)
+        feature["properties"]["classification"]["color"] = colour
+    if annotation.colour is not None:
+        feature["properties"]["color"] = list(annotation.colour)
     return feature

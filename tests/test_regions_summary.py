@@ -128,7 +128,9 @@ def test_classes_that_keep_apart_are_enriched_among_themselves(folder, tmp_path)
 
 def test_distributions_leave_missing_values_out_and_say_so(folder):
     values = [5, np.nan, 1, 2, np.inf, 4, 3]
-    row = rows(write_result(folder, scattered(7), measurements={"M": values}))["slide"]
+    given = {"M": values, "M: Std": np.zeros(7), "M: Std.Dev.": values[::-1]}
+    row = rows(write_result(folder, scattered(7), measurements=given))["slide"]
+    assert (row["M: Std: Mean"], row["M: Std.Dev.: Mean"]) == (0, 3)  # dots are no nesting
     known = np.array([1, 2, 3, 4, 5])
     assert row["M: N"] == 5
     assert row["M: Mean"] == 3

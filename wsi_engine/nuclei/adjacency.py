@@ -212,11 +212,8 @@ def _nearest_first(near, who, start, found, limit):  # type: ignore[no-untyped-d
         who[j] = who[stop]
         at = stop
         while at > start and _comes_before(x, y, squared, name, near[at - 1], who[at - 1]):
-            near[at, 0], near[at, 1], near[at, 2] = (
-                near[at - 1, 0],
-                near[at - 1, 1],
-                near[at - 1, 2],
-            )
+            for axis in range(3):
+                near[at, axis] = near[at - 1, axis]
             who[at] = who[at - 1]
             at -= 1
         near[at, 0], near[at, 1], near[at, 2] = x, y, squared

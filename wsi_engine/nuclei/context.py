@@ -125,9 +125,9 @@ def add_context(
 
     Notes
     -----
-    Nuclei wait until the rows of tiles below them, as far as 100 µm and the settling of seams
-    reach, are through: that is a band of three to four rows as wide as the slide, however
-    high the slide is.
+    Nuclei wait until the rows of tiles below them are through, as far as the settling of seams
+    and 100 µm more reach. Memory holds a band as wide as the slide, however high that is: no
+    more than four rows of tiles where these are much larger than nuclei and than 100 µm.
     """
     frontier = _Frontier(tile_grid, model_grid, largest_object_px)
     band = _Band(model_grid.slide_mpp)

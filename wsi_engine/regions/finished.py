@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _PROBABILITY = "probability: "
 _NO_MEASUREMENTS = ("x", "y")
+_FACTS = {"slide", "settings", "model", "finished"}
 
 
 class FinishedResult:
@@ -44,15 +46,11 @@ class FinishedResult:
         By which the slide may be called.
     mpp
         Pixel size.
-    classes
-        Names of the model's classes, then of any other that nuclei have.
-    measurements
-        Names of the measurements, in their order.
 
     Raises
     ------
     ResultError
-        When the folder is no finished result.
+        When the folder is no finished result; when nuclei are asked for, and cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,22 +60,29 @@ class FinishedResult:
         self.name = folder.resolve().name
         self.names = {self.name, slide["name"], Path(slide["name"]).stem}
         self.mpp = Mpp(slide["mpp"]["x"], slide["mpp"]["y"])
-        self._path = folder / "nuclei.parquet"
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @cached_property
+    def _file(self) -> pq.ParquetFile:
+        path = self.folder / "nuclei.parquet"
         try:
-            self._file = pq.ParquetFile(self._path)
+            return pq.ParquetFile(path)
         except FileNotFoundError:
-            raise ResultError(f"{self._path} is missing: run the slide again") from None
+            raise ResultError(f"{path} is missing: run the slide again") from None
         except (OSError, pa.ArrowInvalid) as error:
-            raise ResultError(f"{self._path} cannot be read: {error}") from None
+            raise ResultError(f"{path} cannot be read: {error}") from None
+
+    @cached_property
+    def measurements(self) -> tuple[str, ...]:
+        """Names of the measurements, in their order."""
         fields = [field for field in self._file.schema_arrow if pa.types.is_floating(field.type)]
-        self.measurements = tuple(
+        return tuple(
             field.name
             for field in fields
             if field.name not in _NO_MEASUREMENTS and not field.name.startswith(_PROBABILITY)
         )
-
-    def __len__(self) -> int:
-        return int(self._file.metadata.num_rows)
 
     @cached_property
     def anchors(self) -> npt.NDArray[np.float64]:
@@ -90,13 +95,12 @@ class FinishedResult:
         column = self._file.read(columns=["class"])["class"].cast(pa.string())
         found = {name for name in column.unique().to_pylist() if name is not None}
         classes = (*model, *sorted(found - set(model)))
-        codes = {name: code for code, name in enumerate(classes)}
-        labels = np.array([codes.get(name, -1) for name in column.to_pylist()], np.int16)
-        return classes, labels
+        labels = pc.fill_null(pc.index_in(column, pa.array(classes, pa.string())), -1)
+        return classes, labels.to_numpy().astype(np.int16)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names by index."""
+        """Names of the model's classes, then of any other that nuclei have."""
         return self._class_column[0]
 
     @property
@@ -116,9 +120,9 @@ class FinishedResult:
     def _units(self) -> dict[str, str]:
         try:
             columns = json.loads((self.folder / "columns.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return {column["name"]: column["unit"] for column in columns}
+        except (OSError, ValueError, KeyError, TypeError):
             return {}  # the dictionary informs; nothing depends on it
-        return {column["name"]: column["unit"] for column in columns}
 
     @cached_property
     def tissue(self) -> list[Region]:
@@ -167,6 +171,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ResultError(f"{folder / 'run.json'} cannot be read: {error}") from None
-    if not isinstance(record, dict) or not {"slide", "settings", "model"} <= record.keys():
+    if not isinstance(record, dict) or not record.keys() >= _FACTS:
         raise ResultError(f"{folder / 'run.json'} is not the record of a run: run the slide again")
     return record

@@ -130,8 +130,8 @@ def clark_evans(points: Floats, window: shapely.Geometry) -> ClarkEvans:
     Clark & Evans, Ecology 35:445 (1954), with a guard zone: points nearer to the border than
     three expected distances are neighbours only, and the density is that of the rest (Boots &
     Getis, Point Pattern Analysis, 1988). The variance of the mean is 0.0703/(m λ) for m
-    points of density λ (Donnelly 1978): more than Clark and Evans took it to be, as nearest
-    neighbours often are so of each other.
+    points of density λ (Donnelly in Hodder, Simulation Studies in Archaeology, 1978, 91): more
+    than Clark and Evans took it to be, as nearest neighbours often are so of each other.
 
     Nuclei have a size, so that they can never be quite at random: R is above 1 at short
     range, and with thousands of them p is small for differences that matter to nobody.

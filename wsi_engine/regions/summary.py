@@ -201,7 +201,7 @@ def _arrangement(anchors: npt.NDArray[np.float64], window: shapely.Geometry, mpp
     scale = np.array([mpp.x, mpp.y])
     points, window_um = anchors * scale, shapely.transform(window, lambda xy: xy * scale)
     test = clark_evans(points, window_um)
-    source = "Clark & Evans, Ecology 35:445 (1954); Donnelly 1978"
+    source = "Clark & Evans, Ecology 35:445 (1954); Donnelly, in Hodder, 1978"
     figures = {
         Column(
             "Clark-Evans: R",

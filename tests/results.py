@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import shapely
+from nuclei_by_hand import some_nuclei
 
 from wsi_engine.export.geoparquet import GeoParquetWriter
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
-from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.writer import write_features
 
@@ -35,13 +36,12 @@ def write_result(
     """Write a result; ``tissue`` of ``None`` is that of a run that did not look for any."""
     anchors = np.array(anchors, float).reshape(-1, 2)
     count = len(anchors)
-    nuclei = Nuclei(
+    nuclei = replace(
+        some_nuclei(count, len(classes)),
         polygons=np.asarray(shapely.buffer(shapely.points(anchors), 4), object).reshape(count),
         anchors=anchors,
         scores=np.full(count, 0.5, np.float32),
         classes=np.full(count, -1, np.int16) if labels is None else np.array(labels, np.int16),
-        probabilities=np.full((count, len(classes)), 0.5, np.float32),
-        owned=np.ones(count, bool),
     )
     columns = {k: np.array(v, np.float32) for k, v in (measurements or {}).items()}
     folder.mkdir(parents=True)

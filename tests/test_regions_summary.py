@@ -13,12 +13,10 @@ import shapely
 from results import SIDE_PX, write_annotations_by_hand, write_result
 
 from wsi_engine.errors import GeoJSONError, RegionError, ResultError
-from wsi_engine.nuclei.measure import measure_shape
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
 from wsi_engine.regions.summary import RIPLEY_RADII_UM
-from wsi_engine.slide.frames import Mpp
 
 HALF = SIDE_PX / 2
 LEFT = shapely.box(0, 0, HALF, SIDE_PX)
@@ -191,9 +189,9 @@ def test_no_number_depends_on_the_order_of_the_nuclei(folder, tmp_path):
     one = rows(write_result(folder, anchors, **given), drawn)
     other = rows(write_result(tmp_path / "other" / "slide", anchors[order], **turned), drawn)
     for name in ("slide", "top"):
-        ids = {"id"}
-        assert {k: v for k, v in one[name].items() if k not in ids} == (
-            {k: v for k, v in other[name].items() if k not in ids}
+        own = {"id"}
+        assert {k: v for k, v in one[name].items() if k not in own} == (
+            {k: v for k, v in other[name].items() if k not in own}
         )
 
 
@@ -404,6 +402,6 @@ def test_a_second_call_replaces_the_first(written, folder):
 
 def test_the_columns_of_a_real_table_are_found(folder):
     """Anchors, geometry and probabilities are no measurements."""
-    measured = measure_shape(np.array([shapely.box(0, 0, 9, 9)] * 3, object), Mpp(0.25, 0.25))
+    measured = {"Area µm^2": [1, 2, 3], "Hematoxylin: Std.Dev.": [1, 2, 3]}
     write_result(folder, scattered(3), classes=("A",), labels=[0] * 3, measurements=measured)
     assert FinishedResult(folder).measurements == ("score", *measured)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from exports import shared_export
 from results import SIDE_PX, write_annotations_by_hand, write_result
 
 from wsi_engine.errors import GeoJSONError, RegionError, ResultError
@@ -265,6 +266,21 @@ def test_two_regions_of_one_name_stay_two(folder, tmp_path):
     named = [row for row in table.to_pylist() if row["region"] == "Tumour"]
     assert [row["Nuclei"] for row in named] == [0, 1]
     assert len({row["id"] for row in named}) == 2
+
+
+def test_nested_annotations_as_qupath_exports_them_count_each_for_itself(folder):
+    anchors = scattered(5000)
+    drawn = shared_export("12_hierarchy_flat_all_objects.geojson")
+    found = rows(write_result(folder, anchors), drawn)
+    shapes = {item.name: item.geometry for item in read_objects(drawn)}
+    names = ["region", "tumour in region", "necrosis in tumour"]
+    assert [*found][2:] == names
+    for name in names:
+        inside = shapely.intersects_xy(shapes[name], *anchors.T)
+        assert found[name]["Nuclei"] == inside.sum() > 0
+    outer, middle, inner = (found[name]["Nuclei"] for name in names)
+    assert outer > middle > inner
+    assert [found[name]["class"] for name in names] == ["Region*", "Tumor", "Necrosis"]
 
 
 def test_tissue_that_comes_back_from_qupath_does_not_count_twice(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -87,6 +88,15 @@ def test_a_manifest_is_joined_by_slide(output, tmp_path, text, caplog):
     assert table["patient"].to_pylist() == ["007", "007", "8", "8", "8", "9", "9"]
     assert table["group"].to_pylist() == ["x", "x", "y", "y", "y", None, None]
     assert not caplog.records
+
+
+def test_a_copied_folder_goes_by_its_own_name(output, tmp_path):
+    (output / "b").rename(output / "z")
+    shutil.copytree(output / "z", output / "b")
+    text = "slide,group\na.1,1\nb,2\nc,3\nz,4\n"
+    table = build_cohort(output, manifest(tmp_path, text)).table
+    groups = dict(zip(table["slide"].to_pylist(), table["group"].to_pylist(), strict=True))
+    assert groups == {"a.1": "1", "b": "2", "c": "3", "z": "4"}
 
 
 def test_the_dictionary_names_the_manifest(output, tmp_path):

@@ -182,12 +182,13 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
 
 def print_regions(report: RegionReport) -> None:
     """Print the first numbers of some regions, and where all of them are."""
-    shown = ("region", "kind", "Searched area mm^2", "Nuclei", "Nuclei per mm^2")
-    table = Table("region", "kind", "mm²", "nuclei", "per mm²")
-    for name, kind, area, count, density in zip(*report.table.select(shown), strict=True):
-        numbers = [(area, ",.3f"), (count, ",.0f"), (density, ",.0f")]
-        cells = [format(x.as_py(), form) if x.is_valid else "-" for x, form in numbers]
-        table.add_row(escape(name.as_py()), kind.as_py(), *cells)
+    names = ("slide", "region", "kind")
+    numbers = {"Searched area mm^2": ",.3f", "Nuclei": ",.0f", "Nuclei per mm^2": ",.0f"}
+    table = Table(*names, "mm²", "nuclei", "per mm²")
+    for row in report.table.select([*names, *numbers]).to_pylist():
+        values = [(row[name], form) for name, form in numbers.items()]
+        cells = ["-" if value is None else format(value, form) for value, form in values]
+        table.add_row(*[escape(row[name]) for name in names], *cells)
     out.print(table)
     for path in report.files:
         out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)

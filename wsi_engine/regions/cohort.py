@@ -75,6 +75,8 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     meanings = {column.name: column for columns in dictionaries for column in columns}
     if study is not None:
         names = {name: result.name for result in results for name in result.names}
+        # A folder that was copied or renamed goes by its own name first.
+        names |= {result.name: result.name for result in results}
         table = _joined(table, study, names)
         meanings |= {
             name: Column(name, "", "as written for the slide", study.path.name)
@@ -182,7 +184,9 @@ def _regions_of(result: FinishedResult) -> tuple[pa.Table, list[Column]]:
     path = result.folder / "regions_columns.json"
     with _readable(path):
         entries = {entry["name"]: Column(**entry) for entry in json.loads(path.read_bytes())}
-        return table, [entries[name] for name in table.column_names]
+        columns = [entries[name] for name in table.column_names]
+    slides = pa.array([result.name] * len(table), pa.string())
+    return table.set_column(0, SLIDE, slides), columns
 
 
 @contextmanager

@@ -198,6 +198,8 @@ def _entropy(name: str, classes: npt.NDArray[np.float64], width: str) -> Figures
 
 
 def _arrangement(anchors: npt.NDArray[np.float64], window: shapely.Geometry, mpp: Mpp) -> Figures:
+    shapely.prepare(window)
+    anchors = anchors[shapely.intersects_xy(window, *anchors.T)]
     scale = np.array([mpp.x, mpp.y])
     points, window_um = anchors * scale, shapely.transform(window, lambda xy: xy * scale)
     test = clark_evans(points, window_um)

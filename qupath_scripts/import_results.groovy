@@ -3,7 +3,7 @@
  *
  * Where:    QuPath 0.5 to 0.7, script editor: Run, or Run for project; or
  *           QuPath script -p project.qpproj -s import_results.groovy -a RESULTS [-a MODE]
- * Reads:    RESULTS/<image>/nuclei*.geojson(.gz), regions.geojson and tissue.geojson
+ * Reads:    RESULTS/<image>/nuclei*.geojson(.gz), regions.geojson, roi.geojson and tissue.geojson
  * Settings: RESULTS, the folder that was given to `wsi-engine run -o`;
  *           MODE, one of
  *             keep     nuclei that you corrected stay (the default)
@@ -93,7 +93,7 @@ added.each { it.getMetadata().put(MARK, described(it)) }
 
 def regions = []
 def alreadyThere = new HashSet(getAnnotationObjects().collect { it.getID() })
-def annotationFiles = (WITH_REGIONS ? ['regions.geojson'] : []) + (WITH_TISSUE ? ['tissue.geojson'] : [])
+def annotationFiles = (WITH_REGIONS ? ['regions.geojson', 'roi.geojson'] : []) + (WITH_TISSUE ? ['tissue.geojson'] : [])
 annotationFiles.collect { new File(folder, it) }.findAll { it.isFile() }.each {
     regions.addAll(PathIO.readObjects(it).findAll { it.isAnnotation() && alreadyThere.add(it.getID()) })
 }

@@ -115,13 +115,13 @@ def test_without_regions_there_is_none(sample, tmp_path):
     result = run(sample, tmp_path)
     assert set(result.nuclei.arrow["roi"].to_pylist()) == {None}
     assert set(result.nuclei.arrow["source"].to_pylist()) == {"engine"}
-    assert not (tmp_path / "sample" / "regions.geojson").exists()
+    assert not (tmp_path / "sample" / "roi.geojson").exists()
     text = gzip.decompress((tmp_path / "sample" / "nuclei.geojson.gz").read_bytes())
     assert b"metadata" not in text
 
 
 def test_the_annotations_are_written_beside_as_they_were_drawn(result, shapes):
-    regions = wsi_engine.read_objects(result.folder / "regions.geojson")
+    regions = wsi_engine.read_objects(result.folder / "roi.geojson")
     assert {made.id for made in regions} == {
         identity(k) for k in (TUMOUR, ISLAND, NECROSIS, STROMA)
     }
@@ -132,9 +132,9 @@ def test_the_annotations_are_written_beside_as_they_were_drawn(result, shapes):
 
 def test_regions_of_an_earlier_run_do_not_stay(sample, roi, tmp_path):
     run(sample, tmp_path, roi=roi)
-    assert (tmp_path / "sample" / "regions.geojson").exists()
+    assert (tmp_path / "sample" / "roi.geojson").exists()
     run(sample, tmp_path)
-    assert not (tmp_path / "sample" / "regions.geojson").exists()
+    assert not (tmp_path / "sample" / "roi.geojson").exists()
 
 
 def test_the_density_is_that_of_the_area(result, shapes):
@@ -148,7 +148,7 @@ def test_the_density_is_that_of_the_area(result, shapes):
 def test_the_bytes_do_not_depend_on_workers(sample, roi, result, tmp_path, settings):
     chosen = {"roi": roi, "roi_class": ("Tumor", "Stroma"), "exclude_class": ("Necrosis",)}
     again = run(sample, tmp_path, **chosen, **settings)
-    for name in ("nuclei.geojson.gz", "nuclei.parquet", "regions.geojson"):
+    for name in ("nuclei.geojson.gz", "nuclei.parquet", "roi.geojson"):
         assert (again.folder / name).read_bytes() == (result.folder / name).read_bytes()
 
 

@@ -28,6 +28,8 @@ from wsi_engine.models.registry import available_models, find_model
 from wsi_engine.qupath.repair import repair
 from wsi_engine.qupath.validation import Report
 from wsi_engine.qupath.validation import validate as validate_file
+from wsi_engine.regions.cohort import build_cohort
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.sample import write_sample
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.grid_reader import best_level
@@ -405,6 +407,28 @@ def validate(
         print(orjson.dumps([report.as_dict() for report in reports]).decode())
     if failed or any(r.aborts() or (strict and not r.is_clean) for r in judged):
         raise typer.Exit(1)
+
+
+@app.command()
+def regions(
+    result: Annotated[Path, typer.Argument(help="OUT/<slide>, as `run` wrote it.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="GeoJSON with annotations from QuPath.")
+    ] = None,
+) -> None:
+    """Compute the numbers of a finished slide per slide, tissue and annotation."""
+    console.print_regions(measure_regions(result, annotations))
+
+
+@app.command()
+def cohort(
+    output: Annotated[Path, typer.Argument(help="Folder of results.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV with a column slide, and others to join in.")
+    ] = None,
+) -> None:
+    """Join the regions of all finished slides into one table."""
+    console.print_regions(build_cohort(output, manifest))
 
 
 def _number_or_auto(option: str, text: str | None) -> int | str | None:

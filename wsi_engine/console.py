@@ -30,6 +30,7 @@ from wsi_engine.learn.metrics import Evaluation
 from wsi_engine.qupath.repair import Repair
 from wsi_engine.qupath.rules.rule import NEWEST, Severity, spelled
 from wsi_engine.qupath.validation import Report
+from wsi_engine.regions.measure import RegionReport
 
 out = Console()
 err = Console(stderr=True)
@@ -268,6 +269,20 @@ def print_repair(repair: Repair, target: Path) -> None:
 
 def _objects(count: int) -> str:
     return f"{count:,} object" if count == 1 else f"{count:,} objects"
+
+
+def print_regions(report: RegionReport) -> None:
+    """Print the first numbers of some regions, and where all of them are."""
+    names = ("slide", "region", "kind")
+    numbers = {"Searched area mm^2": ",.3f", "Nuclei": ",.0f", "Nuclei per mm^2": ",.0f"}
+    table = Table(*names, "mm²", "nuclei", "per mm²")
+    for row in report.table.select([*names, *numbers]).to_pylist():
+        values = [(row[name], form) for name, form in numbers.items()]
+        cells = ["-" if value is None else format(value, form) for value, form in values]
+        table.add_row(*[escape(row[name]) for name in names], *cells)
+    out.print(table)
+    for path in report.files:
+        out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_warning(text: str) -> None:

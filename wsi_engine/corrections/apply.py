@@ -19,7 +19,7 @@ from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, REGIONS_FILE, NucleusFiles, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, ROI_FILE, NucleusFiles, ResultFolder
 from wsi_engine.engine.provenance import now
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.export.geoparquet import GeoParquetReader
@@ -223,10 +223,8 @@ def _rewrite(
     """Write the result anew with its corrections; return the number of nuclei."""
     settings = record["settings"]
     regions = None
-    if (folder / REGIONS_FILE).exists():
-        regions = read_regions(
-            folder / REGIONS_FILE, settings["roi_class"], settings["exclude_class"]
-        )
+    if (folder / ROI_FILE).exists():
+        regions = read_regions(folder / ROI_FILE, settings["roi_class"], settings["exclude_class"])
     with ResultFolder(folder.parent, folder.name) as result, clear_write_errors(folder):
         with NucleusFiles(
             result.growing,

@@ -11,7 +11,7 @@ from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.reader import iter_objects
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
-RESULT_FILES = ("nuclei.geojson.gz", "nuclei_*.geojson.gz", "tissue.geojson", "regions.geojson")
+RESULT_FILES = ("nuclei.geojson.gz", "nuclei_*.geojson.gz", "tissue.geojson", "roi.geojson")
 
 
 def object_files(path: Path) -> list[Path]:

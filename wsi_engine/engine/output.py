@@ -23,7 +23,7 @@ from wsi_engine.writing import atomic_path, clear_write_errors, sync
 
 SCORE_NAME = "Detection score"
 NUCLEI_FILES = "nuclei*.geojson.gz"
-REGIONS_FILE = "regions.geojson"
+ROI_FILE = "roi.geojson"
 TISSUE_FILE = "tissue.geojson"
 
 

@@ -17,7 +17,7 @@ from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_fo
 from wsi_engine.engine.flow import find_nuclei
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
-    REGIONS_FILE,
+    ROI_FILE,
     TISSUE_FILE,
     NucleusFiles,
     ResultFolder,
@@ -142,7 +142,7 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
             warnings += resolution_doubts(slide.info, settings.mpp)
             made = corrections.summary(folder.path / FILE_NAME) if corrections else None
             record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
-            folder.publish(record, replaced=[NUCLEI_FILES, REGIONS_FILE])
+            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
             folder.forget_tiles()
     return Result(folder.path, record)
 
@@ -203,7 +203,7 @@ def _write_outlines(plan: Plan, folder: Path) -> None:
     write_features(folder / TISSUE_FILE, _tissue_features(plan))
     if plan.regions is not None:
         drawn = (*plan.regions.wanted, *plan.regions.excluded)
-        write_features(folder / REGIONS_FILE, object_features(drawn))
+        write_features(folder / ROI_FILE, object_features(drawn))
 
 
 def _tissue_features(plan: Plan) -> list[Feature]:

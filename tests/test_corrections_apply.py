@@ -17,8 +17,8 @@ from objects_by_hand import as_qupath_gives_back, disc, feature, identity, item,
 
 import wsi_engine
 from wsi_engine.cli import main
-from wsi_engine.corrections.apply import apply_corrections
 from wsi_engine.corrections.diff import diff
+from wsi_engine.engine.applying import apply_corrections
 from wsi_engine.errors import CorrectionsError, GeoJSONError, OutputError
 from wsi_engine.nuclei.measure import SHAPE_COLUMNS, measure_shape
 from wsi_engine.sample import SampleTruth

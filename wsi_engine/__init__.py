@@ -11,8 +11,8 @@ setting once.
 """
 
 from wsi_engine.config import RunSettings
-from wsi_engine.corrections.apply import apply_corrections
 from wsi_engine.corrections.diff import diff
+from wsi_engine.engine.applying import apply_corrections
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError

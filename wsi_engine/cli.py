@@ -14,9 +14,9 @@ from wsi_engine import console
 from wsi_engine.config import make_settings
 from wsi_engine.convert.convert import DIALECTS, convert
 from wsi_engine.convert.kinds import KINDS, Kind
-from wsi_engine.corrections.apply import apply_corrections
 from wsi_engine.corrections.diff import diff
 from wsi_engine.doctor import examine
+from wsi_engine.engine.applying import apply_corrections
 from wsi_engine.engine.placing import warm_up
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError

@@ -22,8 +22,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from wsi_engine.closing import Closing
-from wsi_engine.corrections.apply import Applied
 from wsi_engine.corrections.diff import Diff
+from wsi_engine.engine.applying import Applied
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
 from wsi_engine.learn.metrics import Evaluation

@@ -18,7 +18,7 @@ import shapely
 from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.properties import object_of_properties, properties_of_object
 from wsi_engine.convert.types import Types
-from wsi_engine.engine.output import SCORE_NAME
+from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.version import __version__
 

@@ -16,12 +16,11 @@ from wsi_engine.export.geoparquet import GeoParquetWriter
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure import Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.qupath.features import detection_features
+from wsi_engine.qupath.features import SCORE_NAME, detection_features
 from wsi_engine.qupath.objects import RGB, RGBA
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.writing import atomic_path, clear_write_errors, sync
 
-SCORE_NAME = "Detection score"
 NUCLEI_FILES = "nuclei*.geojson.gz"
 ROI_FILE = "roi.geojson"
 TISSUE_FILE = "tissue.geojson"

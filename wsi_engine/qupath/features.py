@@ -14,7 +14,10 @@ from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.qupath.object_features import Feature, class_member, object_feature, rings_of
 from wsi_engine.qupath.objects import RGB, RGBA, ROI, PathClass, PathObject
 
-__all__ = ["Feature", "annotation_feature", "detection_features"]
+__all__ = ["SCORE_NAME", "Feature", "annotation_feature", "detection_features"]
+
+SCORE_NAME = "Detection score"
+"""The measurement that holds the score of a nucleus."""
 
 
 def detection_features(

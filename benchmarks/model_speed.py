@@ -1,19 +1,29 @@
 """Time the star-convex network's three steps on this machine: maps, decoding, suppression.
 
-python benchmarks/model_speed.py [--tile 1024] [--batch 1]
+    python benchmarks/model_speed.py [--tile 1248] [--batch 1] [--repeat 9] [--slide FILE]
+
+The network runs as it is and compiled by turns, so that other load meets both alike. With
+``--slide`` whole runs with and without compiling are timed by turns, too, each in a process of
+its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from wsi_engine.models.devices import resolve_devices
-from wsi_engine.models.starconvex import load_starconvex
+from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.starconvex import StarConvexModel, load_starconvex
 from wsi_engine.models.suppression import suppress
 
 
@@ -28,6 +38,66 @@ def seconds(action: Callable[[], object], repeats: int = 5) -> float:
     return min(times)
 
 
+def by_turns(actions: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Return the seconds of each run of each action, one after the other in every round."""
+    times: list[list[float]] = [[] for _ in actions]
+    for round_ in range(repeats + 1):
+        for action, taken in zip(actions, times, strict=True):
+            start = time.perf_counter()
+            action()
+            if round_:  # the first warms up
+                taken.append(time.perf_counter() - start)
+    return times
+
+
+def report(what: str, megapixels: float, eager: list[float], compiled: list[float]) -> None:
+    """Print medians, and the median of the ratios of the runs that followed each other."""
+    gains = [one / other for one, other in zip(eager, compiled, strict=True)]
+    speeds = [f"{megapixels / statistics.median(times):.2f}" for times in (eager, compiled)]
+    print(
+        f"{what:<11} {speeds[0]} Mpx/s eager, {speeds[1]} compiled, "
+        f"ratio {statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})"
+    )
+
+
+def run_slide(slide: Path, mode: str) -> tuple[float, float]:
+    """Run the command line once; return megapixels, and seconds of the tiles."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", scratch]
+        subprocess.run([*command, "--compile", mode], check=True, capture_output=True)
+        record = json.loads((Path(scratch) / slide.stem / "run.json").read_text("utf-8"))
+    return record["tiles"]["megapixels"], record["tiles"]["seconds"]
+
+
+def compare_network(model: StarConvexModel, batch: np.ndarray, repeats: int) -> None:
+    """Time the network as it is and compiled; compile it where that was not done before."""
+    compilation = model.compilation(len(batch), batch.shape[1])
+    if compilation is None:
+        return
+    start = time.perf_counter()
+    network = compilation.load()
+    print(f"loading     {time.perf_counter() - start:.2f} s")
+    if network is None:
+        start = time.perf_counter()
+        network = compilation.build()
+        print(f"compiling   {time.perf_counter() - start:.0f} s")
+    compiled = model.with_network(network)
+    same = model.maps(batch).tobytes() == compiled.maps(batch).tobytes()
+    print(f"same bytes  {same}")
+    actions = [lambda: model.maps(batch), lambda: compiled.maps(batch)]
+    report("maps", batch[..., 0].size / 1e6, *by_turns(actions, repeats))
+
+
+def compare_runs(slide: Path, repeats: int) -> None:
+    """Time whole runs without and with the compiled network."""
+    megapixels, times = 0.0, {"never": [], "always": []}
+    for _ in range(repeats):
+        for mode, taken in times.items():
+            megapixels, seconds = run_slide(slide, mode)
+            taken.append(seconds)
+    report("end to end", megapixels, times["never"], times["always"])
+
+
 def tissue(side: int, rng: np.random.Generator) -> np.ndarray:
     """Draw pink ground with as many dark discs as dense tissue has nuclei."""
     image = np.full((side, side, 3), (228, 180, 208), np.float32)
@@ -39,9 +109,13 @@ def tissue(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tile", type=int, default=1024)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tile", type=int, default=1248, help="with its halo")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--slide", type=Path)
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     device = resolve_devices("auto")[0]
@@ -49,7 +123,10 @@ def main() -> None:
     batch = np.stack([tissue(arguments.tile, rng) for _ in range(arguments.batch)])
     megapixels = batch[..., 0].size / 1e6
     print(f"{device}, {model.dtype}, {torch.get_num_threads()} threads, batch {batch.shape}")
-    print(f"maps        {megapixels / seconds(lambda: model.maps(batch)):.2f} Mpx/s")
+    reuse_freed_memory()
+    compare_network(model, batch, arguments.repeat)
+    if arguments.slide is not None:
+        compare_runs(arguments.slide, min(arguments.repeat, 3))
     maps = model.maps(batch)[0]
     nuclei = len(model.decode(maps))
     took = seconds(lambda: model.decode(maps))

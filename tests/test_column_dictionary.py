@@ -66,8 +66,8 @@ def test_groups_and_what_qupath_gets_are_settings(sample: SampleTruth, tmp_path:
         sample, tmp_path / "all", measure=("texture",), geojson_measurements="all", stains="H-DAB"
     )
     assert [entry["name"] for entry in entries] == table
-    assert len(table) == 6 + 17
-    assert qupath == {"Detection score", *table[6:]}
+    assert len(table) == 10 + 17
+    assert qupath == {"Detection score", *table[10:]}
     _, table, qupath = run(sample, tmp_path / "none", measure=(), geojson_measurements="none")
-    assert len(table) == 6
+    assert len(table) == 10
     assert qupath == {"Detection score"}

@@ -118,7 +118,9 @@ class TestBadInput:
     def test_a_prediction_is_missing(self, tmp_path: Path) -> None:
         write(tmp_path / "p/a.png", TRUTH), write(tmp_path / "t/a.png", TRUTH)
         write(tmp_path / "t/b.png", TRUTH)
-        with pytest.raises(DatasetError, match=r"1 of 2 images .* the first is 'b'"):
+        with pytest.raises(
+            DatasetError, match=r"1 of 2 files have no prediction .* the first is 'b'"
+        ):
             evaluate(tmp_path / "p", tmp_path / "t", mpp=1)
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]"])

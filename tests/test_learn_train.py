@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import export, points
 from PIL import Image
 
 from wsi_engine.errors import EngineError, SettingsError
 from wsi_engine.learn import train as training
-from wsi_engine.learn.config import TrainConfig
+from wsi_engine.learn.config import DataConfig, TrainConfig
 from wsi_engine.learn.datasets import load_dataset
 from wsi_engine.learn.errors import DatasetError, TrainingError
 from wsi_engine.learn.log import masked_crc32c
+from wsi_engine.learn.metrics import centroids
 from wsi_engine.learn.targets import UNKNOWN
 from wsi_engine.learn.train import learning_rate, train
 from wsi_engine.models.starconvex import load_weights
@@ -133,6 +135,17 @@ class TestResume:
         assert second == first
         assert first.checkpoint.read_bytes() == before
 
+    def test_a_checkpoint_from_before_there_were_classes(self, data: Path) -> None:
+        config = config_of(data)
+        straight = train(config)
+        saved = torch.load(straight.checkpoint, weights_only=True)
+        before = json.loads(saved["config"])
+        del before["classes"], before["class_balance"]
+        for entry in before["data"]:
+            del entry["classes"], entry["class_names"], entry["rename"]
+        torch.save({**saved, "config": json.dumps(before)}, straight.checkpoint)
+        assert train(config) == straight
+
     def test_a_run_of_another_network_is_refused(self, data: Path) -> None:
         train(config_of(data, steps=1))
         other = {"channels": [4, 4, 4], "features": 4, "rays": 8}
@@ -185,10 +198,13 @@ class TestBadInput:
                 train(config)
         checkpoint = data / "run/checkpoint.pt"
         before = checkpoint.read_bytes()
-        monkeypatch.setattr(training, "star_loss", lambda *_: _nan_loss())
-        with pytest.raises(TrainingError, match=r"nan at step 4.*checkpoint is intact"):
-            train(config)
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "star_loss", lambda *_: _nan_loss())
+            with pytest.raises(TrainingError, match=r"nan at step 4.*checkpoint is intact"):
+                train(config)
         assert checkpoint.read_bytes() == before
+        straight = train(config_of(data, output=data / "straight"))
+        assert train(config).weights.read_bytes() == straight.weights.read_bytes()
 
     def test_labels_of_another_size(self, data: Path) -> None:
         np.save(data / "labels/a_1.npy", np.zeros((50, 96), np.uint16))
@@ -219,7 +235,7 @@ class TestBadInput:
     def test_a_set_of_background_only(self, data: Path) -> None:
         for path in (data / "labels").iterdir():
             np.save(path, np.zeros((96, 96), np.uint16))
-        with pytest.raises(DatasetError, match="No label image of the set 'discs'"):
+        with pytest.raises(DatasetError, match="No field of the set 'discs'"):
             train(config_of(data))
 
     def test_an_image_without_nuclei_among_others_is_fine(self, data: Path) -> None:
@@ -285,6 +301,57 @@ def with_data(folder: Path, **changes: object) -> TrainConfig:
     return config_of(folder, data=[{**entry, **changes}])
 
 
+def with_classes(folder: Path, **changes: object) -> TrainConfig:
+    """The same data with images of classes beside them: nuclei 1 to 4 are of class A."""
+    (folder / "classes").mkdir(exist_ok=True)
+    for path in (folder / "labels").iterdir():
+        labels = np.load(path)
+        np.save(folder / "classes" / path.name, np.uint8(labels > 0) + np.uint8(labels > 4))
+    entry = config_of(folder).data[0].model_dump() | {"classes": folder / "classes"}
+    return config_of(folder, **{"data": [entry], "classes": ["A", "B"], **changes})
+
+
+class TestClasses:
+    def test_the_weights_name_them(self, data: Path) -> None:
+        result = train(with_classes(data, class_balance=0.5))
+        assert load_weights(result.weights).spec.classes == ("A", "B")
+        assert result.class_f1 is not None
+        lines = [json.loads(line) for line in (data / "run/log.jsonl").read_text().splitlines()]
+        assert all(line["classification"] > 0 for line in lines if "loss" in line)
+        measured = [line for line in lines if "validation/f1" in line]
+        assert measured[-1]["validation/class_f1"] == result.class_f1
+        assert {"validation/class_f1/A", "validation/class_f1/B"} <= measured[-1].keys()
+
+    def test_a_killed_run_goes_on_as_without_classes(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        straight = train(with_classes(data, class_balance=0.5, output=data / "straight"))
+        config = with_classes(data, class_balance=0.5)
+        with monkeypatch.context() as patch:
+            kill_at(5, patch)
+            with pytest.raises(Killed):
+                train(config)
+        assert train(config).weights.read_bytes() == straight.weights.read_bytes()
+
+    def test_a_set_without_classes_teaches_shapes(self, data: Path) -> None:
+        plain = config_of(data).data[0].model_dump() | {"name": "plain"}
+        sets = [*with_classes(data).model_dump()["data"], plain]
+        assert train(with_classes(data, data=sets)).class_f1 is not None
+
+    def test_no_set_has_any(self, data: Path) -> None:
+        with pytest.raises(DatasetError, match="learn the classes A, B, but no nucleus"):
+            train(config_of(data, classes=["A", "B"]))
+
+    def test_no_nucleus_to_train_on_has_one(self, data: Path) -> None:
+        with pytest.raises(DatasetError, match="No nucleus to train on has the class 'C'"):
+            train(with_classes(data, classes=["A", "B", "C"]))
+
+    def test_another_list_of_them_is_another_run(self, data: Path) -> None:
+        train(with_classes(data, steps=1))
+        with pytest.raises(TrainingError, match="other classes"):
+            train(with_classes(data, classes=["B", "A"]))
+
+
 @pytest.mark.parametrize("annotation", ["dense", "partial", "points"])
 def test_every_kind_of_annotation_trains(data: Path, annotation: str) -> None:
     result = train(with_data(data, annotation=annotation))
@@ -292,12 +359,19 @@ def test_every_kind_of_annotation_trains(data: Path, annotation: str) -> None:
     assert np.isfinite(result.f1)
 
 
+def folders_of(path: Path) -> set[str]:
+    sets = TrainConfig.load(path).data
+    return {entry.images.parent.name for entry in sets if isinstance(entry, DataConfig)}
+
+
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("train_*.yaml")), ids=str)
 def test_the_recipes_that_ship_are_valid(path: Path) -> None:
-    config = TrainConfig.load(path)
-    names = {entry.images.parent.name for entry in config.data}
-    assert "monuseg_train" not in names, "it may be measured on, never trained on"
-    assert names <= {"tnbc", "nuinsseg_split", "dsb2018_colour"}
+    assert "monuseg_train" not in folders_of(path), "it may be measured on, never trained on"
+
+
+def test_the_default_weights_come_from_three_sets() -> None:
+    sets = {"tnbc", "nuinsseg_split", "dsb2018_colour"}
+    assert folders_of(Path("configs/train_default.yaml")) == sets
 
 
 def box(x: int, y: int, side: int, kind: str) -> dict[str, object]:
@@ -327,3 +401,44 @@ class TestPolygonsFromQuPath:
         assert (labels[8:24, 8:24] == 1).all()
         assert labels[40, 40] == 0
         assert (labels[48:] == UNKNOWN).all()
+
+
+class TestPointsFromQuPath:
+    """Points in the image's pixels, as QuPath's Points tool makes them."""
+
+    def mark(self, data: Path) -> None:
+        for path in sorted((data / "labels").iterdir()):
+            centres = centroids(np.load(path))
+            path.unlink()
+            marks = points(*map(tuple, centres[:4]), name="A"), points(*map(tuple, centres[4:]))
+            export(path.with_suffix(".geojson"), *marks)
+
+    def test_stand_for_nuclei(self, data: Path) -> None:
+        truth = np.load(data / "labels/a_0.npy")
+        self.mark(data)
+        (field, *_) = load_dataset(with_data(data, annotation="points").data[0], ("A",)).fields
+        assert (field.labels[truth == 0] % UNKNOWN).mean() == 0  # no nucleus outside of the true
+        assert set(field.classes[np.unique(field.labels[field.labels % UNKNOWN > 0])]) == {-1, 0}
+
+    def test_train(self, data: Path) -> None:
+        self.mark(data)
+        entry = with_data(data, annotation="points").data
+        assert train(config_of(data, data=entry, classes=["A"])).class_f1 is not None
+
+    def test_are_refused_where_outlines_are_expected(self, data: Path) -> None:
+        self.mark(data)
+        with pytest.raises(DatasetError, match=r"a_0\.geojson holds points, .* annotated as dense"):
+            train(config_of(data))
+
+
+class TestPairs:
+    def test_two_labels_of_one_name(self, data: Path) -> None:
+        Image.new("L", (96, 96)).save(data / "labels/a_0.png")
+        with pytest.raises(DatasetError, match=r"a_0\.npy and .*a_0\.png have the same name"):
+            train(config_of(data))
+
+    def test_nothing_that_could_be_used(self, data: Path) -> None:
+        for path in (data / "labels").iterdir():
+            path.rename(path.with_suffix(".txt"))
+        with pytest.raises(DatasetError, match=r"labels holds no files that could be used"):
+            train(config_of(data))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from wsi_engine.learn.datasets import Field
+from wsi_engine.learn.fields import Field
 from wsi_engine.learn.targets import UNKNOWN
 from wsi_engine.learn.validate import ValidationSet, calibrated, evaluate_fields, predict
 from wsi_engine.models.starconvex import SPEC, StarConvexModel
@@ -41,7 +43,8 @@ def field(centres: list[tuple[float, float]], mpp: float, pale: int = 0) -> Fiel
         disc = np.hypot(columns - x, rows - y) < 3
         labels[disc] = k
         image[disc] = 0 if k > pale else 115
-    return Field("a", "a", image, labels, np.zeros(1, np.float32))
+    classes = np.full(len(centres) + 1, -1, np.int16)
+    return Field("a", "a", image, labels, np.zeros(1, np.float32), classes, mpp)
 
 
 CENTRES = [(8, 8), (30, 10), (19.5, 24.5)]
@@ -50,7 +53,7 @@ CENTRES = [(8, 8), (30, 10), (19.5, 24.5)]
 @pytest.mark.parametrize("mpp", [0.25, 0.1667, 0.31, 0.5])
 def test_predictions_lie_where_the_nuclei_are(mpp: float) -> None:
     truth = field(CENTRES, mpp)
-    evaluation = evaluate_fields(MODEL, [truth], [predict(MODEL, truth.image, mpp)], mpp)
+    evaluation = evaluate_fields(MODEL, [truth], [predict(MODEL, truth.image, mpp)])
     (score,) = evaluation.images
     assert score.f1 == 1
     # Centres lie on a grid of 1 µm: up to 0.7 µm off for a disc of 6 µm.
@@ -62,7 +65,7 @@ def test_what_lies_in_the_unknown_does_not_count() -> None:
     prediction = predict(MODEL, truth.image, 0.25)
     truth.labels[:, 80:] = UNKNOWN
     truth.labels[truth.labels == 3] = 0
-    (score,) = evaluate_fields(MODEL, [truth], [prediction], 0.25).images
+    (score,) = evaluate_fields(MODEL, [truth], [prediction]).images
     counts = score.at_iou[0]
     assert (counts.tp, counts.fn) == (1, 0)
     assert counts.fp == 1  # the half of the third that is known to be background
@@ -70,9 +73,54 @@ def test_what_lies_in_the_unknown_does_not_count() -> None:
 
 def test_the_threshold_is_lowered_for_pale_nuclei() -> None:
     pale = field(CENTRES, 0.25, pale=2)
-    before = evaluate_fields(MODEL, [pale], [predict(MODEL, pale.image, 0.25)], 0.25)
-    model, figures = calibrated(MODEL, [ValidationSet("pale", (pale,), 0.25)])
+    before = evaluate_fields(MODEL, [pale], [predict(MODEL, pale.image, 0.25)])
+    model, figures = calibrated(MODEL, [ValidationSet("pale", (pale,))])
     assert before.images[0].f1 == 0.5
     assert figures["f1"] == figures["f1/pale"] == 1
     assert model.settings() == {"threshold": figures["threshold"]}
     assert model.threshold < MODEL.threshold
+
+
+class DiscsOfTwoClasses(DarkDiscs):
+    """The same; black is the first class, grey the second."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        maps = super().forward(pixels)
+        blackness = maps[:, :1] - 0.5
+        return torch.cat([maps, blackness, -blackness], dim=1)
+
+
+class TestClassF1:
+    model = StarConvexModel(
+        DiscsOfTwoClasses(), replace(SPEC, classes=("black", "grey")), threshold=0.5
+    )
+
+    def figures(self, *classes: list[int]) -> dict[str, float]:
+        """Figures of a set of fields whose first nucleus is grey, the others black."""
+        fields = [
+            replace(field(CENTRES, 0.25, pale=1), classes=np.array([-1, *each], np.int16))
+            for each in classes
+        ]
+        return calibrated(self.model, [ValidationSet("discs", tuple(fields))])[1]
+
+    def test_is_the_mean_over_classes(self) -> None:
+        figures = self.figures([1, 0, 0])
+        assert figures["class_f1/black"] == figures["class_f1/grey"] == figures["class_f1"] == 1
+
+    def test_a_wrong_class_counts_for_both(self) -> None:
+        figures = self.figures([1, 0, 1])
+        assert figures["f1"] == 1
+        assert figures["class_f1/black"] == pytest.approx(2 / 3)
+        assert figures["class_f1/grey"] == pytest.approx(2 / 3)
+
+    def test_nuclei_and_fields_of_unknown_class_do_not_count(self) -> None:
+        figures = self.figures([1, 0, -1], [-1, -1, -1])
+        assert figures["class_f1"] == 1
+
+    def test_a_class_that_nobody_has_is_left_out(self) -> None:
+        figures = self.figures([-1, 0, 0])
+        assert figures["class_f1"] == figures["class_f1/black"] == 1
+        assert "class_f1/grey" not in figures
+
+    def test_there_is_none_where_no_class_is_known(self) -> None:
+        assert "class_f1" not in self.figures([-1, -1, -1])

@@ -12,7 +12,7 @@ from scipy import ndimage
 from wsi_engine.models.protocol import Predictions
 from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, nuclei_of_tile, within
-from wsi_engine.nuclei.polygons import mended, polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import clipped, mended, polygons_from_rings, settled
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
 
@@ -349,3 +349,35 @@ def test_within_an_area_are_the_nuclei_anchored_in_it_or_on_its_border():
     assert within(nuclei, area).classes.tolist() == [0, 1]
     two = shapely.MultiPolygon([shapely.box(x[k] - 1, 0, x[k] + 1, 1000) for k in (0, 2)])
     assert within(nuclei, two).classes.tolist() == [0, 2]
+
+
+# The slide's border
+
+SQUARE = [(0, 0), (10, 0), (10, 10), (0, 10)]
+COMB = [(4, 5), (14, 5), (14, 9), (6, 9), (6, 8), (12, 8), (12, 7), (4, 7)]
+
+
+@pytest.mark.parametrize(
+    ("ring", "area"),
+    [
+        (SQUARE, 100),  # on the border, but not beyond
+        ([(5, 5), (15, 5), (15, 8), (5, 8)], 15),
+        ([(-5, -5), (5, -5), (5, 5), (-5, 5)], 25),
+        (COMB, 12),  # two parts are left on the slide, of 12 and 6 px²
+        ([(11, 0), (14, 0), (14, 5)], 0),
+        (BOW_TIE_WITH_SPIKE, 25),
+    ],
+)
+def test_what_reaches_beyond_the_slide_is_cut_off(ring, area):
+    untouched = shapely.Polygon([(1, 1), (2, 1), (2, 2)])
+    inside, same = clipped(np.array([shapely.Polygon(ring), untouched]), 10, 10)
+    assert shapely.area(inside) == pytest.approx(area)
+    assert inside.geom_type == "Polygon"
+    assert area == 0 or shapely.covers(shapely.box(0, 0, 10, 10), inside)
+    assert same is untouched
+
+
+def test_a_nucleus_that_the_border_cuts_ends_there():
+    slide = ModelGrid(0.5, Mpp(0.25, 0.2), 0, 0, slide_width=500, slide_height=1000)
+    nuclei = nuclei_of_tile(predictions([(30 + 49, 30 + 60)]), TILE, slide, 0.0)
+    np.testing.assert_allclose(nuclei.polygons[0].bounds, (488, 387.5, 500, 412.5))

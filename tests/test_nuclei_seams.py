@@ -16,7 +16,7 @@ from wsi_engine.models.protocol import Predictions
 from wsi_engine.nuclei import seams
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, Nuclei, nuclei_of_tile
 from wsi_engine.nuclei.polygons import polygons_from_rings, settled
-from wsi_engine.nuclei.seams import resolve_seams
+from wsi_engine.nuclei.seams import reach_in_tiles, resolve_seams
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
 
@@ -482,6 +482,27 @@ def test_the_order_of_the_nuclei_is_always_the_same(missing):
     ]
     assert runs[0] == runs[1]
     assert len(runs[0]) > 20
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sets(st.integers(0, 29)), st.sampled_from([60, 200]))
+def test_the_stream_goes_back_by_the_reach_of_a_seam_at_most(missing, core):
+    """Where tiles are missing, too: nothing waits for neighbours that never come."""
+    grid = tile_grid(10, 3, core)
+    reach = reach_in_tiles(grid, LARGEST)
+
+    def seen():
+        for tile in grid.tiles():
+            if tile.index not in missing:
+                corners = [(tile.core.x + dx, tile.core.y + dx) for dx in (5, core // 2)]
+                yield tile, nuclei_of([disc(x, y, 4) for x, y in corners], tile)
+
+    furthest = 0
+    for group in resolve_seams(seen(), grid, model_grid(grid), LARGEST, MAX_OVERLAP):
+        rows = group.anchors[:, 1] // core
+        if len(rows):
+            assert rows.min() >= furthest - reach
+            furthest = max(furthest, rows.max())
 
 
 def test_the_order_within_a_tile_does_not_decide():

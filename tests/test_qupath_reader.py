@@ -1,22 +1,21 @@
-"""Reading what QuPath writes, and regions of interest drawn in it."""
+"""Reading what QuPath writes."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import logging
+import zipfile
 
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
 from nuclei_by_hand import some_nuclei
 
-from wsi_engine.errors import GeoJSONError, RegionError
+from wsi_engine.errors import GeoJSONError
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.qupath.features import annotation_feature, detection_features
-from wsi_engine.qupath.reader import read_objects
-from wsi_engine.qupath.regions import read_region_of_interest
+from wsi_engine.qupath.reader import iter_objects, read_objects
 from wsi_engine.qupath.writer import write_features
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
@@ -36,104 +35,6 @@ def file_with(tmp_path):
     return write
 
 
-# Files that QuPath wrote, and what its README says is in them
-
-EXPORTS = {
-    "01_annotations_all_shapes.geojson": (9, {"annotation"}),
-    "01_annotations_all_shapes_compact.geojson": (9, {"annotation"}),
-    "01_annotations_all_shapes_bare_array.geojson": (9, {"annotation"}),
-    "01_annotations_all_shapes.geojson.gz": (9, {"annotation"}),
-    "02_single_feature_object.geojson": (1, {"annotation"}),
-    "03_geometry_only_polygon.geojson": (1, {"annotation"}),
-    "04_annotations_locked_named_coloured.geojson": (4, {"annotation"}),
-    "05_annotation_class_colour_with_alpha.geojson": (1, {"annotation"}),
-    "05_annotations_classified_and_derived.geojson": (17, {"annotation"}),
-    "06_annotation_measurements_excluded.geojson": (1, {"annotation"}),
-    "06_annotation_measurements_metadata.geojson": (1, {"annotation"}),
-    "07_detections_measurements_nan_inf.geojson": (12, {"detection"}),
-    "07_detections_other_rois.geojson": (6, {"detection"}),
-    "08_cells_nucleus_geometry.geojson": (7, {"cell"}),
-    "09_tma_cores_incl_missing.geojson": (4, {"tmaCore"}),
-    "10_tiles.geojson": (4, {"tile"}),
-    "11_planes_z_t_c.geojson": (6, {"annotation", "cell", "detection"}),
-    "12_hierarchy_flat_all_objects.geojson": (7, {"annotation", "cell", "detection"}),
-    "13_empty_feature_collection.geojson": (0, set()),
-    "13_empty_bare_array.geojson": (0, set()),
-    "13_empty_rois.geojson": (3, {"annotation"}),
-    "14_unicode_names.geojson": (3, {"annotation"}),
-    "old_v0.6.0_mixed_feature_collection.geojson": (
-        9,
-        {"annotation", "detection", "cell", "tile", "tmaCore"},
-    ),
-    "old_v0.6.0_mixed_bare_array.geojson": (
-        9,
-        {"annotation", "detection", "cell", "tile", "tmaCore"},
-    ),
-}
-
-
-@pytest.mark.parametrize(("name", "contents"), EXPORTS.items(), ids=EXPORTS)
-def test_every_object_of_an_export_is_read(name, contents):
-    objects = read_objects(shared_export(name))
-    assert (len(objects), {item.object_type for item in objects}) == contents
-    assert all(item.geometry.is_valid for item in objects)
-
-
-def test_counts_are_those_of_the_readme():
-    lines = shared_export("README.txt").read_text(encoding="utf-8").splitlines()
-    stated = {line.split("  ")[0]: line.split("  ")[1] for line in lines if "  " in line}
-    for name, (count, _) in EXPORTS.items():
-        assert stated[name] in {str(count), "-"}
-
-
-def test_all_ways_of_exporting_the_same_objects_read_the_same():
-    variants = [name for name in EXPORTS if name.startswith("01_")]
-    first, *others = [read_objects(shared_export(name)) for name in variants]
-    assert others
-    for other in others:
-        assert other == first
-
-
-def test_every_roi_keeps_its_shape():
-    kinds = [item.geometry for item in read_objects(shared_export(next(iter(EXPORTS))))]
-    assert [g.geom_type for g in kinds] == [
-        *["Polygon"] * 4,
-        "MultiPolygon",
-        *["LineString"] * 2,
-        "Point",
-        "MultiPoint",
-    ]
-    # Rectangle, ellipse (as a polygon of 100 corners), polygon, hole, several parts.
-    left, top, right, bottom = kinds[1].bounds
-    assert kinds[1].area == pytest.approx(np.pi / 4 * (right - left) * (bottom - top), rel=1e-3)
-    assert len(kinds[3].interiors) == 1
-
-
-@pytest.mark.parametrize(
-    ("export", "names"),
-    [
-        (
-            "05_annotations_classified_and_derived.geojson",
-            {"Tumor", "Tumor: Positive", "Immune cells: CD3: CD8", "Ignore*", None},
-        ),
-        ("05_annotation_class_colour_with_alpha.geojson", set()),
-        ("03_geometry_only_polygon.geojson", {None}),
-    ],
-)
-def test_classes_are_read_and_derived_ones_joined(export, names):
-    found = {item.classification for item in read_objects(shared_export(export))}
-    assert names <= found
-    assert all(name is None or isinstance(name, str) for name in found)
-
-
-def test_names_in_any_script_are_read():
-    document = json.loads(shared_export("14_unicode_names.geojson").read_text(encoding="utf-8"))
-    expected = [f["properties"].get("name") for f in document["features"]]
-    names = [item.name for item in read_objects(shared_export("14_unicode_names.geojson"))]
-    assert names == expected
-    assert any(not name.isascii() for name in names if name)
-
-
 # Containers and odd but harmless files
 
 
@@ -144,7 +45,7 @@ CONTAINERS = {
     "geometry": (SQUARE, 1),
     "no features": ({"type": "FeatureCollection"}, 0),
     "null features": ({"type": "FeatureCollection", "features": None}, 0),
-    "no type": ({"features": [feature()]}, 0),
+    "no type": ({"features": [feature()]}, 1),
     "null": (None, 0),
     "hierarchy": ({"root": {}, "tmaGrid": None}, 0),
 }
@@ -167,112 +68,101 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert len(read_objects(str(path))) == 1
 
 
-@pytest.mark.parametrize(
-    ("properties", "classification"),
-    [
-        ({}, None),
-        ({"classification": None}, None),
-        ({"classification": {}}, None),
-        ({"classification": {"names": []}}, None),
-        ({"classification": "Tumor"}, "Tumor"),
-        ({"classification": {"name": "Tumor", "color": [200, 0, 0]}}, "Tumor"),
-        ({"classification": {"names": ["Tumor", "Positive"]}}, "Tumor: Positive"),
-    ],
-)
-def test_ways_to_write_a_class(file_with, properties, classification):
-    (item,) = read_objects(file_with([feature(**properties)]))
-    assert item.classification == classification
-
-
 def test_without_properties_it_is_an_annotation(file_with):
     (item,) = read_objects(file_with([{"type": "Feature", "geometry": SQUARE}]))
-    assert (item.object_type, item.identity, item.name) == ("annotation", None, None)
+    assert (item.object_type, item.id, item.name) == ("annotation", None, None)
 
 
-def test_an_ellipse_is_that_of_its_bounding_box(file_with):
-    outline = {
-        "type": "Polygon",
-        "coordinates": [[[10, 20], [50, 20], [50, 40], [10, 40], [10, 20]]],
-        "isEllipse": True,
-    }
-    (item,) = read_objects(file_with([feature(outline)]))
-    assert item.geometry.bounds == pytest.approx((10, 20, 50, 40))
-    assert item.geometry.area == pytest.approx(np.pi * 20 * 10, rel=1e-3)
+def test_the_features_of_collections_within_an_array_are_read(file_with):
+    collection = {"type": "FeatureCollection", "features": [feature(name="a"), feature(name="b")]}
+    objects = read_objects(file_with([feature(name="0"), collection, SQUARE]))
+    assert [item.name for item in objects] == ["0", "a", "b", None]
+    assert objects.problems == []
 
 
-def test_a_ring_that_crosses_itself_is_repaired(file_with):
-    bow_tie = {"type": "Polygon", "coordinates": [[[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]]}
-    (item,) = read_objects(file_with([feature(bow_tie)]))
-    assert item.geometry.is_valid
-    assert item.geometry.area == 8
-
-
-# Malformed files
+# Problems
 
 
 def polygon(*ring):
     return {"type": "Polygon", "coordinates": [list(ring)]}
 
 
-MALFORMED = {
-    "null": None,
-    "number": 5,
-    "list": [],
-    "no geometry": {"type": "Feature", "properties": {}},
-    "geometry is text": feature("POINT (1 1)"),
-    "geometry is a list": feature([1, 2]),
-    "unknown geometry": feature({"type": "Circle", "coordinates": [1, 2]}),
-    "collection of geometries": feature({"type": "GeometryCollection", "geometries": []}),
-    "no coordinates": feature({"type": "Polygon"}),
-    "null coordinates": feature({"type": "Polygon", "coordinates": None}),
-    "flat coordinates": feature({"type": "Polygon", "coordinates": [1, 2, 3]}),
-    "open ring": feature(polygon([0, 0], [4, 0], [4, 4])),
-    "one number": feature({"type": "Point", "coordinates": [1]}),
-    "text for a number": feature(polygon([0, 0], ["a", 0], [4, 4], [0, 0])),
-    "null for a number": feature(polygon([0, 0], [None, 0], [4, 4], [0, 0])),
-    "properties are a list": {"type": "Feature", "geometry": SQUARE, "properties": [1]},
-    "names are numbers": feature(classification={"names": [1, 2]}),
-}
+def broken_file(file_with):
+    broken = feature(None) | {"id": "11111111-0000-4000-8000-000000000000"}
+    return file_with([feature(), broken, feature(id=5), feature() | {"id": 5}])
 
 
-@pytest.mark.parametrize("broken", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_feature_is_named_by_its_index(file_with, broken):
-    path = file_with([feature(), feature(), broken, feature()])
-    with pytest.raises(GeoJSONError, match=r"^x\.geojson: feature 2 is malformed: "):
-        read_objects(path)
+def test_a_bad_feature_is_left_out_and_named(file_with, caplog):
+    with caplog.at_level(logging.WARNING):
+        objects = read_objects(broken_file(file_with))
+    assert len(objects) == 3
+    first, second = objects.problems
+    assert (first.source, first.index, first.skipped) == ("x.geojson", 1, True)
+    assert first.id == "11111111-0000-4000-8000-000000000000"
+    assert (second.index, second.id, second.skipped) == (3, None, False)
+    assert caplog.messages == [f"{first} (and 1 problems more)"]
+    assert str(first) == (
+        "x.geojson: feature 1 (11111111-0000-4000-8000-000000000000): "
+        "it has no geometry; it is left out"
+    )
 
 
-@pytest.mark.parametrize("features", [5, "none", {"0": 1}, True])
-def test_features_that_are_no_list_are_an_error(file_with, features):
-    with pytest.raises(GeoJSONError, match=r"x\.geojson: its features are not a list"):
-        read_objects(file_with({"type": "FeatureCollection", "features": features}))
+def test_strictly_the_first_problem_is_an_error(file_with):
+    with pytest.raises(GeoJSONError, match=r"^x\.geojson: feature 1 \(1111.*it has no geometry"):
+        read_objects(broken_file(file_with), strict=True)
 
 
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (b"", "is not JSON"),
-        (b"{", "is not JSON"),
-        (b"[1,]", "is not JSON"),
-        (b"\xff\xfe[]", "is not JSON"),
-        (b"[" * 5000, "is not JSON"),
-        (b"{}{}", "is not JSON"),
-        (gzip.compress(b"[]" * 500)[:-12], "cannot be read"),
-        (b"\x1f\x8b\x08\x00 not gzip", "cannot be read"),
-    ],
-)
-def test_a_file_that_is_no_geojson_is_an_error_that_names_it(tmp_path, raw, message):
-    path = tmp_path / "regions.geojson"
-    path.write_bytes(raw)
-    with pytest.raises(GeoJSONError, match=rf"regions\.geojson {message}"):
-        read_objects(path)
+def test_objects_come_one_by_one_and_problems_with_them(file_with):
+    problems = []
+    stream = iter_objects(broken_file(file_with), problems=problems)
+    assert next(stream).object_type == "annotation"
+    assert len(list(stream)) == 2
+    assert [problem.index for problem in problems] == [1, 3]
 
 
-def test_an_absent_file_or_a_folder_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(GeoJSONError, match=r"gone\.geojson: no such file"):
-        read_objects(tmp_path / "gone.geojson")
-    with pytest.raises(GeoJSONError, match="cannot be read"):
-        read_objects(tmp_path)
+def test_a_sound_file_gives_no_warning(file_with, caplog):
+    assert read_objects(file_with([feature()]), strict=True).problems == []
+    assert caplog.messages == []
+
+
+def test_what_stands_before_a_truncation_was_yielded(tmp_path):
+    path = tmp_path / "x.geojson"
+    path.write_text(json.dumps([feature(), feature()])[:-30], encoding="utf-8")
+    stream = iter_objects(path)
+    next(stream)
+    with pytest.raises(GeoJSONError, match="ends within feature 1: it is truncated"):
+        next(stream)
+
+
+def test_a_damaged_entry_of_an_archive_is_a_problem_and_the_others_are_read(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a.geojson", "b.geojson", "c.geojson"):
+            archive.writestr(name, json.dumps([feature(name=name)]))
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b'"b.geojson"', b'"B.geojson"'))
+    objects = read_objects(path)
+    assert [item.name for item in objects] == ["a.geojson", "c.geojson"]
+    assert [(p.source, p.index) for p in objects.problems] == [("x.zip/b.geojson", None)]
+    with pytest.raises(GeoJSONError, match=r"x\.zip/b\.geojson cannot be read: Bad CRC"):
+        read_objects(path, strict=True)
+
+
+def test_an_archive_without_geojson_is_a_problem(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("readme.txt", "no objects")
+    objects = read_objects(tmp_path / "x.zip")
+    assert [problem.reason for problem in objects.problems] == [
+        "it holds no entry that ends in .geojson or .json"
+    ]
+
+
+def test_children_that_cannot_be_read_are_told_of(file_with):
+    parent = feature(childObjects=[feature(name="a"), feature(None), feature(name="b")])
+    objects = read_objects(file_with([parent]))
+    assert [child.name for child in objects[0].children] == ["a", "b"]
+    (problem,) = objects.problems
+    assert problem.reason == "a child of it (without id) is left out: it has no geometry"
 
 
 # What this package wrote
@@ -288,100 +178,10 @@ def test_what_the_writer_writes_is_read_back_exactly(tmp_path, name):
     features.append(annotation_feature(ids[0], region, name="Region", classification="Tissue"))
     write_features(tmp_path / name, features)
     *detections, annotation = read_objects(tmp_path / name)
-    assert [item.identity for item in detections] == ids
-    assert [item.classification for item in detections] == classes
+    assert [item.id for item in detections] == ids
+    assert [item.class_name for item in detections] == classes
     assert {item.object_type for item in detections} == {"detection"}
     polygons = np.array([item.geometry for item in detections], object)
     assert shapely.equals_identical(polygons, nuclei.polygons).all()
     assert shapely.equals_exact(annotation.geometry, region, tolerance=0)
     assert (annotation.object_type, annotation.name) == ("annotation", "Region")
-
-
-# Regions of interest
-
-
-def square_at(x, side=10):
-    return polygon([x, 0], [x + side, 0], [x + side, side], [x, side], [x, 0])
-
-
-POINT = {"type": "Point", "coordinates": [5, 5]}
-LINE = {"type": "LineString", "coordinates": [[0, 0], [9, 9]]}
-ELLIPSE = square_at(0) | {"isEllipse": True}
-
-REGIONS = {
-    "one": ([square_at(0)], 100),
-    "apart": ([square_at(0), square_at(50)], 200),
-    "overlapping": ([square_at(0), square_at(5)], 150),
-    "touching": ([square_at(0), square_at(10)], 200),
-    "one in the other": ([square_at(0), square_at(2, side=4)], 100),
-    "ellipse": ([ELLIPSE], 25 * np.pi),
-    "ellipse and its box": ([ELLIPSE, square_at(0)], 100),
-    "several parts": (
-        [
-            {
-                "type": "MultiPolygon",
-                "coordinates": [square_at(x)["coordinates"] for x in (0, 30)],
-            }
-        ],
-        200,
-    ),
-    "with points and lines": ([POINT, square_at(0), LINE], 100),
-    "crossing itself": ([polygon([0, 0], [4, 4], [4, 0], [0, 4], [0, 0])], 8),
-}
-
-
-@pytest.mark.parametrize(("geometries", "area"), REGIONS.values(), ids=REGIONS)
-def test_a_region_is_the_union_of_all_annotations_with_an_area(file_with, geometries, area):
-    path = file_with([feature(g, objectType="annotation") for g in geometries])
-    region = read_region_of_interest(path)
-    assert region.is_valid
-    assert region.area == pytest.approx(area, rel=1e-3)
-
-
-def test_only_annotations_bound_a_region(file_with):
-    kinds = ["detection", "cell", "tile", "tmaCore"]
-    others = [feature(square_at(100), objectType=kind) for kind in kinds]
-    region = read_region_of_interest(file_with([*others, feature(square_at(0))]))
-    assert region.bounds == (0, 0, 10, 10)
-
-
-def test_points_and_lines_are_passed_over_with_a_warning(file_with, caplog):
-    path = file_with([feature(POINT), feature(LINE), feature(square_at(0))])
-    with caplog.at_level(logging.WARNING):
-        read_region_of_interest(path)
-    assert caplog.messages == [
-        "x.geojson: 2 annotations are points or lines and cannot bound a region"
-    ]
-
-
-def test_a_region_of_areas_alone_gives_no_warning(file_with, caplog):
-    read_region_of_interest(file_with([feature(square_at(0)), feature(ELLIPSE)]))
-    assert caplog.messages == []
-
-
-@pytest.mark.parametrize(
-    "features",
-    [
-        [],
-        [feature(POINT), feature(LINE)],
-        [feature({})],
-        [feature(square_at(0), objectType="detection")],
-    ],
-    ids=["nothing", "points and lines", "no roi", "detections only"],
-)
-def test_a_file_without_an_area_is_an_error_that_says_what_to_do(file_with, features):
-    with pytest.raises(RegionError, match=r"x\.geojson holds no annotation with an area: draw one"):
-        read_region_of_interest(file_with(features))
-
-
-def test_a_region_that_qupath_exported():
-    region = read_region_of_interest(shared_export("01_annotations_all_shapes.geojson"))
-    areas = [
-        item.geometry
-        for item in read_objects(shared_export("01_annotations_all_shapes.geojson"))
-        if item.geometry.area
-    ]
-    assert len(areas) == 5
-    assert region.symmetric_difference(shapely.union_all(areas)).area == 0
-    with pytest.raises(RegionError):
-        read_region_of_interest(shared_export("13_empty_rois.geojson"))

@@ -59,8 +59,8 @@ def test_the_grid_begins_at_the_corner_of_the_bounds(scan, mpp, level):
     )
     np.testing.assert_array_equal(whole, expected)
     np.testing.assert_array_equal(around[9:-9, 9:-9], whole)
-    for edge in (around[:9], around[-9:], around[:, :9], around[:, -9:]):
-        assert (edge == 255).all()
+    # What lies on the glass beyond the bounds is not read, whatever it is.
+    np.testing.assert_array_equal(around, np.pad(whole, ((9, 9), (9, 9), (0, 0)), "symmetric"))
 
 
 @pytest.mark.parametrize("mpp", [0.263, 0.5, 0.503])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from shapely import Polygon
 
 from wsi_engine.errors import ModelError
@@ -18,6 +20,7 @@ from wsi_engine.models.starconvex import (
     NETWORK_RADIUS_PX,
     RECEPTIVE_RADIUS_PX,
     STRIDE_PX,
+    WEIGHTS_KEY,
     StarConvexModel,
     StarConvexNet,
     folded,
@@ -126,15 +129,6 @@ class TestModel:
         with pytest.raises(ModelError, match="multiples of 8 px, not 60 x 64"):
             model.maps(pixels(64, 60))
 
-    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-    def test_compiling_changes_nothing(self, model: StarConvexModel) -> None:
-        batch = pixels(64, 64)
-        eager, compiled = model.to(CPU), model.to(CPU).compiled()
-        np.testing.assert_allclose(
-            compiled.maps(batch).astype(float), eager.maps(batch).astype(float), atol=0.02
-        )
-
     def test_moving_leaves_the_original_alone(self, model: StarConvexModel) -> None:
         model.to(CPU)
         assert {p.dtype for p in model.network.parameters()} == {torch.float32}
@@ -151,6 +145,34 @@ class TestModel:
             path.write_bytes(content)
         with pytest.raises(ModelError, match="holds no star-convex network"):
             load_weights(path)
+
+
+class TestClasses:
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> StarConvexModel:
+        torch.manual_seed(0)
+        network = StarConvexNet((4, 6, 8), 4, RAYS, ("Tumor", "Immune cells"))
+        path = tmp_path / "classes.safetensors"
+        save_weights(path, network.eval(), mpp=0.5, threshold=0.1, max_overlap=0.3)
+        return load_weights(path)
+
+    def test_the_file_names_them(self, model: StarConvexModel) -> None:
+        assert model.spec.classes == ("Tumor", "Immune cells")
+        assert model.maps(pixels(64, 64)).shape == (1, 32, 32, 1 + RAYS + 2)
+
+    def test_nuclei_have_them(self, model: StarConvexModel) -> None:
+        nuclei = model.decode(model.maps(pixels(64, 64))[0])
+        assert len(nuclei) > 0
+        assert nuclei.probabilities is not None
+        assert (nuclei.probabilities.argmax(axis=1) == nuclei.classes).all()
+
+    def test_a_file_from_before_there_were_classes(self, weights: Path) -> None:
+        with safe_open(str(weights), "pt") as file:
+            description = json.loads(file.metadata()[WEIGHTS_KEY])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        del description["classes"]
+        weights.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
+        assert load_weights(weights).spec.classes == ()
 
 
 class TestShippedModel:

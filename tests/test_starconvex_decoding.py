@@ -110,3 +110,62 @@ class TestConsensus:
         nuclei = decode(maps)
         rings = nuclei.xy.reshape(2, RAYS, 2) - nuclei.anchors[:, None]
         assert np.hypot(*rings.T) == pytest.approx(np.full((RAYS, 2), 1.8), abs=0.02)
+
+
+class TestClasses:
+    def maps(self, *classes: tuple[int, int, float, list[float]]) -> np.ndarray:
+        """One nucleus; logits of the object and of the classes at (row, column)."""
+        maps = np.zeros((32, 32, 1 + RAYS + 3), np.float32)
+        maps[..., 0] = -8
+        maps[..., 1 : 1 + RAYS] = np.log(np.expm1(6.0))
+        for row, column, logit, logits in classes:
+            maps[row, column, 0] = logit
+            maps[row, column, 1 + RAYS :] = logits
+        return maps
+
+    def test_probabilities_are_the_softmax_of_the_best_point(self) -> None:
+        nuclei = decode(self.maps((10, 5, 2.0, [0.0, 2.0, 1.0])), classes=3)
+        odds = np.exp([0.0, 2.0, 1.0])
+        assert nuclei.probabilities is not None
+        assert nuclei.probabilities == pytest.approx((odds / odds.sum())[None], abs=1e-6)
+        assert nuclei.classes.tolist() == [1]
+        assert nuclei.xy.shape == (RAYS, 2)
+
+    def test_points_around_vote_by_their_object_probability(self) -> None:
+        certain = [20.0, 0.0, 0.0], [0.0, 20.0, 0.0]
+        maps = self.maps(
+            (10, 5, 2.0, certain[0]), (10, 6, 1.0, certain[1]), (11, 5, 1.5, certain[1])
+        )
+        nuclei = decode(maps, classes=3)
+        weights = 1 / (1 + np.exp([-2.0, -1.0, -1.5]))
+        share = weights[0] / weights.sum()
+        assert nuclei.probabilities is not None
+        assert nuclei.probabilities == pytest.approx(np.array([[share, 1 - share, 0]]), abs=1e-6)
+        assert nuclei.classes.tolist() == [1]
+
+    def test_points_of_background_have_no_vote(self) -> None:
+        maps = self.maps((10, 5, 2.0, [5.0, 0.0, 0.0]), (10, 6, -0.1, [0.0, 50.0, 0.0]))
+        assert decode(maps, classes=3).classes.tolist() == [0]
+
+    def test_ties_go_to_the_first(self) -> None:
+        nuclei = decode(self.maps((10, 5, 2.0, [0.0, 0.0, 0.0])), classes=3)
+        assert nuclei.classes.tolist() == [0]
+
+    def test_large_logits_do_not_overflow(self) -> None:
+        nuclei = decode(self.maps((10, 5, 2.0, [60000.0, -60000.0, 0.0])), classes=3)
+        assert nuclei.probabilities is not None
+        assert nuclei.probabilities.tolist() == [[1, 0, 0]]
+
+    def test_shapes_are_those_without_classes(self) -> None:
+        rng = np.random.default_rng(1)
+        maps = rng.normal(0, 3, (64, 64, 1 + RAYS + 3)).astype(np.float16)
+        with_classes, without = decode(maps, classes=3), decode(maps[..., : 1 + RAYS])
+        assert with_classes.xy.tobytes() == without.xy.tobytes()
+        assert with_classes.probabilities is not None
+        assert with_classes.probabilities.sum(axis=1) == pytest.approx(np.ones(len(without)))
+        assert without.probabilities is None
+
+    def test_nothing_there(self) -> None:
+        nuclei = decode(self.maps(), classes=3)
+        assert nuclei.probabilities is not None
+        assert (nuclei.probabilities.shape, nuclei.classes.shape) == ((0, 3), (0,))

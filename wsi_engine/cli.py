@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+import orjson
 import typer
 from rich.table import Table
 
 from wsi_engine import console
 from wsi_engine.config import make_settings
+from wsi_engine.convert.convert import DIALECTS, convert
+from wsi_engine.convert.kinds import KINDS, Kind
+from wsi_engine.corrections.diff import diff
 from wsi_engine.doctor import examine
+from wsi_engine.engine.applying import apply_corrections
 from wsi_engine.engine.measuring import measure
+from wsi_engine.engine.placing import warm_up
 from wsi_engine.engine.run import Result, run
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
 from wsi_engine.learn.config import TrainConfig
@@ -20,6 +26,11 @@ from wsi_engine.learn.evaluate import evaluate as evaluate_segmentations
 from wsi_engine.learn.overlays import write_worst_page
 from wsi_engine.learn.train import train as train_network
 from wsi_engine.models.registry import available_models, find_model
+from wsi_engine.qupath.repair import repair
+from wsi_engine.qupath.validation import Report
+from wsi_engine.qupath.validation import validate as validate_file
+from wsi_engine.regions.cohort import build_cohort
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.sample import write_sample
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.grid_reader import best_level
@@ -70,11 +81,22 @@ def run_command(
     roi: Annotated[
         Path | None, typer.Option(help="GeoJSON with annotations that bound the work.")
     ] = None,
+    roi_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Only annotations of this class bound the work; can be repeated."),
+    ] = None,
+    exclude_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Annotations of this class are cut out; can be repeated."),
+    ] = None,
     tissue: Annotated[
         bool | None, typer.Option("--tissue/--no-tissue", help="Leave out the glass.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0,1.")] = None,
     batch_size: Annotated[str | None, typer.Option(help="Tiles per batch, or auto.")] = None,
+    compile: Annotated[
+        str | None, typer.Option(help="Compile the network: auto (where it pays), always, never.")
+    ] = None,
     workers: Annotated[
         str | None, typer.Option(help="Threads that read and decode, or auto.")
     ] = None,
@@ -90,9 +112,12 @@ def run_command(
         "weights": weights,
         "mpp": mpp,
         "roi": roi,
+        "roi_class": roi_class or None,
+        "exclude_class": exclude_class or None,
         "tissue": tissue,
         "device": device,
         "batch_size": _number_or_auto("--batch-size", batch_size),
+        "compile": compile,
         "workers": _number_or_auto("--workers", workers),
         "tile_size": tile_size,
         "split": split,
@@ -197,6 +222,23 @@ def models() -> None:
         )
 
 
+@app.command("warm-up")
+def warm_up_command(
+    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Side of a tile in the model's pixels.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+) -> None:
+    """Compile the network for this processor now, so that no run has to."""
+    chosen = {"model": model, "weights": weights, "tile_size": tile_size}
+    with console.err.status("compiling the network, a minute or so"):
+        compiled = warm_up(make_settings(config, **chosen))
+    message = "the next runs use the compiled network" if compiled else "nothing to compile here"
+    console.out.print(message)
+
+
 @app.command()
 def doctor() -> None:
     """Look at this machine: torch, device, compiler, OpenSlide, extras."""
@@ -222,15 +264,16 @@ def train(
 ) -> None:
     """Train a star-convex network, or go on with a run that was stopped."""
     result = train_network(TrainConfig.load(config), console=console.err)
-    console.print_facts(
-        {
-            "best weights": result.best,
-            "last weights": result.weights,
-            "threshold": f"{result.threshold:.2f}",
-            "validation F1": f"{result.f1:.3f}",
-            "validation PQ": f"{result.pq:.3f}",
-        }
-    )
+    shown: dict[str, Any] = {
+        "best weights": result.best,
+        "last weights": result.weights,
+        "threshold": f"{result.threshold:.2f}",
+        "validation F1": f"{result.f1:.3f}",
+        "validation PQ": f"{result.pq:.3f}",
+    }
+    if result.class_f1 is not None:
+        shown["validation F1 with class"] = f"{result.class_f1:.3f}"
+    console.print_facts(shown)
     console.out.print("Next: wsi-engine run SLIDE -o OUT --model starconvex --weights FILE")
 
 
@@ -254,6 +297,157 @@ def evaluate(
     if images is not None:
         write_worst_page(worst, report, predicted, truth, images)
         console.out.print(f"worst images: {worst}", highlight=False)
+
+
+@app.command("diff")
+def diff_command(
+    old: Annotated[Path, typer.Argument(help="GeoJSON, or a folder: OUT/SLIDE or another.")],
+    new: Annotated[Path, typer.Argument(help="What became of it; the same kinds.")],
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for a GeoJSON file of each kind of change.")
+    ] = None,
+) -> None:
+    """Show what was corrected: nuclei added, deleted, reclassified, reshaped, renamed."""
+    console.print_diff(diff(old, new, write))
+    if write is not None:
+        console.out.print(f"changes: {write}", highlight=False)
+
+
+@app.command("apply")
+def apply_command(
+    edited: Annotated[Path, typer.Argument(help="GeoJSON that QuPath exported.")],
+    result: Annotated[Path, typer.Argument(help="Result of the slide, OUT/SLIDE.")],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="The file holds some nuclei; those it lacks stay.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete what the file lacks, even most of the nuclei.")
+    ] = False,
+    drawn_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Annotations of this class are nuclei drawn by hand; can be repeated."),
+    ] = None,
+) -> None:
+    """Take nuclei that were corrected in QuPath back into a result, for good."""
+    applied = apply_corrections(
+        edited, result, partial=partial, yes=yes, drawn_class=drawn_class or ()
+    )
+    console.print_applied(applied)
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File of objects, of any kind.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help=".geojson, .geojson.gz, .parquet or .db.")
+    ],
+    kind: Annotated[
+        str | None, typer.Option("--from", help=f"Kind of IN: {', '.join(KINDS)}.")
+    ] = None,
+    dialect: Annotated[
+        str, typer.Option(help=f"QuPath that is to read OUT: {', '.join(DIALECTS)}.")
+    ] = DIALECTS[-1],
+    scale: Annotated[
+        float | None, typer.Option(help="Full-resolution pixels per pixel of IN.")
+    ] = None,
+    origin: Annotated[
+        str, typer.Option(metavar="X,Y", help="Where IN's top left lies, full-resolution pixels.")
+    ] = "0,0",
+    shift_bounds: Annotated[
+        Path | None,
+        typer.Option(metavar="SLIDE", help="IN counts pixels as OpenSlide does on this slide."),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Take contours through pixel centres for outlines.")
+    ] = False,
+    types: Annotated[
+        Path | None, typer.Option(help="JSON with the classes of type numbers (type_info.json).")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Pixel size in µm: adds measurements of shape.")
+    ] = None,
+) -> None:
+    """Convert between QuPath, GeoParquet, CellViT, HoVer-Net, TIAToolbox and label images."""
+    try:
+        x, y = (float(part) for part in origin.split(","))
+    except ValueError:
+        raise SettingsError(f"--origin {origin}: give two numbers, x,y") from None
+    done = convert(
+        source,
+        target,
+        kind=cast(Kind | None, kind),
+        dialect=dialect,
+        scale=scale,
+        origin=(x, y),
+        shift_bounds=shift_bounds,
+        as_is=as_is,
+        types=types,
+        mpp=mpp,
+    )
+    console.print_facts({"read as": done.kind, "objects": f"{done.count:,}", "file": target})
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="GeoJSON, also .gz and .zip.")],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 also for what is changed or lost.")
+    ] = False,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write the nearest file that QuPath takes as it is.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what QuPath 0.2 to 0.7 would do with GeoJSON files; exit with 1 if 0.7 aborts."""
+    if fix is not None and len(files) > 1:
+        raise SettingsError("--fix writes one file: give one file to fix")
+    failed = False
+    reports: list[Report] = []
+    for path in files:
+        try:
+            reports.append(validate_file(path))
+        except EngineError as error:
+            if len(files) == 1:
+                raise
+            console.print_error(str(error))
+            failed = True
+            continue
+        if not as_json:
+            console.print_validation(reports[-1])
+    judged = reports
+    if fix is not None:
+        done = repair(files[0], fix)
+        judged = [validate_file(fix)]
+        reports = reports + judged
+        if not as_json:
+            console.print_repair(done, fix)
+            console.print_validation(judged[0])
+    if as_json:
+        print(orjson.dumps([report.as_dict() for report in reports]).decode())
+    if failed or any(r.aborts() or (strict and not r.is_clean) for r in judged):
+        raise typer.Exit(1)
+
+
+@app.command()
+def regions(
+    result: Annotated[Path, typer.Argument(help="OUT/<slide>, as `run` wrote it.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="GeoJSON with annotations from QuPath.")
+    ] = None,
+) -> None:
+    """Compute the numbers of a finished slide per slide, tissue and annotation."""
+    console.print_regions(measure_regions(result, annotations))
+
+
+@app.command()
+def cohort(
+    output: Annotated[Path, typer.Argument(help="Folder of results.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV with a column slide, and others to join in.")
+    ] = None,
+) -> None:
+    """Join the regions of all finished slides into one table."""
+    console.print_regions(build_cohort(output, manifest))
 
 
 def _number_or_auto(option: str, text: str | None) -> int | str | None:

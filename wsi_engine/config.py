@@ -5,10 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.nuclei.measure.measurer import Group
@@ -33,6 +41,12 @@ class RunSettings(BaseModel):
     roi: Path | None = Field(
         None, description="result: GeoJSON whose annotations bound the work, QuPath pixels"
     )
+    roi_class: tuple[str, ...] = Field(
+        (), description="result: classes of the annotations that bound the work; none for all"
+    )
+    exclude_class: tuple[str, ...] = Field(
+        (), description="result: classes of the annotations that are cut out of it"
+    )
     tissue: bool = Field(True, description="result: find the tissue and leave out the glass")
     tile_size: int = Field(
         1024, ge=64, le=LARGEST_TILE_PX, description="result: side of a tile's core, model pixels"
@@ -53,6 +67,9 @@ class RunSettings(BaseModel):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
     batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="networks, for this processor: where it pays, or where it can be done"
+    )
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="threads that read and decode"
     )
@@ -63,6 +80,12 @@ class RunSettings(BaseModel):
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
         return groups
+
+    @model_validator(mode="after")
+    def _classes_need_annotations(self) -> Self:
+        if self.roi is None and (self.roi_class or self.exclude_class):
+            raise ValueError("classes of annotations need a file of annotations: give --roi, too")
+        return self
 
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -20,9 +22,15 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from wsi_engine.closing import Closing
+from wsi_engine.corrections.diff import Diff
+from wsi_engine.engine.applying import Applied
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import Result
 from wsi_engine.learn.metrics import Evaluation
+from wsi_engine.qupath.repair import Repair
+from wsi_engine.qupath.rules.rule import NEWEST, Severity, spelled
+from wsi_engine.qupath.validation import Report
+from wsi_engine.regions.measure import RegionReport
 
 out = Console()
 err = Console(stderr=True)
@@ -30,11 +38,20 @@ err = Console(stderr=True)
 STAGES = {
     "tissue": "looking for tissue",
     "calibration": "calibrating",
+    "compiling": "compiling the network, once for this machine (a minute or so)",
     "nuclei": "finding nuclei",
     "measuring": "measuring",
     "writing": "writing",
 }
 
+
+VERDICTS = {
+    Severity.FINE: ("imports all of it as it is", "green"),
+    Severity.ADVICE: ("imports all of it as it is", "green"),
+    Severity.CHANGED: ("silently changes some of it", "yellow"),
+    Severity.LOST: ("silently loses some of it", "yellow"),
+    Severity.ABORTS: ("aborts the import", "bold red"),
+}
 
 MEASURES = {
     "precision": "precision at IoU 0.5",
@@ -189,6 +206,95 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
     for key in ("splits", "merges"):
         shown[key] = f"{pooled[key]:.0f}"
     print_facts(shown, title=name)
+
+
+def print_diff(difference: Diff) -> None:
+    """Print how many objects were changed in which way, and which classes became which."""
+    shown: dict[str, Any] = {kind: f"{count:,}" for kind, count in difference.counts.items()}
+    if difference.counts["reshaped"]:
+        shown["reshaped"] += f", IoU {difference.mean_iou:.3f} on average"
+    print_facts(shown | {"unchanged": f"{difference.unchanged:,}"})
+    if difference.reclassified:
+        table = Table("class before", "class now", "objects")
+        for (old, new), count in difference.reclassified.most_common():
+            table.add_row(escape(old or "none"), escape(new or "none"), f"{count:,}")
+        out.print(table)
+    for kind, count in difference.not_compared.items():
+        print_warning(f"one of the versions has no {kind}s: {count:,} were not compared")
+    _warn_of_duplicates(difference.duplicates)
+
+
+def print_applied(applied: Applied) -> None:
+    """Print what a corrected file changed, and what of it was left out."""
+    print_facts(
+        {
+            "deleted": f"{applied.deleted:,}",
+            "edited": f"{applied.edited:,}",
+            "added": f"{applied.added:,}",
+            "corrections": ", ".join(f"{n:,} {k}" for k, n in applied.corrections.counts.items()),
+            "nuclei": f"{applied.nuclei:,}",
+        }
+    )
+    for kind, count in applied.left_out.items():
+        print_warning(f"{count:,} objects are no nuclei and were left out: {kind}")
+    if applied.left_out["annotation"]:
+        print_warning("annotations of nuclei drawn by hand come in with --drawn-class CLASS")
+    _warn_of_duplicates(applied.duplicates)
+
+
+def _warn_of_duplicates(count: int) -> None:
+    if count:
+        print_warning(f"{count:,} objects were passed over: earlier ones have the same id")
+
+
+def print_validation(report: Report) -> None:
+    """Print what QuPath would do with a file, the worst first."""
+    verdict, style = VERDICTS[report.severity()]
+    line = f"{report.path}: {_objects(report.objects)}; QuPath {NEWEST} {verdict}"
+    out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    if not report.tallies:
+        return
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("in QuPath")
+    table.add_column("what happens, what to do, where")
+    for tally in report.tallies:
+        rule, first = tally.rule, tally.examples[0]
+        times = f"{tally.count:,} times, first in " if tally.count > 1 else ""
+        table.add_row(
+            rule.id,
+            spelled(rule.severities),
+            escape(f"{rule.effect} {rule.advice}\n{times}{first.place}: {first.detail}"),
+        )
+    out.print(table, highlight=False)
+
+
+def print_repair(repair: Repair, target: Path) -> None:
+    """Print what was changed on the way to a file that QuPath takes."""
+    line = f"{target}: {_objects(repair.written)} written"
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for change in repair.changes:
+        times = "in" if change.count == 1 else f"{change.count:,} times, first in"
+        line = f"  {change.what} ({times} {change.first})"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _objects(count: int) -> str:
+    return f"{count:,} object" if count == 1 else f"{count:,} objects"
+
+
+def print_regions(report: RegionReport) -> None:
+    """Print the first numbers of some regions, and where all of them are."""
+    names = ("slide", "region", "kind")
+    numbers = {"Searched area mm^2": ",.3f", "Nuclei": ",.0f", "Nuclei per mm^2": ",.0f"}
+    table = Table(*names, "mm²", "nuclei", "per mm²")
+    for row in report.table.select([*names, *numbers]).to_pylist():
+        values = [(row[name], form) for name, form in numbers.items()]
+        cells = ["-" if value is None else format(value, form) for value, form in values]
+        table.add_row(*[escape(row[name]) for name in names], *cells)
+    out.print(table)
+    for path in report.files:
+        out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_warning(text: str) -> None:

@@ -46,3 +46,15 @@ class StoreError(EngineError):
 
 class GeoJSONError(EngineError):
     """A GeoJSON file cannot be read as QuPath objects."""
+
+
+class CorrectionsError(EngineError):
+    """A corrected file cannot be taken into a result without loss or doubt."""
+
+
+class ResultError(EngineError):
+    """A finished result is missing, incomplete, or does not fit to what is asked of it."""
+
+
+class ManifestError(EngineError):
+    """The table of slides of a study cannot be joined to the results."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
-from wsi_engine.models.devices import default_batch_size
+from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.seams import resolve_seams
@@ -21,6 +22,7 @@ from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.inference import FittingInference, Maps
 from wsi_engine.schedule.pipeline import stream
 from wsi_engine.schedule.tiles import Tile
+from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.store.tile_store import TileStore
 
@@ -28,17 +30,19 @@ from wsi_engine.store.tile_store import TileStore
 def find_nuclei(
     plan: Plan,
     store: TileStore,
-    devices: list[torch.device],
+    models: list[Model],
+    batch_size: int,
     clock: StageClock,
     tracker: Tracker,
 ) -> Generator[Nuclei, None, None]:
     """Stream the nuclei of a slide, each once, in an order that depends on the plan alone.
 
-    Tiles that the store has from an earlier run are replayed, the others computed.
+    Tiles that the store has from an earlier run are replayed, the others computed by the
+    models, one for each device.
     """
     spec = plan.model.spec
     # Whatever goes wrong further on: the threads end before the slide is closed under them.
-    with closing(_compute(plan, store.finished_tiles, devices, clock)) as computed:
+    with closing(_compute(plan, store.finished_tiles, models, batch_size, clock)) as computed:
         tiles = chain(
             store.replay(plan.tiles),
             store.keep(tracker.follow(clock.timed("wait", computed))),
@@ -56,14 +60,33 @@ def find_nuclei(
             yield wanted
 
 
+def on_slide(tile: Tile, maps: Maps, grid: ModelGrid) -> tuple[Tile, Maps]:
+    """Cut the window of a tile and its maps down to the points that lie on the slide."""
+    window = tile.window
+    step = window.width // maps.shape[1]
+    rows = _points_on_slide(window.y, maps.shape[0], step, grid.slide_height / grid.scale_y)
+    columns = _points_on_slide(window.x, maps.shape[1], step, grid.slide_width / grid.scale_x)
+    seen = ModelBox(
+        window.x + columns.start * step,
+        window.y + rows.start * step,
+        (columns.stop - columns.start) * step,
+        (rows.stop - rows.start) * step,
+    )
+    return replace(tile, window=seen), maps[rows, columns]
+
+
+def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
+    """Find the points whose centres lie in [0, size); at least one is left."""
+    first = max(0, math.ceil(-start / step - 0.5))
+    stop = min(count, math.ceil((size - start) / step - 0.5))
+    return slice(first, max(stop, first + 1))
+
+
 def _compute(
-    plan: Plan, finished: int, devices: list[torch.device], clock: StageClock
+    plan: Plan, finished: int, models: list[Model], batch_size: int, clock: StageClock
 ) -> Generator[tuple[Tile, Nuclei], None, None]:
     settings, grid = plan.settings, plan.reader.grid
     workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
-    batch_size = settings.batch_size
-    if batch_size == "auto":
-        batch_size = default_batch_size(devices)
 
     def read(tile: Tile) -> RGB:
         return plan.reader.read(tile.window)
@@ -73,14 +96,16 @@ def _compute(
             with clock.measure("measure"):
                 return plan.measurer.measure(polygons, wanted, pixels, tile.window, grid)
 
+        # A nucleus at the slide's border must not compete with its own mirror image.
+        seen, maps = on_slide(tile, maps, grid)
         predictions = plan.model.decode(maps)
         reach = plan.measurer.neighbourhood_um
-        return nuclei_of_tile(predictions, tile, grid, settings.simplify_um, measure, reach)
+        return nuclei_of_tile(predictions, seen, grid, settings.simplify_um, measure, reach)
 
     return stream(
         islice(plan.tiles, finished, None),
         read,
-        [FittingInference(plan.model.to(device).maps) for device in devices],
+        [FittingInference(model.maps) for model in models],
         decode,
         batch_size=batch_size,
         workers=workers,

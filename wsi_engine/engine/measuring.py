@@ -13,12 +13,13 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.engine.output import NucleusFiles, ResultFolder, columns_for_qupath
-from wsi_engine.engine.placing import LARGEST_UM, PlacedNuclei
+from wsi_engine.engine.output import NUCLEI_FILES, NucleusFiles, ResultFolder, columns_for_qupath
+from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
 from wsi_engine.engine.run import Result
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
+from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.measurer import Measurer
 from wsi_engine.nuclei.measure.pixels import FINEST_MPP
 from wsi_engine.nuclei.polygons import mended
@@ -76,7 +77,7 @@ def measure(
         found = read_nucleus_outlines(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
-            folder.publish(None, record)
+            folder.publish(record, replaced=[NUCLEI_FILES])
     return Result(folder.path, record)
 
 
@@ -101,7 +102,7 @@ def _measure(
     classes, numbers = _classes(found.classes)
     facts = {
         "slide": describe_slide(info, identity),
-        "nuclei_from": source,
+        "model": source,
         "measurements": measurer.describe(),
     }
     for_qupath = columns_for_qupath(measurer.columns, settings.geojson_measurements)
@@ -110,8 +111,8 @@ def _measure(
         folder.growing, classes, measurer.columns, for_qupath, facts, settings.split
     ) as files:
         for done, (rows, values) in enumerate(placed.measured(workers), start=1):
-            measured = dict(zip(files.measurements, values.T, strict=True))
-            files.write([ids[k] for k in rows], placed.columns(rows, numbers, values), measured)
+            measured = placed.columns(rows, numbers, values)
+            files.write([ids[k] for k in rows], measured, Labels.of_other_program(len(rows)))
             observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
     doubts = [
         *resolution_doubts(slide.info, settings.mpp),
@@ -122,7 +123,9 @@ def _measure(
         "unreadable": [asdict(box) for box in reader.unreadable],
         "warnings": doubts,
         "nuclei": {"count": files.count, "left_out": int((~kept).sum())},
-        "settings": settings.model_dump(mode="json"),
+        "model": {"name": source, "classes": classes},
+        # All of the slide may hold nuclei of another program.
+        "settings": settings.model_dump(mode="json") | {"tissue": False},
         "peak_rss_mb": peak_rss_mb(),
         "versions": versions(),
         "started": started,

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,13 +14,17 @@ import numpy as np
 from wsi_engine.closing import Closing
 from wsi_engine.export.column_dictionary import write_dictionary
 from wsi_engine.export.geoparquet import GeoParquetWriter
+from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.qupath.features import Feature, detection_features
-from wsi_engine.qupath.writer import GeoJSONWriter, write_features
+from wsi_engine.qupath.features import SCORE_NAME, detection_features
+from wsi_engine.qupath.objects import RGB, RGBA
+from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.writing import atomic_path, clear_write_errors, sync
 
-SCORE_NAME = "Detection score"
+NUCLEI_FILES = "nuclei*.geojson.gz"
+ROI_FILE = "roi.geojson"
+TISSUE_FILE = "tissue.geojson"
 
 
 class ResultFolder:
@@ -53,26 +57,38 @@ class ResultFolder:
         traceback: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.growing, ignore_errors=True)
-        if exc is None or not any(self.tiles.glob("part-*.arrow")):
+        if not any(self.tiles.glob("part-*.arrow")):
             shutil.rmtree(self._work, ignore_errors=True)
         if self.path.exists() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def publish(self, tissue: list[Feature] | None, record: Mapping[str, Any]) -> None:
-        """Move the grown files to their names, and write the outlines, if any, and the record."""
+    def publish(self, record: Mapping[str, Any], replaced: Sequence[str]) -> None:
+        """Move the grown files to their names, and write the record.
+
+        Parameters
+        ----------
+        record
+            Content of ``run.json``.
+        replaced
+            Patterns of the names whose earlier files go, even if none has grown in their place.
+        """
         grown = sorted(self.growing.iterdir())
         for file in grown:
             sync(file)
         (self.path / "run.json").unlink(missing_ok=True)
-        for stale in self.path.glob("nuclei*.geojson.gz"):
-            stale.unlink()
+        # The corrections are first by name, so whenever this is cut off, a new run has them.
         for file in grown:
             file.replace(self.path / file.name)
-        if tissue is not None:
-            with atomic_path(self.path / "tissue.geojson") as partial:
-                write_features(partial, tissue)
+        names = {file.name for file in grown}
+        for pattern in replaced:
+            for stale in [file for file in self.path.glob(pattern) if file.name not in names]:
+                stale.unlink()
         with atomic_path(self.path / "run.json") as partial:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def forget_tiles(self) -> None:
+        """Remove what tiles reported: the run that needed it is published."""
+        shutil.rmtree(self.tiles, ignore_errors=True)
 
 
 def columns_for_qupath(
@@ -105,6 +121,10 @@ class NucleusFiles(Closing):
         For the metadata of the GeoParquet file.
     split
         Most nuclei per GeoJSON file; ``None`` for one file.
+    more_classes
+        Class names that the model does not know, numbered after its own.
+    colours
+        Of classes that shall not have the engine's colours.
     """
 
     def __init__(
@@ -115,25 +135,44 @@ class NucleusFiles(Closing):
         for_qupath: Sequence[str],
         facts: Mapping[str, object],
         split: int | None,
+        more_classes: Sequence[str] = (),
+        colours: Mapping[str, RGB | RGBA] = MappingProxyType({}),
     ) -> None:
         self._folder = folder
-        self._classes = np.array([*classes, None], object)
+        self._classes = np.array([*classes, *more_classes, None], object)
+        self._colours = colours
         self._split = split
-        self.measurements = tuple(column.name for column in columns)
+        self._measurements = tuple(column.name for column in columns)
         self._for_qupath = tuple(for_qupath)
         write_dictionary(folder / "columns.json", classes, columns, for_qupath)
-        self._table = GeoParquetWriter(folder / "nuclei.parquet", classes, self.measurements, facts)
+        self._table = GeoParquetWriter(
+            folder / "nuclei.parquet",
+            classes,
+            self._measurements,
+            facts,
+            LABEL_COLUMNS,
+            more_classes,
+        )
         self._geojson_count = 0
         self._geojson = self._next_geojson()
         self.count = 0
 
-    def write(self, ids: list[str], nuclei: Nuclei, measurements: Measurements) -> None:
+    def write(self, ids: list[str], nuclei: Nuclei, labels: Labels) -> None:
         """Append nuclei."""
-        self._table.write(ids, nuclei, measurements)
-        names = self._classes[nuclei.classes].tolist()
-        columns: Measurements = {SCORE_NAME: nuclei.scores}
-        columns |= {name: measurements[name] for name in self._for_qupath}
-        features = detection_features(ids, nuclei.polygons, names, columns)
+        measurements: Measurements = dict(
+            zip(self._measurements, nuclei.measurements.T, strict=True)
+        )
+        self._table.write(ids, nuclei, measurements, labels.columns())
+        shown: Measurements = {SCORE_NAME: nuclei.scores}
+        features = detection_features(
+            ids,
+            nuclei.polygons,
+            self._classes[nuclei.classes].tolist(),
+            shown | {name: measurements[name] for name in self._for_qupath},
+            labels.name,
+            labels.metadata(),
+            self._colours,
+        )
         while features:
             room = len(features)
             if self._split is not None:

@@ -1,154 +1,114 @@
-"""Nuclei that are known beforehand, sorted into tiles, and measured there."""
+"""The model on the devices of a run, compiled where that pays."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+import torch
 
-import numpy as np
-import numpy.typing as npt
-import shapely
+from wsi_engine.config import RunSettings
+from wsi_engine.engine.plan import Plan, core_side
+from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.models.compiling import (
+    Compilable,
+    Compilation,
+    CompilationError,
+    compiling_obstacle,
+)
+from wsi_engine.models.devices import default_batch_size, resolve_devices
+from wsi_engine.models.protocol import Model
+from wsi_engine.models.registry import find_model
+from wsi_engine.schedule.clock import StageClock
 
-from wsi_engine.nuclei.measure.measurer import Measurer
-from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.slide.frames import ModelBox, ModelGrid
-from wsi_engine.slide.grid_reader import GridReader
-
-LARGEST_UM = 100.0
-"""What is wider or higher is no nucleus: its pixels are not measured, so that a tile stays one."""
-
-Rows = npt.NDArray[np.int64]
-"""Positions of nuclei."""
+MEGAPIXELS_THAT_PAY = 1500
+"""As many pixels, halos included, save three times what compiling costs (benchmarks/model.md):
+some 1000 tiles of the default size, or 250 mm² of tissue. On fewer it is not begun unasked."""
 
 
-@dataclass(frozen=True)
-class PlacedNuclei:
-    """The nuclei of a slide, sorted into tiles by their centroids.
+def batch_size_of(settings: RunSettings, devices: list[torch.device]) -> int:
+    """Return the number of tiles per batch."""
+    chosen = settings.batch_size
+    return default_batch_size(devices) if chosen == "auto" else chosen
 
-    Attributes
+
+def place(
+    plan: Plan,
+    devices: list[torch.device],
+    tiles: int,
+    clock: StageClock,
+    observe: Observer = ignore,
+) -> list[Model]:
+    """Return the model of a plan on each device.
+
+    Compiled or not, a network gives the same maps to the last bit (`Compilation.build` sees to
+    it), so this changes how fast a run is and nothing else.
+
+    Parameters
     ----------
-    polygons
-        Valid, in QuPath pixels, shape (n,).
-    core
-        Side of a tile in pixels of the reader's grid.
+    tiles
+        Number of tiles that are still to be computed.
     """
+    models: list[Model] = [plan.model.to(device) for device in devices]
+    if plan.settings.compile == "never" or tiles == 0:
+        return models
+    side, batch = plan.tile_grid.window_side, batch_size_of(plan.settings, devices)
+    return [_compiled(model, batch, side, plan, tiles, clock, observe) for model in models]
 
-    polygons: Polygons
-    reader: GridReader
-    measurer: Measurer
-    core: int
 
-    @property
-    def grid(self) -> ModelGrid:
-        """Of the pixels that are measured."""
-        return self.reader.grid
+def warm_up(settings: RunSettings) -> bool:
+    """Compile the network that runs with such settings use; return whether there is one.
 
-    @cached_property
-    def anchors(self) -> npt.NDArray[np.float64]:
-        """Centroids in QuPath pixels, shape (n, 2)."""
-        return np.round(shapely.get_coordinates(shapely.centroid(self.polygons)), 2)
+    Raises
+    ------
+    EngineError
+        When the model is unknown, or its network cannot be compiled.
+    """
+    devices = resolve_devices(settings.device)
+    model = find_model(settings.model).load(settings.weights).to(devices[0])
+    side = core_side(settings.tile_size, model.spec) + 2 * model.spec.halo_px
+    if not isinstance(model, Compilable):
+        return False
+    compilation = model.compilation(batch_size_of(settings, devices), side)
+    if compilation is not None and compilation.load() is None:
+        compilation.build()
+    return compilation is not None
 
-    @cached_property
-    def bounds(self) -> npt.NDArray[np.float64]:
-        """Left, top, right, bottom in pixels of the grid, shape (n, 4)."""
-        corners = shapely.bounds(self.polygons).reshape(-1, 2, 2)
-        return self.grid.from_qupath(corners).reshape(-1, 4)
 
-    @cached_property
-    def fitting(self) -> npt.NDArray[np.bool_]:
-        """Those small enough that their pixels are measured."""
-        return np.asarray(
-            ((self.bounds[:, 2:] - self.bounds[:, :2]) * self.grid.mpp <= LARGEST_UM).all(axis=1)
-        )
+def _compiled(
+    model: Model,
+    batch: int,
+    side: int,
+    plan: Plan,
+    tiles: int,
+    clock: StageClock,
+    observe: Observer,
+) -> Model:
+    compilation = model.compilation(batch, side) if isinstance(model, Compilable) else None
+    if compilation is None:
+        return model
+    assert isinstance(model, Compilable)
+    with clock.measure("compile"):
+        network = compilation.load()
+        if network is None:
+            asked = plan.settings.compile == "always"
+            if not asked and not pays(compilation, tiles * side**2 / 1e6):
+                return model
+            observe(Progress(plan.info.path.name, "compiling"))
+            try:
+                network = compilation.build()
+            except CompilationError:
+                if asked:
+                    raise
+                return model
+    return model.with_network(network)
 
-    @cached_property
-    def outside(self) -> npt.NDArray[np.bool_]:
-        """Those that do not touch the slide."""
-        extent = self.grid.extent
-        return np.asarray(
-            (self.bounds[:, 2:] <= 0).any(axis=1)
-            | (self.bounds[:, :2] >= [extent.width, extent.height]).any(axis=1)
-        )
 
-    @cached_property
-    def tiles(self) -> list[Rows]:
-        """Nuclei of each tile that has some, in scan order."""
-        if len(self.polygons) == 0:
-            return []
-        extent = self.grid.extent
-        last = np.array([extent.width - 1, extent.height - 1]) // self.core
-        column, row = np.clip(self.grid.from_qupath(self.anchors) // self.core, 0, last).T
-        index = row * (last[0] + 1) + column
-        order = np.argsort(index, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(index[order])) + 1)
+def pays(compilation: Compilation, megapixels: float) -> bool:
+    """Tell whether to compile for so many pixels unasked.
 
-    def measured(self, workers: int) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
-        """Measure the tiles by several threads, in scan order, with few of them under way."""
-        under_way: deque[tuple[Rows, Future[npt.NDArray[np.float32]]]] = deque()
-        supply = iter(self.tiles)
-        _ = self._tree  # built before the threads ask for it
-        with ThreadPoolExecutor(workers, "measure") as threads:
-            while True:
-                for rows in islice(supply, 2 * workers - len(under_way)):
-                    under_way.append((rows, threads.submit(self._measure_tile, rows)))
-                if not under_way:
-                    return
-                rows, future = under_way.popleft()
-                yield rows, future.result()
-
-    def columns(
-        self,
-        own: Rows,
-        classes: npt.NDArray[np.int16],
-        values: npt.NDArray[np.float32],
-    ) -> Nuclei:
-        """Put the nuclei of a tile into columns; a score they have none."""
-        return Nuclei(
-            polygons=self.polygons[own],
-            anchors=self.anchors[own],
-            scores=np.full(len(own), np.nan, np.float32),
-            classes=classes[own],
-            probabilities=np.empty((len(own), 0), np.float32),
-            owned=np.ones(len(own), np.bool_),
-            measurements=values,
-        )
-
-    @cached_property
-    def _tree(self) -> shapely.STRtree:
-        """Of the boxes in pixels of the grid; empty for those that do not fit."""
-        boxes = shapely.box(*self.bounds.T)
-        boxes[~self.fitting] = shapely.Polygon()
-        return shapely.STRtree(boxes)
-
-    def _measure_tile(self, own: Rows) -> npt.NDArray[np.float32]:
-        """Measure the nuclei of a tile; those that do not fit by their shape alone."""
-        values = np.empty((len(own), len(self.measurer.columns)), np.float32)
-        fits = self.fitting[own]
-        values[~fits] = self._measure(own[~fits], own[~fits], ModelBox(0, 0, 0, 0))
-        if fits.any():
-            window = self._window(own[fits])
-            box = shapely.box(window.x, window.y, window.x_stop, window.y_stop)
-            seen = np.union1d(own[fits], self._tree.query(box))
-            values[fits] = self._measure(own[fits], seen, window)
-        return values
-
-    def _measure(self, own: Rows, seen: Rows, window: ModelBox) -> npt.NDArray[np.float32]:
-        empty = window.width == 0 or window.height == 0
-        rgb = np.empty((0, 0, 3), np.uint8) if empty else self.reader.read(window)
-        wanted = np.isin(seen, own)
-        return self.measurer.measure(self.polygons[seen], wanted, rgb, window, self.grid)
-
-    def _window(self, own: Rows) -> ModelBox:
-        """Return what must be read for some nuclei, as far as the slide goes."""
-        margin = self.measurer.neighbourhood_um / self.grid.mpp + 1
-        extent = self.grid.extent
-        size = [extent.width, extent.height]
-        low = np.clip(np.floor(self.bounds[own, :2].min(axis=0) - margin), 0, size)
-        high = np.clip(np.ceil(self.bounds[own, 2:].max(axis=0) + margin), 0, size)
-        (left, top), (right, bottom) = low.astype(int).tolist(), high.astype(int).tolist()
-        return ModelBox(left, top, right - left, bottom - top)
+    The gain was measured in bf16; without instructions for it networks stay as they are.
+    """
+    return (
+        megapixels >= MEGAPIXELS_THAT_PAY
+        and compilation.dtype == torch.bfloat16
+        and compiling_obstacle() is None
+        and not compilation.is_futile
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import shapely
 import torch
@@ -12,11 +11,11 @@ import torch
 from wsi_engine.config import RunSettings, digest
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.errors import RegionError
-from wsi_engine.models.protocol import Model
+from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.measurer import Measurer
-from wsi_engine.qupath.regions import read_region_of_interest
+from wsi_engine.qupath.regions import Regions, read_regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
@@ -37,8 +36,10 @@ class Plan:
 
     Attributes
     ----------
+    regions
+        Of interest, that a person drew.
     area
-        Where nuclei are wanted: tissue, region of interest, or both; QuPath pixels.
+        Where nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
     tiles
         Those that touch it, in scan order.
     """
@@ -48,6 +49,7 @@ class Plan:
     model: Model
     reader: GridReader
     tissue: Tissue | None
+    regions: Regions | None
     area: shapely.Geometry
     measurer: Measurer
     tile_grid: TileGrid
@@ -74,6 +76,7 @@ class Plan:
                 "settings": self.settings.result_settings(),
                 "model": self.model.settings(),
                 "stains": self.measurer.stains.describe(),
+                "regions": self.regions.content() if self.regions is not None else None,
                 "area": shapely.to_wkb(self.area, hex=True),
             }
         )
@@ -98,21 +101,24 @@ def make_plan(
     observe(Progress(info.path.name, "tissue"))
     with clock.measure("tissue"):
         tissue = find_tissue(slide, info) if settings.tissue else None
-        area = _working_area(info, tissue, settings.roi)
+        regions = _regions(settings)
+        area = _working_area(info, tissue, regions)
     observe(Progress(info.path.name, "calibration"))
     reader = GridReader(slide, make_grid(info, entry.spec.mpp))
     with clock.measure("calibration"):
         fields = sample_fields(reader, area)
         model = entry.load(settings.weights).to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
-    core = -(-settings.tile_size // spec.stride) * spec.stride
-    tile_grid = TileGrid(grid.extent, core, spec.halo_px, spec.stride)
+    tile_grid = TileGrid(
+        grid.extent, core_side(settings.tile_size, spec), spec.halo_px, spec.stride
+    )
     return Plan(
         info=info,
         settings=settings,
         model=model,
         reader=reader,
         tissue=tissue,
+        regions=regions,
         area=area,
         measurer=Measurer(settings.measure, choose_stains(settings.stains, fields)),
         tile_grid=tile_grid,
@@ -121,19 +127,27 @@ def make_plan(
     )
 
 
-def _working_area(info: SlideInfo, tissue: Tissue | None, roi: Path | None) -> shapely.Geometry:
+def core_side(tile_size: int, spec: ModelSpec) -> int:
+    """Round a tile's side up to what the model can take."""
+    return -(-tile_size // spec.stride) * spec.stride
+
+
+def _regions(settings: RunSettings) -> Regions | None:
+    if settings.roi is None:
+        return None
+    return read_regions(settings.roi, settings.roi_class, settings.exclude_class)
+
+
+def _working_area(
+    info: SlideInfo, tissue: Tissue | None, regions: Regions | None
+) -> shapely.Geometry:
     area = shapely.box(0, 0, info.bounds.width, info.bounds.height)
-    if roi is not None:
-        area = shapely.intersection(area, read_region_of_interest(roi))
-        if area.area == 0:
-            raise RegionError(
-                f"{roi.name}: the region lies outside {info.path.name} "
-                f"({info.bounds.width} x {info.bounds.height} px)"
-            )
+    if regions is not None:
+        area = regions.within(area)
     if tissue is not None:
         area = shapely.intersection(area, shapely.union_all(tissue.pieces))
         if area.area == 0:
-            where = "in the region of interest" if roi else f"on {info.path.name}"
+            where = "in the region of interest" if regions else f"on {info.path.name}"
             raise RegionError(
                 f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
             )

@@ -20,7 +20,7 @@ class Progress:
     slide
         File name of the slide.
     stage
-        ``tissue``, ``calibration``, ``nuclei``, ``measuring`` or ``writing``.
+        ``tissue``, ``calibration``, ``compiling``, ``nuclei``, ``measuring`` or ``writing``.
     tiles, tiles_total
         Finished, and in all; the total is 0 until it is known.
     megapixels

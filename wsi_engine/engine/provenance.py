@@ -66,14 +66,15 @@ def make_record(
     clock: StageClock,
     devices: list[torch.device],
     started: str,
-    doubts: list[str],
+    warnings: list[str],
+    corrections: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of ``run.json`` for a finished slide."""
     state, tissue = tracker.state, plan.tissue
     return {
         "slide": describe_slide(plan.info, plan.slide_fingerprint),
         "unreadable": [asdict(box) for box in plan.reader.unreadable],
-        "warnings": doubts,
+        "warnings": warnings,
         "tissue": {
             "pieces": len(tissue.pieces) if tissue else None,
             "area_mm2": round(tissue.area_mm2, 6) if tissue else None,
@@ -84,6 +85,7 @@ def make_record(
             "area_mm2": round(plan.area_mm2, 6),
             "density_per_mm2": round(state.nuclei / plan.area_mm2, 2),
         },
+        "corrections": corrections,
         "model": asdict(plan.model.spec) | {"calibration": plan.model.settings()},
         "measurements": plan.measurer.describe(),
         "settings": plan.settings.model_dump(mode="json"),

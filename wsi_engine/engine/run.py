@@ -7,22 +7,35 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
+from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
 from wsi_engine.engine.flow import find_nuclei
-from wsi_engine.engine.output import NucleusFiles, ResultFolder, columns_for_qupath
+from wsi_engine.engine.output import (
+    NUCLEI_FILES,
+    ROI_FILE,
+    TISSUE_FILE,
+    NucleusFiles,
+    ResultFolder,
+    columns_for_qupath,
+)
+from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
 from wsi_engine.export.geoparquet import read_nuclei
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
+from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.qupath.features import Feature, annotation_feature
+from wsi_engine.qupath.object_features import object_features
+from wsi_engine.qupath.writer import write_features
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
@@ -115,37 +128,84 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
     started, clock = now(), StageClock()
     with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
         plan = make_plan(slide, settings, devices[0], clock, observe)
+        corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         with clear_write_errors(folder.path):
             with TileStore(folder.tiles, plan.fingerprint) as store:
-                tracker = Tracker(path.name, len(plan.tiles), store.finished_tiles, clock, observe)
-                with closing(find_nuclei(plan, store, devices, clock, tracker)) as chunks:
-                    count = _write_nuclei(chunks, plan, folder.growing, clock)
+                finished = store.finished_tiles
+                models = place(plan, devices, len(plan.tiles) - finished, clock, observe)
+                batch_size = batch_size_of(settings, devices)
+                tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
+                found = find_nuclei(plan, store, models, batch_size, clock, tracker)
+                with closing(found) as chunks:
+                    growing = folder.growing
+                    count, warnings = _write_nuclei(chunks, plan, corrections, growing, clock)
                 tracker.finish(count)
-            doubts = resolution_doubts(slide.info, settings.mpp)
-            doubts += stain_doubts(settings.stains, plan.measurer.stains)
-            resumed = store.finished_tiles
-            record = make_record(plan, tracker, resumed, clock, devices, started, doubts)
-            folder.publish(_tissue_features(plan), record)
+            _write_outlines(plan, folder.growing)
+            warnings += resolution_doubts(slide.info, settings.mpp)
+            warnings += stain_doubts(settings.stains, plan.measurer.stains)
+            made = corrections.summary(folder.path / FILE_NAME) if corrections else None
+            record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
+            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
+            folder.forget_tiles()
     return Result(folder.path, record)
 
 
-def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
-    """Name and write the nuclei as they come; return their number."""
-    facts = {
-        "slide": describe_slide(plan.info, plan.slide_fingerprint),
-        "model": plan.model.spec.name,
-    }
-    classes, settings = plan.model.spec.classes, plan.settings
-    # What nuclei are to one another (density, neighbours) is known from here on: such columns
-    # come after those that the tiles measured.
+def _write_nuclei(
+    chunks: Iterator[Nuclei],
+    plan: Plan,
+    corrections: Corrections,
+    folder: Path,
+    clock: StageClock,
+) -> tuple[int, list[str]]:
+    """Name, correct and write the nuclei as they come.
+
+    Returns
+    -------
+    count, warnings
+        Number of nuclei, and what to tell of corrections that met none.
+    """
+    spec, settings = plan.model.spec, plan.settings
     columns = plan.measurer.columns
-    chosen = columns_for_qupath(columns, settings.geojson_measurements)
-    with NucleusFiles(folder, classes, columns, chosen, facts, settings.split) as files:
+    facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
+    names = [column.name for column in columns]
+    measure = partial(measured_alone, names=names, mpp=plan.reader.grid.slide_mpp)
+    correcting = Correcting(corrections, spec.classes, measure)
+
+    def corrected() -> Iterator[Corrected]:
         for nuclei in chunks:
+            yield correcting.corrected(nucleus_ids(plan.namespace, nuclei.anchors), nuclei)
+        yield correcting.rest()
+
+    with NucleusFiles(
+        folder,
+        spec.classes,
+        columns,
+        columns_for_qupath(columns, settings.geojson_measurements),
+        facts,
+        settings.split,
+        corrections.new_classes(spec.classes),
+        corrections.colours(),
+    ) as files:
+        for some in corrected():
             with clock.measure("write"):
-                measured = dict(zip(files.measurements, nuclei.measurements.T, strict=True))
-                files.write(nucleus_ids(plan.namespace, nuclei.anchors), nuclei, measured)
-        return files.count
+                files.write(some.ids, some.nuclei, labels_of(some, corrections.added, plan.regions))
+    return files.count, _doubts(correcting)
+
+
+def _doubts(correcting: Correcting) -> list[str]:
+    if not correcting.unmet:
+        return []
+    return [
+        f"{correcting.unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
+        "those that were edited are in the result as they were corrected"
+    ]
+
+
+def _write_outlines(plan: Plan, folder: Path) -> None:
+    write_features(folder / TISSUE_FILE, _tissue_features(plan))
+    if plan.regions is not None:
+        drawn = (*plan.regions.wanted, *plan.regions.excluded)
+        write_features(folder / ROI_FILE, object_features(drawn))
 
 
 def _tissue_features(plan: Plan) -> list[Feature]:

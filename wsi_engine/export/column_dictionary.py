@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from wsi_engine.errors import OutputError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.measurer import GROUPS, Measurer
 from wsi_engine.slide.stain_vectors import H_AND_E
@@ -22,6 +23,13 @@ IDENTITY = (
     Column("score", "", "confidence of the model, 0 to 1; `Detection score` in QuPath", _ENGINE),
 )
 
+LABELS = (
+    Column("name", "", "that a person gave to the nucleus in QuPath", _ENGINE),
+    Column("source", "", "`engine`; `edited` or `added` by a person; `other` program", _ENGINE),
+    Column("roi", "", "name, or else class, of the smallest annotation around the anchor", _ENGINE),
+    Column("roi_id", "", "UUID of that annotation", _ENGINE),
+)
+
 
 def all_columns(classes: Sequence[str], measurements: Sequence[Column]) -> list[Column]:
     """Describe every column of ``nuclei.parquet``, in its order."""
@@ -29,7 +37,7 @@ def all_columns(classes: Sequence[str], measurements: Sequence[Column]) -> list[
         Column(f"probability: {name}", "", f"the model's probability of {name}", _ENGINE)
         for name in classes
     ]
-    return [*IDENTITY, *probabilities, *measurements]
+    return [*IDENTITY, *probabilities, *LABELS, *measurements]
 
 
 def write_dictionary(
@@ -54,6 +62,23 @@ def write_dictionary(
         del entry["essential"]
         entries.append(entry | {"in_geojson": column.name in for_qupath})
     path.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def read_dictionary(path: Path, names: Sequence[str]) -> tuple[list[Column], list[str]]:
+    """Read back the measurements of a dictionary, and the names of those in the GeoJSON.
+
+    Raises
+    ------
+    OutputError
+        When it is missing or does not describe all of the names.
+    """
+    try:
+        entries = {entry["name"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
+        texts = ("name", "unit", "formula", "source")
+        columns = [Column(*[entries[name][text] for text in texts]) for name in names]
+        return columns, [name for name in names if entries[name]["in_geojson"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{path} does not describe the measurements beside it: {error}") from None
 
 
 def markdown() -> str:

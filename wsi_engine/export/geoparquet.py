@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,15 @@ import pyarrow.parquet as pq
 import shapely
 
 from wsi_engine.closing import Closing
+from wsi_engine.errors import OutputError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.version import __version__
 
 NUCLEI_IN_ROW_GROUP = 10_000
+CLASS = pa.dictionary(pa.int16(), pa.string())
+TEXT = pa.dictionary(pa.int32(), pa.string())
+PROBABILITY = "probability: "
 
 
 class GeoParquetWriter(Closing):
@@ -36,6 +42,11 @@ class GeoParquetWriter(Closing):
         Names of the measurement columns, float32.
     facts
         Kept as JSON under the metadata key ``wsi_engine``.
+    texts
+        Names of the columns of text, such as ``roi``.
+    more_classes
+        Class names that the model does not know, numbered after its own; they have no
+        probability.
     """
 
     def __init__(
@@ -44,17 +55,22 @@ class GeoParquetWriter(Closing):
         classes: Sequence[str],
         measurements: Sequence[str],
         facts: Mapping[str, object],
+        texts: Sequence[str] = (),
+        more_classes: Sequence[str] = (),
     ) -> None:
-        self._classes = np.array([*classes, None], object)
+        self._classes = np.array([*classes, *more_classes, None], object)
+        self._probabilities = len(classes)
         self._measurements = list(measurements)
+        self._texts = list(texts)
         fields = [
             pa.field("id", pa.string(), nullable=False),
             pa.field("geometry", pa.binary(), nullable=False),
             pa.field("x", pa.float64()),
             pa.field("y", pa.float64()),
-            pa.field("class", pa.dictionary(pa.int16(), pa.string())),
+            pa.field("class", CLASS),
             pa.field("score", pa.float32()),
-            *[pa.field(f"probability: {name}", pa.float32()) for name in classes],
+            *[pa.field(PROBABILITY + name, pa.float32()) for name in classes],
+            *[pa.field(name, TEXT) for name in texts],
             *[pa.field(name, pa.float32()) for name in measurements],
         ]
         geo = {
@@ -75,20 +91,22 @@ class GeoParquetWriter(Closing):
         ids: Sequence[str],
         nuclei: Nuclei,
         measurements: Mapping[str, npt.NDArray[np.float32]],
+        texts: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     ) -> None:
         """Append nuclei; row groups are filled before they are written."""
-        names = self._classes[nuclei.classes]
+        names = self._classes[nuclei.classes].tolist()
         probabilities = nuclei.probabilities.T
         if len(probabilities) == 0:
             missing = np.full(len(nuclei), np.nan, np.float32)
-            probabilities = np.broadcast_to(missing, (len(self._classes) - 1, len(nuclei)))
+            probabilities = np.broadcast_to(missing, (self._probabilities, len(nuclei)))
         columns = [
             pa.array(ids, pa.string()),
             pa.array(shapely.to_wkb(nuclei.polygons), pa.binary()),
             *[pa.array(axis) for axis in nuclei.anchors.T],
-            pa.array(names, pa.string()).dictionary_encode().cast(self._schema.field("class").type),
+            _encoded(names, CLASS),
             pa.array(nuclei.scores),
             *[pa.array(column) for column in probabilities],
+            *[_encoded(texts[name], TEXT) for name in self._texts],
             *[pa.array(measurements[name]) for name in self._measurements],
         ]
         self._held.append(pa.table(columns, schema=self._schema))
@@ -105,6 +123,87 @@ class GeoParquetWriter(Closing):
             table = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
             self._writer.write_table(table)
             self._held = []
+
+
+def _encoded(texts: Sequence[str | None], kind: pa.DictionaryType) -> pa.Array:
+    return pa.array(texts, pa.string()).dictionary_encode().cast(kind)
+
+
+class GeoParquetReader(Closing):
+    """Reads what ``GeoParquetWriter`` wrote, one row group at a time; a context.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Attributes
+    ----------
+    facts
+        As they were given to the writer.
+    classes
+        Class names of the model.
+    measurements
+        Names of the measurement columns.
+
+    Raises
+    ------
+    OutputError
+        When the file is absent or not of this kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = pq.ParquetFile(path)
+            schema = self._file.schema_arrow
+            self.facts: dict[str, Any] = json.loads(schema.metadata[b"wsi_engine"])
+        except FileNotFoundError:
+            raise OutputError(f"{path}: no such file: run the slide again") from None
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            raise OutputError(f"{path} is not a table of nuclei: run the slide again") from None
+        for own in ("version", "unit"):
+            self.facts.pop(own, None)
+        names = schema.names
+        self.classes = [n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY)]
+        self.measurements = [
+            n
+            for n in names
+            if schema.field(n).type == pa.float32()
+            and n != "score"
+            and not n.startswith(PROBABILITY)
+        ]
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def groups(self) -> Iterator[pa.Table]:
+        """Yield the row groups in their order."""
+        for k in range(self._file.num_row_groups):
+            yield self._file.read_row_group(k)
+
+    def nuclei(self, table: pa.Table) -> Nuclei:
+        """Turn a row group into columns of nuclei; classes that no model gave become none."""
+        number = {name: k for k, name in enumerate(self.classes)}
+        classes = [number.get(name, -1) for name in table["class"].to_pylist()]
+        probabilities = np.empty((len(table), len(self.classes)), np.float32)
+        for name, k in number.items():
+            probabilities[:, k] = table[PROBABILITY + name].to_numpy()
+        measurements = np.empty((len(table), len(self.measurements)), np.float32)
+        for k, name in enumerate(self.measurements):
+            measurements[:, k] = table[name].to_numpy()
+        return Nuclei(
+            polygons=np.asarray(shapely.from_wkb(table["geometry"].to_numpy())),
+            anchors=np.column_stack([table["x"].to_numpy(), table["y"].to_numpy()]),
+            scores=table["score"].to_numpy(),
+            classes=np.array(classes, np.int16),
+            probabilities=probabilities,
+            owned=np.ones(len(table), bool),
+            measurements=measurements,
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def read_nuclei(path: Path) -> NucleusTable:

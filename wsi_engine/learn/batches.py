@@ -12,8 +12,7 @@ import torch
 
 from wsi_engine.learn.augment import augment
 from wsi_engine.learn.config import TrainConfig
-from wsi_engine.learn.datasets import DataSet, Field
-from wsi_engine.learn.errors import DatasetError
+from wsi_engine.learn.sampling import Sampler, Spot
 from wsi_engine.learn.targets import Targets, star_targets
 from wsi_engine.learn.warp import random_warp, warp_image, warp_labels
 from wsi_engine.models.starconvex_decoding import GRID_PX
@@ -22,14 +21,6 @@ from wsi_engine.models.starconvex_decoding import GRID_PX
 _MARGIN_PX = 24
 # Label pixels per model pixel.
 _FINER = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The training fields of one set."""
-
-    data: DataSet
-    fields: tuple[Field, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +37,8 @@ class Batch:
         Flat index of the grid points inside nuclei into (n, h / 2, w / 2), int64 (k,).
     distances, distances_weight
         At those points, float32 (k, rays).
+    classes
+        Class index there, int64 (k,), `NO_CLASS` where it is not known.
     """
 
     images: torch.Tensor
@@ -54,6 +47,7 @@ class Batch:
     points: torch.Tensor
     distances: torch.Tensor
     distances_weight: torch.Tensor
+    classes: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -61,17 +55,18 @@ class Batch:
 
 
 def draw_crop(
-    source: Source, config: TrainConfig, rng: np.random.Generator
+    spot: Spot, config: TrainConfig, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """Draw one augmented crop of a set with its targets."""
-    field = source.fields[rng.integers(len(source.fields))]
+    """Draw one augmented crop of a field with its targets."""
+    field, data = spot.field, spot.source.data
     warp = random_warp(
         rng,
         field.labels.shape,
-        px_per_model_px=config.network.mpp / source.data.config.mpp,
+        px_per_model_px=config.network.mpp / field.mpp,
         scale=config.augment.scale,
         elastic_px=config.augment.elastic_um / config.network.mpp,
         crop_px=config.crop_px,
+        around=spot.around,
     )
     crop = warp_image(field.image, warp, config.crop_px)
     labels = warp_labels(field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER)
@@ -84,20 +79,21 @@ def draw_crop(
         spacing=GRID_PX * _FINER,
         unit=1 / _FINER,
         rays=config.network.rays,
-        inner_boundary_weight=source.data.config.inner_boundary_weight,
+        inner_boundary_weight=data.config.inner_boundary_weight,
     )
-    return augment(crop, source.data.white, rng, config.augment), targets
+    return augment(crop, data.white, rng, config.augment), targets
 
 
-def make_batch(sources: list[Source], config: TrainConfig, step: int) -> Batch:
+def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
     """Make the batch of one step; the same for the same seed and step."""
-    weights = np.array([source.data.config.weight for source in sources], float)
-    crops = []
+    images, targets, classes = [], [], []
     for index in range(config.batch):
         rng = np.random.default_rng([config.seed, step, index])
-        source = sources[rng.choice(len(sources), p=weights / weights.sum())]
-        crops.append(draw_crop(source, config, rng))
-    images, targets = zip(*crops, strict=True)
+        spot = sampler.draw(rng)
+        image, target = draw_crop(spot, config, rng)
+        images.append(image)
+        targets.append(target)
+        classes.append(spot.field.classes[target.labels[target.probability > 0]])
     probability = np.stack([target.probability for target in targets])
     inside = [target.probability > 0 for target in targets]
     return Batch(
@@ -111,26 +107,18 @@ def make_batch(sources: list[Source], config: TrainConfig, step: int) -> Batch:
         torch.from_numpy(
             np.concatenate([t.distances_weight[at] for t, at in zip(targets, inside, strict=True)])
         ),
+        torch.from_numpy(np.concatenate(classes).astype(np.int64)),
     )
 
 
-def batches(sources: list[Source], config: TrainConfig, first_step: int) -> Iterator[Batch]:
-    """Yield the batches from ``first_step`` to the end of the run, made two steps ahead.
-
-    Raises
-    ------
-    DatasetError
-        If no set with a positive weight holds a training image.
-    """
-    usable = [s for s in sources if s.fields and s.data.config.weight > 0]
-    if not usable:
-        raise DatasetError("No image is left to train on: all are held out or have weight 0.")
+def batches(sampler: Sampler, config: TrainConfig, first_step: int) -> Iterator[Batch]:
+    """Yield the batches from ``first_step`` to the end of the run, made two steps ahead."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crops") as pool:
         ahead: list[Future[Batch]] = []
         try:
             for step in range(first_step, config.steps):
                 while len(ahead) < 3 and step + len(ahead) < config.steps:
-                    ahead.append(pool.submit(make_batch, usable, config, step + len(ahead)))
+                    ahead.append(pool.submit(make_batch, sampler, config, step + len(ahead)))
                 yield ahead.pop(0).result()
         finally:
             for future in ahead:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
 from wsi_engine.errors import SettingsError
 
@@ -40,8 +48,34 @@ class SplitConfig(_Section):
     every: int | None = Field(default=None, ge=2)
 
 
-class DataConfig(_Section):
-    """One set of images with labels.
+class SetConfig(_Section):
+    """What every set of annotated fields states, wherever its pixels come from.
+
+    Attributes
+    ----------
+    weight
+        Share of the crops that come from this set, relative to the other sets.
+    inner_boundary_weight
+        Trust in the boundary between two touching nuclei, 0 to 1.
+    annotation
+        ``dense``: what is not drawn is background. ``partial``: only some nuclei are drawn,
+        all else is unknown. ``points``: every nucleus has a point; in label images a single
+        pixel or a small disc.
+    rename
+        From the names of classes in the set's files to those that the run learns. ``null``:
+        such nuclei count for their shape only.
+    """
+
+    name: str
+    weight: float = Field(default=1.0, ge=0)
+    inner_boundary_weight: float = Field(default=1.0, ge=0, le=1)
+    annotation: Annotation = "dense"
+    rename: dict[str, str | None] = {}
+    split: SplitConfig = SplitConfig()
+
+
+class DataConfig(SetConfig):
+    """A set of images with labels.
 
     Attributes
     ----------
@@ -51,23 +85,51 @@ class DataConfig(_Section):
     mpp
         Pixel size in µm that makes nuclei of this set as large as they are in life. It may
         differ from what the set states.
-    weight
-        Share of the crops that come from this set, relative to the other sets.
-    inner_boundary_weight
-        Trust in the boundary between two touching nuclei, 0 to 1.
-    annotation
-        ``dense``: 0 is background. ``partial``: only some nuclei are drawn, 0 is unknown.
-        ``points``: the labels are single pixels or small discs inside the nuclei.
+    classes
+        Folder of images beside label images that say, pixel by pixel, the class of the
+        nucleus there: 0 unknown, k the k-th of ``class_names``. GeoJSON states its classes
+        itself.
+    class_names
+        What the numbers mean; the classes of the run, in their order, where not given.
     """
 
-    name: str
     images: Path
     labels: Path
     mpp: float = Field(gt=0.02, lt=10)
-    weight: float = Field(default=1.0, ge=0)
-    inner_boundary_weight: float = Field(default=1.0, ge=0, le=1)
-    annotation: Annotation = "dense"
-    split: SplitConfig = SplitConfig()
+    classes: Path | None = None
+    class_names: tuple[str, ...] = ()
+
+
+class SlideDataConfig(SetConfig):
+    """A set of fields that were annotated in QuPath on whole slides.
+
+    See `wsi_engine.learn.drawings.Drawing.fields` for what is taken for a field. Pixels are
+    read at 0.25 µm, or as they are where the slide is coarser.
+
+    Attributes
+    ----------
+    slides
+        A folder of slides, or a list of them.
+    annotations
+        Folder with one GeoJSON file per slide, of the same stem, as QuPath exports it.
+    mpp
+        Pixel size of the slides in µm, where the files state none or a wrong one.
+    """
+
+    slides: Path | tuple[Path, ...]
+    annotations: Path
+    mpp: float | None = Field(default=None, gt=0.02, lt=10)
+
+
+def _kind_of_set(entry: object) -> str:
+    keys = entry if isinstance(entry, dict) else getattr(entry, "model_fields_set", ())
+    return "slides" if "slides" in keys else "images"
+
+
+AnySet = Annotated[
+    Annotated[DataConfig, Tag("images")] | Annotated[SlideDataConfig, Tag("slides")],
+    Discriminator(_kind_of_set),
+]
 
 
 class AugmentConfig(_Section):
@@ -130,6 +192,11 @@ class TrainConfig(_Section):
     ----------
     output
         Folder of checkpoints, log and weights.
+    classes
+        What the network tells apart, in this order; it does not classify where there are none.
+    class_balance
+        Share of the crops that are drawn around a nucleus of a class, each class as often as
+        any other however rare it is. The other crops lie anywhere.
     crop_px
         Side of a training crop in model pixels, a multiple of the network's stride.
     decay_steps
@@ -142,7 +209,9 @@ class TrainConfig(_Section):
     """
 
     output: Path
-    data: tuple[DataConfig, ...] = Field(min_length=1)
+    data: tuple[AnySet, ...] = Field(min_length=1)
+    classes: tuple[str, ...] = ()
+    class_balance: float = Field(default=0.0, ge=0, le=1)
     network: NetworkConfig = NetworkConfig()
     augment: AugmentConfig = AugmentConfig()
     seed: int = 1
@@ -160,6 +229,13 @@ class TrainConfig(_Section):
     log_every: int = Field(default=50, ge=1)
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
+
+    @field_validator("classes")
+    @classmethod
+    def _are_names_given_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in value) or len(set(value)) < len(value):
+            raise ValueError("must be names, each given once")
+        return value
 
     @field_validator("crop_px")
     @classmethod

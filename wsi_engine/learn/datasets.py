@@ -1,4 +1,4 @@
-"""Annotated images: found, read, checked, and split by patient."""
+"""Sets of annotated fields: found, read, checked, and split by patient."""
 
 from __future__ import annotations
 
@@ -9,41 +9,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.learn.config import Annotation, DataConfig, SplitConfig
+from wsi_engine.learn.classes import NO_CLASS, Classes, ClassIndex, classes_from_image
+from wsi_engine.learn.config import DataConfig, SetConfig, SlideDataConfig, SplitConfig
+from wsi_engine.learn.drawings import read_drawing
 from wsi_engine.learn.errors import DatasetError
+from wsi_engine.learn.fields import (
+    Field,
+    labels_from_polygons,
+    make_field,
+    refuse_points,
+)
 from wsi_engine.learn.images import IMAGE_SUFFIXES, read_image, read_labels
-from wsi_engine.learn.segmentations import (
-    Polygons,
+from wsi_engine.learn.pairing import (
+    files_by_stem,
     is_geojson,
+    is_label_image,
     is_segmentation,
-    read_polygons,
+    paired,
     stem_of,
 )
-from wsi_engine.learn.targets import UNKNOWN, boundary_peaks
-from wsi_engine.learn.weak import labels_from_partial, labels_from_points
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One annotated image.
-
-    Attributes
-    ----------
-    name, group
-        Stem of the file, and the patient or slide that it comes from.
-    image
-        uint8 (h, w, 3).
-    labels
-        uint16 (h, w); see `wsi_engine.learn.targets`.
-    peaks
-        Largest distance to the boundary by label, in pixels of this image.
-    """
-
-    name: str
-    group: str
-    image: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.uint16]
-    peaks: npt.NDArray[np.float32]
+from wsi_engine.learn.slides import fields_of_slide
+from wsi_engine.slide.finding import SLIDE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,107 +43,120 @@ class DataSet:
         not per image: an image may hold no background.
     """
 
-    config: DataConfig
+    config: SetConfig
     fields: tuple[Field, ...]
     white: npt.NDArray[np.float64]
 
 
-def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Pair images with their label images or GeoJSON by stem, in the order of the stems.
+def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] = ()) -> DataSet:
+    """Read all fields of a set.
+
+    Parameters
+    ----------
+    classes
+        Names of the classes that the run learns; without any, classes are not looked at.
 
     Raises
     ------
     DatasetError
-        If a folder is missing or empty, or an image has no labels.
+        If anything in it cannot be used, or no field of it holds a nucleus.
     """
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise DatasetError(f"The folder {folder} does not exist.")
-    pixels = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
-    drawn = {stem_of(p): p for p in sorted(labels.iterdir()) if is_segmentation(p)}
-    for folder, files in ((images, pixels), (labels, drawn)):
-        if not files:
-            raise DatasetError(f"The folder {folder} holds no files that could be used.")
-    missing = sorted(set(pixels) - set(drawn))
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} images in {images} have no labels of the same name in {labels}, "
-            f"the first is {missing[0]!r}."
+    index = ClassIndex(classes, config.rename)
+    if isinstance(config, SlideDataConfig):
+        where: object = config.annotations
+        fields = _slide_fields(config, index)
+    else:
+        where = config.labels
+        fields = _image_fields(config, index)
+    if not any(len(field.peaks) > 1 for field in fields):
+        raise DatasetError(f"No field of the set {config.name!r} ({where}) holds a nucleus.")
+    sample = np.concatenate([field.image[::4, ::4].reshape(-1, 3) for field in fields])
+    return DataSet(config, tuple(fields), np.percentile(sample, 99.5, axis=0))
+
+
+def _slide_fields(config: SlideDataConfig, index: ClassIndex) -> list[Field]:
+    slides = files_by_stem(config.slides, lambda path: path.suffix.lower() in SLIDE_SUFFIXES)
+    drawings = files_by_stem(config.annotations, is_geojson)
+    return [
+        field
+        for slide, drawing in paired(slides, drawings, where=config.annotations, what="annotations")
+        for field in fields_of_slide(
+            slide, drawing, config, index, group_of(stem_of(slide), config.split)
         )
-    return [(pixels[stem], drawn[stem]) for stem in sorted(pixels)]
+    ]
+
+
+def _image_fields(config: DataConfig, index: ClassIndex) -> list[Field]:
+    images = files_by_stem(config.images, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
+    labels = files_by_stem(config.labels, is_segmentation)
+    kinds: dict[str, Path] = {}
+    if config.classes is not None and index.known:
+        kinds = files_by_stem(config.classes, is_label_image)
+        paired(images, kinds, where=config.classes, what="class image")
+    return [
+        load_field(image, drawn, config, index, kinds.get(image.stem))
+        for image, drawn in paired(images, labels, where=config.labels, what="labels")
+    ]
 
 
 def load_field(
     image_path: Path,
     label_path: Path,
-    *,
-    group: str,
-    mpp: float,
-    annotation: Annotation = "dense",
+    config: DataConfig,
+    index: ClassIndex,
+    kind_path: Path | None = None,
 ) -> Field:
     """Read an image with its labels: a label image, or polygons in the image's pixels.
+
+    Parameters
+    ----------
+    kind_path
+        Image of the classes of the label image's nuclei.
 
     Raises
     ------
     DatasetError
-        If either cannot be read, or their sizes differ, or a partial or point annotation is
+        If anything cannot be read or does not fit, or a partial or point annotation is
         empty. In a dense annotation an empty label image means that there is no nucleus.
     """
     image = read_image(image_path)
     if is_geojson(label_path):
-        labels = labels_from_polygons(read_polygons(label_path), image.shape[:2])
+        labels, classes = _read_polygons(label_path, image.shape[:2], config, index)
     else:
-        labels = read_labels(label_path)
+        labels, classes = read_labels(label_path), np.full(1, NO_CLASS, np.int16)
     if image.shape[:2] != labels.shape:
         raise DatasetError(
             f"{label_path} has {labels.shape[1]} x {labels.shape[0]} pixels, its image "
             f"{image.shape[1]} x {image.shape[0]}: they do not belong together."
         )
-    if annotation != "dense" and not labels.any():
+    if kind_path is not None and not is_geojson(label_path):
+        names = config.class_names or index.known
+        classes = classes_from_image(labels, read_labels(kind_path), names, index, kind_path)
+    if config.annotation != "dense" and not labels.any():
         raise DatasetError(
             f"{label_path} is empty, so nothing is known about its image. Leave it out."
         )
-    if annotation == "partial":
-        labels = labels_from_partial(labels, mpp)
-    elif annotation == "points":
-        labels = labels_from_points(image, labels, mpp)
-    return Field(image_path.stem, group, image, labels, boundary_peaks(labels))
-
-
-def labels_from_polygons(nuclei: Polygons, shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
-    """Draw nuclei into labels; outside of the fields that were annotated nothing is known."""
-    height, width = shape
-    labels = nuclei.draw((height, width)).astype(np.uint16)
-    if nuclei.field is not None:
-        fields = Polygons(np.array([nuclei.field], object), np.array([""]))
-        labels[(fields.draw((height, width)) == 0) & (labels == 0)] = UNKNOWN
-    return labels
-
-
-def load_dataset(config: DataConfig) -> DataSet:
-    """Read all fields of a set.
-
-    Raises
-    ------
-    DatasetError
-        If anything in it cannot be used, or no image of it holds a nucleus.
-    """
-    fields = tuple(
-        load_field(
-            image,
-            labels,
-            group=group_of(image.stem, config.split),
-            mpp=config.mpp,
-            annotation=config.annotation,
-        )
-        for image, labels in pair_files(config.images, config.labels)
+    return make_field(
+        image_path.stem,
+        group_of(image_path.stem, config.split),
+        image,
+        labels,
+        classes,
+        mpp=config.mpp,
+        annotation=config.annotation,
     )
-    if not any(len(field.peaks) > 1 for field in fields):
-        raise DatasetError(
-            f"No label image of the set {config.name!r} ({config.labels}) holds a nucleus."
-        )
-    sample = np.concatenate([field.image[::4, ::4].reshape(-1, 3) for field in fields])
-    return DataSet(config, fields, np.percentile(sample, 99.5, axis=0))
+
+
+def _read_polygons(
+    path: Path, shape: tuple[int, int], config: DataConfig, index: ClassIndex
+) -> tuple[npt.NDArray[np.uint16], Classes]:
+    drawing = read_drawing(path)
+    pointed = config.annotation == "points"
+    if len(drawing.points) and not pointed:
+        refuse_points(path, config)
+    nuclei = drawing.nuclei_of_image(points=pointed).parts()
+    classes = index.by_label(nuclei.classes.tolist(), path)
+    return labels_from_polygons(nuclei, shape), classes
 
 
 def group_of(stem: str, split: SplitConfig) -> str:

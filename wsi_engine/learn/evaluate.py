@@ -16,14 +16,9 @@ from wsi_engine.learn.metrics import (
     overlaps,
     score,
 )
-from wsi_engine.learn.segmentations import (
-    Polygons,
-    Segmentation,
-    is_segmentation,
-    polygon_overlaps,
-    read_segmentation,
-    stem_of,
-)
+from wsi_engine.learn.pairing import files_by_stem, is_segmentation, paired, stem_of
+from wsi_engine.learn.polygons import Polygons
+from wsi_engine.learn.segmentations import Segmentation, polygon_overlaps, read_segmentation
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Report:
 
 
 def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:
-    """Pair two files, or the files of two folders by name.
+    """Pair two files, or the files of two folders by name: (prediction, truth).
 
     Raises
     ------
@@ -56,19 +51,9 @@ def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]
         raise DatasetError("Prediction and truth must be two files or two folders.")
     if truth.is_file():
         return [(prediction, truth)]
-    found, wanted = (
-        {stem_of(path): path for path in sorted(folder.iterdir()) if is_segmentation(path)}
-        for folder in (prediction, truth)
-    )
-    if not wanted:
-        raise DatasetError(f"The folder {truth} holds no label images and no GeoJSON.")
-    missing = sorted(set(wanted) - set(found))
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(wanted)} images in {truth} have no prediction in "
-            f"{prediction}, the first is {missing[0]!r}."
-        )
-    return [(found[stem], wanted[stem]) for stem in sorted(wanted)]
+    wanted, found = (files_by_stem(folder, is_segmentation) for folder in (truth, prediction))
+    pairs = paired(wanted, found, where=prediction, what="prediction")
+    return [(predicted, true) for true, predicted in pairs]
 
 
 def score_pair(name: str, prediction: Segmentation, truth: Segmentation, mpp: float) -> ImageScore:

@@ -54,14 +54,20 @@ class Overlaps:
         return np.asarray(self.shared / union, np.float64)
 
 
+def present(labels: Labels) -> npt.NDArray[np.int64]:
+    """Return the labels of the nuclei in an image, rising: those that `Overlaps` indexes."""
+    areas = np.bincount(labels.ravel())
+    areas[:1] = 0
+    return np.flatnonzero(areas)
+
+
 def _consecutive(labels: Labels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return labels as 0 (background), 1, 2, ... and the areas of 1, 2, ..."""
     areas = np.bincount(labels.ravel())
-    areas[:1] = 0
-    present = np.flatnonzero(areas)
+    nuclei = present(labels)
     consecutive = np.zeros(max(1, len(areas)), np.int64)
-    consecutive[present] = np.arange(1, len(present) + 1)
-    return consecutive[labels], areas[present]
+    consecutive[nuclei] = np.arange(1, len(nuclei) + 1)
+    return consecutive[labels], areas[nuclei]
 
 
 def overlaps(truth: Labels, prediction: Labels) -> Overlaps:

@@ -14,7 +14,9 @@ from PIL import Image
 from wsi_engine.learn.evaluate import Report, pair_segmentations
 from wsi_engine.learn.images import read_image
 from wsi_engine.learn.metrics import ImageScore, Labels, overlaps
-from wsi_engine.learn.segmentations import Polygons, Segmentation, read_segmentation, stem_of
+from wsi_engine.learn.pairing import stem_of
+from wsi_engine.learn.polygons import Polygons
+from wsi_engine.learn.segmentations import Segmentation, read_segmentation
 
 Colour = tuple[int, int, int]
 FOUND: Colour = (0, 220, 0)

@@ -26,10 +26,12 @@ _BACKGROUND_END, _INNER_END, _UNKNOWN_END = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Targets of one crop on the network's output grid, all float32.
+    """Targets of one crop on the network's output grid, float32 where not stated.
 
     Attributes
     ----------
+    labels
+        Of the nucleus at each grid point, uint16, shape (h, w).
     probability
         Distance to the boundary over its maximum in the nucleus, shape (h, w).
     probability_weight
@@ -41,6 +43,7 @@ class Targets:
         Trust in each: 0 where the ray ends in the unknown.
     """
 
+    labels: npt.NDArray[np.uint16]
     probability: npt.NDArray[np.float32]
     probability_weight: npt.NDArray[np.float32]
     distances: npt.NDArray[np.float32]
@@ -143,7 +146,10 @@ def star_targets(
         labels, first, spacing, ray_directions(rays), peaks, inner_boundary_weight, unit,
         probability, probability_weight, distances, distances_weight,
     )  # fmt: skip
-    return Targets(probability, probability_weight, distances, distances_weight)
+    rows, columns = ((first + spacing * np.arange(side)).astype(np.intp) for side in shape)
+    return Targets(
+        labels[np.ix_(rows, columns)], probability, probability_weight, distances, distances_weight
+    )
 
 
 @njit(nogil=True, cache=True)

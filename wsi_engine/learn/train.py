@@ -22,13 +22,14 @@ from rich.progress import (
 )
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from wsi_engine.learn.batches import Batch, Source, batches
+from wsi_engine.learn.batches import Batch, batches
 from wsi_engine.learn.checkpoint import Average, load_checkpoint, save_checkpoint
 from wsi_engine.learn.config import TrainConfig
 from wsi_engine.learn.datasets import load_dataset, split_dataset
-from wsi_engine.learn.errors import TrainingError
+from wsi_engine.learn.errors import DatasetError, TrainingError
 from wsi_engine.learn.log import TrainingLog
 from wsi_engine.learn.losses import Loss, star_loss
+from wsi_engine.learn.sampling import Sampler, Source
 from wsi_engine.learn.validate import ValidationSet, calibrated
 from wsi_engine.learn.weights import save_weights, write_threshold
 from wsi_engine.models.starconvex import (
@@ -41,6 +42,9 @@ from wsi_engine.models.starconvex import (
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
+
+# What a run cannot change once it has started.
+_FIXED = ("network", "classes", "seed")
 
 
 @dataclass
@@ -90,6 +94,12 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * warmed * (0.01 + 0.99 * cosine)
 
 
+def make_network(config: TrainConfig) -> StarConvexNet:
+    """Return a fresh network of the shape that a run asks for."""
+    shape = config.network
+    return StarConvexNet(shape.channels, shape.features, shape.rays, config.classes)
+
+
 def start_run(config: TrainConfig) -> Run:
     """Create a run, at its last checkpoint where there is one.
 
@@ -99,9 +109,7 @@ def start_run(config: TrainConfig) -> Run:
         If the checkpoint cannot be read or belongs to a run with other settings.
     """
     torch.manual_seed(config.seed)
-    shape = config.network
-    network = StarConvexNet(shape.channels, shape.features, shape.rays)
-    network = network.to(config.device)
+    network = make_network(config).to(config.device)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -111,10 +119,10 @@ def start_run(config: TrainConfig) -> Run:
     if path.exists():
         content = load_checkpoint(path)
         before = TrainConfig.model_validate_json(content["config"])
-        if before.network != config.network or before.seed != config.seed:
+        if any(getattr(before, name) != getattr(config, name) for name in _FIXED):
             raise TrainingError(
-                f"{path} belongs to a run with another network or seed. Choose another output "
-                "folder, or move the checkpoint away to start afresh."
+                f"{path} belongs to a run with another network, other classes or another seed. "
+                "Choose another output folder, or move the checkpoint away to start afresh."
             )
         run.restore(content)
     return run
@@ -170,6 +178,7 @@ class Result:
     threshold: float
     f1: float
     pq: float
+    class_f1: float | None = None
 
 
 def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]]:
@@ -178,17 +187,18 @@ def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]
     Raises
     ------
     DatasetError
-        If a set cannot be used.
+        If a set cannot be used, or no nucleus to train on has one of the classes.
     TrainingError
         If no image is held out for validation.
     """
     sources, held_out = [], []
     for entry in config.data:
-        data = load_dataset(entry)
+        data = load_dataset(entry, config.classes)
         training, validation = split_dataset(data)
         sources.append(Source(data, training))
         if validation:
-            held_out.append(ValidationSet(entry.name, validation, entry.mpp))
+            held_out.append(ValidationSet(entry.name, validation))
+    _check_classes(sources, config.classes)
     if not held_out:
         raise TrainingError(
             "No image is held out for validation. Name patients or slides in split.validation, "
@@ -197,12 +207,28 @@ def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]
     return sources, held_out
 
 
+def _check_classes(sources: list[Source], classes: tuple[str, ...]) -> None:
+    used = [source for source in sources if source.data.config.weight > 0]
+    seen = {int(kind) for source in used for field in source.fields for kind in field.classes}
+    missing = [name for k, name in enumerate(classes) if k not in seen]
+    if classes and len(missing) == len(classes):
+        raise DatasetError(
+            f"The run is to learn the classes {', '.join(classes)}, but no nucleus to train on has "
+            "a class: classify them in QuPath, give the set a folder of classes, or leave "
+            "classes out."
+        )
+    if missing:
+        raise DatasetError(
+            f"No nucleus to train on has the class {missing[0]!r}: take it out of classes, or see "
+            "that not all of its nuclei are held out."
+        )
+
+
 def averaged_model(run: Run, config: TrainConfig, path: Path) -> StarConvexModel:
     """Write the averaged weights and read them back, as a user would get them."""
-    shape = config.network
-    network = StarConvexNet(shape.channels, shape.features, shape.rays)
+    network = make_network(config)
     network.load_state_dict(run.average.state)
-    save_weights(path, network, mpp=shape.mpp, threshold=0.5, max_overlap=0.3)
+    save_weights(path, network, mpp=config.network.mpp, threshold=0.5, max_overlap=0.3)
     return load_weights(path).to(torch.device(config.device))
 
 
@@ -241,13 +267,14 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)
+    sampler = Sampler(sources, config.class_balance)
     run = start_run(config)
     run.network.train()
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:
         started, first = time.monotonic(), run.step
-        for batch in batches(sources, config, run.step):
+        for batch in batches(sampler, config, run.step):
             loss = training_step(run, batch, config)
             last = run.step == config.steps
             if last or run.step % config.log_every == 0:
@@ -264,7 +291,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         figures = validate(run, config, held_out)
     return Result(
         config.output / WEIGHTS, config.output / BEST, path,
-        figures["threshold"], figures["f1"], figures["pq"],
+        figures["threshold"], figures["f1"], figures["pq"], figures.get("class_f1"),
     )  # fmt: skip
 
 
@@ -289,6 +316,8 @@ def _progress(
             text = f"loss {loss.total.item():.3f}  lr {rate_of(run):.1e}"
             if figures:
                 text += f"  F1 {figures['f1']:.3f}"
+            if "class_f1" in figures:
+                text += f"  class F1 {figures['class_f1']:.3f}"
             progress.update(task, completed=run.step, description=text)
 
         yield show

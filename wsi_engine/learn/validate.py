@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsi_engine.learn.datasets import Field
+from wsi_engine.learn.class_counts import class_counts
+from wsi_engine.learn.classes import NO_CLASS, Classes
+from wsi_engine.learn.fields import Field
 from wsi_engine.learn.metrics import (
     Counts,
     Evaluation,
@@ -17,6 +19,7 @@ from wsi_engine.learn.metrics import (
     matches,
     overlaps,
     panoptic_quality,
+    present,
     score_image,
 )
 from wsi_engine.learn.rasterise import rasterise
@@ -37,8 +40,13 @@ class Prediction:
 
     def labels(self, model: StarConvexModel) -> npt.NDArray[np.int32]:
         """Decode the maps to a label image of the annotated image; better scores on top."""
+        return self.labels_and_classes(model)[0]
+
+    def labels_and_classes(self, model: StarConvexModel) -> tuple[npt.NDArray[np.int32], Classes]:
+        """Decode the maps to a label image and the class index by label."""
         nuclei = by_score(model.decode(self.maps))
-        return rasterise(nuclei.xy * self.scale, nuclei.offsets, self.shape)
+        labels = rasterise(nuclei.xy * self.scale, nuclei.offsets, self.shape)
+        return labels, np.concatenate([np.array([NO_CLASS], np.int16), nuclei.classes])
 
 
 def by_score(nuclei: Predictions) -> Predictions:
@@ -52,6 +60,8 @@ def by_score(nuclei: Predictions) -> Predictions:
         xy=rings[order].reshape(-1, 2),
         anchors=nuclei.anchors[order],
         scores=nuclei.scores[order],
+        classes=nuclei.classes[order],
+        probabilities=None if nuclei.probabilities is None else nuclei.probabilities[order],
     )
 
 
@@ -78,12 +88,11 @@ def evaluate_fields(
     model: StarConvexModel,
     fields: Sequence[Field],
     predictions: Sequence[Prediction],
-    mpp: float,
 ) -> Evaluation:
     """Measure predictions against annotations. Pixels of unknown truth are left out."""
     return Evaluation(
         tuple(
-            score_image(field.name, *_known(field, prediction.labels(model)), mpp)
+            score_image(field.name, *_known(field, prediction.labels(model)), field.mpp)
             for field, prediction in zip(fields, predictions, strict=True)
         )
     )
@@ -97,11 +106,10 @@ def _known(field: Field, prediction: npt.NDArray[np.int32]) -> tuple[Labels, Lab
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """Images of one set that are held out."""
+    """Fields of one set that are held out."""
 
     name: str
     fields: tuple[Field, ...]
-    mpp: float
 
 
 def calibrated(
@@ -116,10 +124,12 @@ def calibrated(
     -------
     model, figures
         Figures are ``threshold``, ``f1`` and ``pq`` (means over sets of the pooled F1 and
-        of the mean PQ), and ``f1/<set>``, ``pq/<set>``.
+        of the mean PQ), and ``f1/<set>``, ``pq/<set>``. Where the model classifies, and any
+        held-out nucleus has a class, also ``class_f1`` (mean over classes) and
+        ``class_f1/<class>``; see `wsi_engine.learn.class_counts`.
     """
     predictions = [
-        [predict(model, field.image, part.mpp) for field in part.fields] for part in held_out
+        [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out
     ]
     best: tuple[StarConvexModel, dict[str, float]] | None = None
     for threshold in _THRESHOLDS:
@@ -139,4 +149,31 @@ def calibrated(
         if best is None or figures["f1"] > best[1]["f1"]:
             best = candidate, figures
     assert best is not None
+    best[1].update(_class_figures(best[0], held_out, predictions))
     return best
+
+
+def _class_figures(
+    model: StarConvexModel,
+    held_out: Sequence[ValidationSet],
+    predictions: Sequence[Sequence[Prediction]],
+) -> dict[str, float]:
+    """Return F1 by class and its mean, over all fields that have nuclei of known class."""
+    names = model.spec.classes
+    counts = [Counts(0, 0, 0)] * len(names)
+    for part, maps in zip(held_out, predictions, strict=True):
+        for field, prediction in zip(part.fields, maps, strict=True):
+            if (field.classes == NO_CLASS).all():
+                continue
+            labels, classes = prediction.labels_and_classes(model)
+            truth, found = _known(field, labels)
+            pairs = overlaps(truth, found)
+            of_field = class_counts(
+                pairs, field.classes[present(truth)], classes[present(found)], len(names)
+            )
+            counts = [before + more for before, more in zip(counts, of_field, strict=True)]
+    f1 = {name: each.f1 for name, each in zip(names, counts, strict=True) if each.tp + each.fn}
+    if not f1:
+        return {}
+    by_class = {f"class_f1/{name}": value for name, value in f1.items()}
+    return {"class_f1": float(np.mean(list(f1.values()))), **by_class}

@@ -82,6 +82,7 @@ def random_warp(
     scale: tuple[float, float],
     elastic_px: float,
     crop_px: int,
+    around: tuple[float, float] | None = None,
 ) -> Warp:
     """Draw a warp whose crop lies inside an image as far as it fits.
 
@@ -95,6 +96,9 @@ def random_warp(
         Range of magnification, log-uniform.
     elastic_px
         Standard deviation of the displacement of the nodes, in model pixels.
+    around
+        A place in the image (y, x) that the crop is to show in its middle half, or as near
+        to it as the image's border permits; anywhere if not given.
     """
     magnification = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
     step = px_per_model_px / magnification
@@ -105,12 +109,20 @@ def random_warp(
     cosine, sine = math.cos(angle), math.sin(angle)
     matrix = step * np.array([[cosine, -sine * flip], [sine, cosine * flip]])
     half = step * crop_px / 2
-    centre = tuple(
-        rng.uniform(half, side - half) if side > 2 * half else side / 2 + rng.normal(0, half / 16)
-        for side in shape
-    )
+    wanted = (None, None) if around is None else around
+    centre = (_centre(rng, shape[0], half, wanted[0]), _centre(rng, shape[1], half, wanted[1]))
     nodes = rng.normal(0, elastic_px * step, (2, 9, 9))
-    return Warp(matrix, (centre[0], centre[1]), nodes, reach=crop_px / 2 + 32)
+    return Warp(matrix, centre, nodes, reach=crop_px / 2 + 32)
+
+
+def _centre(rng: np.random.Generator, side: int, half: float, wanted: float | None) -> float:
+    """Draw the centre of a crop along one axis of an image."""
+    if side <= 2 * half:
+        return side / 2 + rng.normal(0, half / 16)
+    low, high = half, side - half
+    if wanted is not None:
+        low, high = np.clip([wanted - half / 2, wanted + half / 2], low, high)
+    return float(rng.uniform(low, high))
 
 
 @njit(nogil=True, cache=True)

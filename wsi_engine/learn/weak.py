@@ -58,7 +58,7 @@ def labels_from_points(
     image
         uint8 (h, w, 3).
     points
-        k at the point (one pixel or a small disc) of nucleus k, else 0.
+        k at the point (one pixel or a small disc) of nucleus k, else 0; ``UNKNOWN`` stays.
     mpp
         Pixel size in µm.
     seed
@@ -89,6 +89,7 @@ def labels_from_points(
     kept = binary_fill_holes(seeded[parts]) & ~borders
     labels[kept] = cells[kept]
     labels[nucleus & ~kept & ~borders] = UNKNOWN
+    labels[points == UNKNOWN] = UNKNOWN
     return labels
 
 

@@ -27,6 +27,7 @@ def save_weights(
         "channels": network.channels,
         "features": network.features,
         "rays": network.rays,
+        "classes": network.classes,
         "mpp": mpp,
         "threshold": threshold,
         "max_overlap": max_overlap,

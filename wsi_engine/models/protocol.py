@@ -116,9 +116,21 @@ class Model(Protocol):
         ...
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """Run the model on a batch, uint8 (n, height, width, 3); returns (n, ...) on the host."""
+        """Run the model on a batch.
+
+        Parameters
+        ----------
+        batch
+            uint8, shape (n, height, width, 3).
+
+        Returns
+        -------
+        numpy.ndarray
+            On the host, shape (n, height / k, width / k, ...), k a whole number that divides
+            the stride.
+        """
         ...
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
-        """Turn the maps of one tile, ``maps(batch)[i]``, into polygons."""
+        """Turn the maps of one tile, ``maps(batch)[i]``, or a part of them into polygons."""
         ...

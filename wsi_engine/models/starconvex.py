@@ -21,6 +21,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
+from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.protocol import ModelSpec, Predictions
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
 
@@ -76,13 +77,20 @@ class StarConvexNet(nn.Module):
         Width of the last layers.
     rays
         Radial distances per grid point.
+    classes
+        Names of the classes that it tells apart; none by default.
     """
 
     def __init__(
-        self, channels: tuple[int, int, int] = (32, 64, 192), features: int = 64, rays: int = 32
+        self,
+        channels: tuple[int, int, int] = (32, 64, 192),
+        features: int = 64,
+        rays: int = 32,
+        classes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.channels, self.features, self.rays = channels, features, rays
+        self.classes = classes
         fine, middle, coarse = channels
         # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
         self.stem = nn.Sequential(
@@ -97,10 +105,11 @@ class StarConvexNet(nn.Module):
         )
         self.up_middle = nn.Sequential(_block(coarse + middle, middle), _block(middle, middle))
         self.up_fine = nn.Sequential(_block(middle + fine, features), _block(features, features))
-        self.head = nn.Conv2d(features, 1 + rays, 1)
-        # Start from few nuclei of a common size.
-        bias = torch.full((1 + rays,), 5.0)
+        self.head = nn.Conv2d(features, 1 + rays + len(classes), 1)
+        # Start from few nuclei of a common size, and no class before another.
+        bias = torch.full((1 + rays + len(classes),), 5.0)
         bias[0] = -2.0
+        bias[1 + rays :] = 0.0
         self.head.bias = nn.Parameter(bias)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -115,8 +124,9 @@ class StarConvexNet(nn.Module):
         Returns
         -------
         torch.Tensor
-            (n, 1 + rays, h / 2, w / 2): logit of the object probability, and the distances
-            in model pixels before the softplus that makes them positive.
+            (n, 1 + rays + classes, h / 2, w / 2): logit of the object probability, the
+            distances in model pixels before the softplus that makes them positive, and the
+            logits of the classes.
         """
         fine = self.fine(self.stem(pixels))
         middle = self.middle(functional.max_pool2d(fine, 2))
@@ -183,15 +193,14 @@ class StarConvexModel:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
         return replace(self, network=network, device=device, dtype=dtype)
 
-    def compiled(self) -> Self:
-        """Return the model with its network compiled for the shape of its first batch.
+    def compilation(self, batch: int, side: int) -> Compilation | None:
+        """Describe the network for batches of so many square tiles; ``None`` on a GPU."""
+        if self.device.type != "cpu":
+            return None
+        return Compilation(self.network, (batch, 3, side, side), self.dtype)
 
-        The first call of ``maps`` compiles, which takes tens of seconds unless torch has it
-        in its cache; a batch of another shape compiles again. On the CPU a C++ compiler is
-        needed.
-        """
-        network = copy.deepcopy(self.network)
-        network.compile(dynamic=False, options={"freezing": True})
+    def with_network(self, network: nn.Module) -> Self:
+        """Return the model with another network, as the same compiled."""
         return replace(self, network=network)
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
@@ -205,7 +214,7 @@ class StarConvexModel:
         Returns
         -------
         numpy.ndarray
-            Logits and raw distances, float16 (n, h / 2, w / 2, 1 + rays).
+            What the network gives, float16 (n, h / 2, w / 2, 1 + rays + classes).
 
         Raises
         ------
@@ -233,6 +242,7 @@ class StarConvexModel:
             threshold=self.threshold,
             max_overlap=self.spec.max_overlap,
             largest_px=self.spec.largest_object_px,
+            classes=len(self.spec.classes),
         )
 
 
@@ -258,7 +268,10 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         network = folded(
             StarConvexNet(
-                tuple(description["channels"]), description["features"], description["rays"]
+                tuple(description["channels"]),
+                description["features"],
+                description["rays"],
+                tuple(description.get("classes", ())),
             )
         )
         network.load_state_dict(state)
@@ -268,6 +281,7 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         SPEC,
         mpp=float(description["mpp"]),
         max_overlap=float(description["max_overlap"]),
+        classes=tuple(description.get("classes", ())),
         embedded=embedded,
     )
     return StarConvexModel(network, spec, float(description["threshold"]))

@@ -1,7 +1,7 @@
 """From the maps of a star-convex network to polygons.
 
 Three steps, each linear in the number of nuclei: local maxima of the object probability,
-the consensus of the grid points around each, and suppression.
+the consensus of the grid points around each on its shape and class, and suppression.
 """
 
 from __future__ import annotations
@@ -78,15 +78,29 @@ def _seen_from(x, y, polygon, directions, seen):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _consensus(maps, points, threshold, radius, directions, out):  # type: ignore[no-untyped-def]
+def _add_softmax(logits, weight, total):  # type: ignore[no-untyped-def]
+    """Add the weighted class probabilities of one grid point to a total."""
+    highest = logits.max()
+    whole = 0.0
+    for c in range(len(logits)):
+        whole += math.exp(logits[c] - highest)
+    for c in range(len(logits)):
+        total[c] += weight * math.exp(logits[c] - highest) / whole
+
+
+@njit(nogil=True, cache=True)
+def _consensus(maps, points, threshold, radius, directions, out, votes):  # type: ignore[no-untyped-def]
     height, width = maps.shape[:2]
     rays = directions.shape[0]
+    classes = votes.shape[1]
     polygon = np.empty((rays, 2))
     seen = np.empty(rays)
     total = np.empty(rays)
+    total_votes = np.empty(classes)
     for n in range(len(points)):
         row, column = points[n]
         total[:] = 0.0
+        total_votes[:] = 0.0
         weights = 0.0
         for a in range(max(0, row - radius), min(height, row + radius + 1)):
             for b in range(max(0, column - radius), min(width, column + radius + 1)):
@@ -104,8 +118,12 @@ def _consensus(maps, points, threshold, radius, directions, out):  # type: ignor
                     weights += weight
                     for k in range(rays):
                         total[k] += weight * seen[k]
+                    if classes:
+                        _add_softmax(maps[a, b, 1 + rays :], weight, total_votes)
         for k in range(rays):
             out[n, k] = total[k] / weights if weights > 0 else _SHORTEST_PX
+        for c in range(classes):
+            votes[n, c] = total_votes[c] / weights if weights > 0 else 0.0
 
 
 def decode_maps(
@@ -114,25 +132,30 @@ def decode_maps(
     threshold: float,
     max_overlap: float,
     largest_px: float,
+    classes: int = 0,
     consensus: int = CONSENSUS_POINTS,
 ) -> Predictions:
     """Turn the maps of one tile into polygons.
 
     The polygon of a nucleus is not that of its best grid point alone: the polygons of all
     points around it that see an object are carried over to its centre, and averaged with
-    the object probability as weight.
+    the object probability as weight. The same points, with the same weights, vote on its
+    class: a class is a property of the nucleus, and one point at its centre sees it no better
+    than its neighbours do.
 
     Parameters
     ----------
     maps
-        Logit of the object probability and distances in pixels before the softplus, shape
-        (h, w, 1 + rays).
+        Logit of the object probability, distances in pixels before the softplus, and logits
+        of the classes, shape (h, w, 1 + rays + classes).
     threshold
         Lowest object probability.
     max_overlap
         See `wsi_engine.models.suppression.suppress`.
     largest_px
         Distances are cut so that no polygon's bounding box has a longer side.
+    classes
+        Number of classes.
     consensus
         Radius in grid points around the best one.
 
@@ -143,10 +166,11 @@ def decode_maps(
     """
     logit = math.log(threshold / (1 - threshold))
     points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit)
-    rays = maps.shape[2] - 1
+    rays = maps.shape[2] - 1 - classes
     distances = np.empty((len(points), rays), np.float32)
+    votes = np.empty((len(points), classes), np.float32)
     single = np.ascontiguousarray(maps, np.float32)
-    _consensus(single, points, logit, consensus, ray_directions(rays), distances)
+    _consensus(single, points, logit, consensus, ray_directions(rays), distances, votes)
     np.clip(distances, _SHORTEST_PX, largest_px / 2, out=distances)
 
     rows, columns = points.T
@@ -159,5 +183,14 @@ def decode_maps(
         offsets=np.arange(len(keep) + 1, dtype=np.int64) * rays,
         anchors=centres[keep],
         scores=scores[keep],
-        classes=np.full(len(keep), -1, np.int16),
+        classes=_likeliest(votes[keep]),
+        probabilities=votes[keep] if classes else None,
     )
+
+
+def _likeliest(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    """Return the class of each nucleus; ties go to the first, -1 where nothing voted."""
+    if probabilities.shape[1] == 0:
+        return np.full(len(probabilities), -1, np.int16)
+    voted = probabilities.any(axis=1)
+    return np.where(voted, probabilities.argmax(axis=1), -1).astype(np.int16)

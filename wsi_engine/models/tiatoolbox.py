@@ -128,7 +128,7 @@ class HoVerNetModel:
         count = min(len(fields), CALIBRATION_FIELDS)
         found = []
         for index in np.linspace(0, len(fields) - 1, count).round().astype(int):
-            inner = self._inner(self.maps(fields[index][None])[0])
+            inner, _ = _predicted_part(self.maps(fields[index][None])[0])
             if (inner[..., 0] >= NUCLEAR_LEVEL).any():
                 found.append(asdict(slope_extremes(inner[..., 1:3])))
         if not found:
@@ -188,16 +188,27 @@ class HoVerNetModel:
         Parameters
         ----------
         maps
-            float32, shape (height, width, 3 or 4), as ``maps`` returns them for one image.
+            float32, shape (height, width, 3 or 4), as ``maps`` returns them for one image,
+            or a part of them.
         """
-        nuclei = decode_maps(self._inner(maps), self.extremes, len(self.spec.classes))
-        lost = self._geometry.lost
-        return replace(nuclei, xy=nuclei.xy + lost, anchors=nuclei.anchors + lost)
+        inner, corner = _predicted_part(maps)
+        nuclei = decode_maps(inner, self.extremes, len(self.spec.classes))
+        return replace(nuclei, xy=nuclei.xy + corner, anchors=nuclei.anchors + corner)
 
-    def _inner(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        # A step to the empty border would enter the slopes.
-        lost = self._geometry.lost
-        return maps[lost:-lost, lost:-lost].astype(np.float32, copy=False)
+
+def _predicted_part(
+    maps: npt.NDArray[np.generic],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Cut off the border that is empty because the network lost it; say where the rest begins.
+
+    A step to the empty border would enter the slopes.
+    """
+    nuclear = maps[..., 0] != 0
+    rows, columns = (np.flatnonzero(nuclear.any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return maps.astype(np.float32, copy=False), np.zeros(2, np.int64)
+    part = maps[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return part.astype(np.float32, copy=False), np.array([columns[0], rows[0]])
 
 
 def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.models.protocol import Predictions
-from wsi_engine.nuclei.polygons import Polygons, polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import Polygons, clipped, polygons_from_rings, settled
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import ModelGrid
 
@@ -80,6 +80,8 @@ def nuclei_of_tile(
 ) -> Nuclei:
     """Bring the predictions of a tile into QuPath pixels and keep what the tile may claim.
 
+    What reaches beyond the slide is cut off.
+
     Parameters
     ----------
     predictions
@@ -101,7 +103,8 @@ def nuclei_of_tile(
     seen = claims
     if measure is not None and neighbourhood_um > 0:
         seen = claims | _meet(rings, claims, neighbourhood_um / grid.slide_mpp.mean)
-    polygons, kept = settled(rings[seen], tolerance_px)
+    inside = clipped(rings[seen], grid.slide_width, grid.slide_height)
+    polygons, kept = settled(inside, tolerance_px)
     wanted = claims[seen][kept]
     claimed = np.flatnonzero(seen)[kept][wanted]
     if measure is None:

@@ -85,6 +85,19 @@ def mended(geometries: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
     return polygons[kept], np.asarray(kept)
 
 
+def clipped(polygons: Polygons, width: float, height: float) -> Polygons:
+    """Cut off what reaches beyond [0, width] x [0, height]; the largest part is left, or none."""
+    left, top, right, bottom = shapely.bounds(polygons).T
+    beyond = (left < 0) | (top < 0) | (right > width) | (bottom > height)
+    if not beyond.any():
+        return polygons
+    inside = polygons.copy()
+    whole = shapely.make_valid(polygons[beyond])
+    cut = shapely.intersection(whole, shapely.box(0, 0, width, height))
+    inside[beyond] = [_largest_part(geometry) for geometry in cut]
+    return inside
+
+
 def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
     """Return the polygons of which a geometry consists, without its points and lines."""
     # Repair can put a MultiPolygon inside a GeometryCollection.
@@ -99,5 +112,8 @@ def _rounded(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _largest_valid_part(polygon: shapely.Polygon) -> shapely.Polygon:
     """Repair on the 0.01 px grid, so that the repair needs no rounding of its own."""
     repaired = shapely.set_precision(shapely.make_valid(polygon), 10.0**-DECIMALS)
-    largest = max(polygon_parts(repaired), key=lambda part: part.area, default=shapely.Polygon())
-    return shapely.transform(largest, _rounded)
+    return shapely.transform(_largest_part(repaired), _rounded)
+
+
+def _largest_part(geometry: shapely.Geometry) -> shapely.Polygon:
+    return max(polygon_parts(geometry), key=lambda part: part.area, default=shapely.Polygon())

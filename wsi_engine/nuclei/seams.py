@@ -48,7 +48,8 @@ def resolve_seams(
     ------
     Nuclei
         For each tile first those that no other tile can meet, as soon as it arrives; those
-        near its seams once all neighbours are there. The order depends on the grid alone.
+        near its seams once all neighbours are there. The order depends on the grid alone. After
+        nuclei of one row of tiles none come of rows more than ``reach_in_tiles`` above it.
 
     Notes
     -----
@@ -57,11 +58,13 @@ def resolve_seams(
     cores are not much larger than nuclei.
     """
     inset = -(largest_object_px + 2 * CLAIM_MARGIN_PX)
-    # As far as three nuclei in a row: whether the third drops the second decides on the first.
-    reach = -(-(3 * largest_object_px + 2 * CLAIM_MARGIN_PX) // tile_grid.core)
+    reach = reach_in_tiles(tile_grid, largest_object_px)
     waiting: dict[int, _Seam] = {}
     unsettled: list[int] = []
     for tile, nuclei in tiles:
+        # Where tiles are missing, some wait for neighbours that never come.
+        while unsettled and _complete(waiting[unsettled[0]].tile, tile.index - 1, reach, tile_grid):
+            yield _settle(waiting[unsettled.pop(0)], reach, tile_grid, waiting)
         quiet = _inside(nuclei, model_grid, tile, inset)
         yield nuclei.take(quiet)
         seam = _Seam(tile, nuclei.take(~quiet))
@@ -69,11 +72,17 @@ def resolve_seams(
             seam.meet(other, max_overlap)
         waiting[tile.index] = seam
         unsettled.append(tile.index)
-        while unsettled and _complete(waiting[unsettled[0]].tile, tile, reach, tile_grid):
+        while unsettled and _complete(waiting[unsettled[0]].tile, tile.index, reach, tile_grid):
             yield _settle(waiting[unsettled.pop(0)], reach, tile_grid, waiting)
         _forget(waiting, tile, reach)
     for index in unsettled:
         yield _settle(waiting[index], reach, tile_grid, waiting)
+
+
+def reach_in_tiles(tile_grid: TileGrid, largest_object_px: int) -> int:
+    """Return how many tiles away from a seam something can decide on it."""
+    # As far as three nuclei in a row: whether the third drops the second decides on the first.
+    return -(-(3 * largest_object_px + 2 * CLAIM_MARGIN_PX) // tile_grid.core)
 
 
 class _Seam:
@@ -129,10 +138,10 @@ def _neighbours(
                 yield seam
 
 
-def _complete(tile: Tile, latest: Tile, reach: int, grid: TileGrid) -> bool:
-    """Whether no neighbour of a tile can still arrive after the latest one."""
+def _complete(tile: Tile, latest: int, reach: int, grid: TileGrid) -> bool:
+    """Whether no neighbour of a tile can still arrive after the tile of the latest index."""
     last_column = min(tile.column + reach, grid.columns - 1)
-    return latest.index >= (tile.row + reach) * grid.columns + last_column
+    return latest >= (tile.row + reach) * grid.columns + last_column
 
 
 def _forget(waiting: dict[int, _Seam], latest: Tile, reach: int) -> None:

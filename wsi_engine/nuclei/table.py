@@ -20,7 +20,8 @@ class NucleusTable:
     ----------
     arrow
         Columns ``id`` (UUID), ``geometry`` (WKB, QuPath pixels), ``x``, ``y`` (anchor, QuPath
-        pixels), ``class``, ``score``, ``probability: <class>``, and measurements.
+        pixels), ``class``, ``score``, ``probability: <class>``, the labels ``name``, ``source``,
+        ``roi``, ``roi_id``, and measurements.
 
     Examples
     --------

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import Polygons, polygon_parts
-from wsi_engine.qupath.colours import class_colour
+from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.qupath.object_features import Feature, class_member, object_feature, rings_of
+from wsi_engine.qupath.objects import RGB, RGBA, ROI, PathClass, PathObject
 
-Feature = dict[str, Any]
+__all__ = ["SCORE_NAME", "Feature", "annotation_feature", "detection_features"]
+
+SCORE_NAME = "Detection score"
+"""The measurement that holds the score of a nucleus."""
 
 
 def detection_features(
@@ -22,6 +25,9 @@ def detection_features(
     polygons: Polygons,
     classes: Sequence[str | None],
     measurements: Mapping[str, npt.NDArray[np.float32]],
+    names: Sequence[str | None] | None = None,
+    metadata: Sequence[Mapping[str, str]] | None = None,
+    colours: Mapping[str, RGB | RGBA] = MappingProxyType({}),
 ) -> list[Feature]:
     """Describe nuclei as QuPath detections.
 
@@ -35,19 +41,25 @@ def detection_features(
         Class name of each nucleus, ``None`` for none.
     measurements
         Columns by name. A value that is not finite is left out: QuPath 0.4 cannot read it.
+    names, metadata
+        Of each nucleus, where there are any.
+    colours
+        Of classes that shall not have the colour that ``class_colour`` gives.
 
     Returns
     -------
     list of dict
         Ready for orjson with ``OPT_SERIALIZE_NUMPY``; rings are float64 arrays.
     """
-    classifications = {name: _classification(name) for name in set(classes) if name is not None}
-    rings = _rings(polygons)
-    names = list(measurements)
-    rows = _measurement_rows(
-        names, [np.asarray(measurements[name], np.float32) for name in names], len(ids)
-    )
-    features = []
+    known = {name: PathClass.of(name) for name in set(classes) if name is not None}
+    classifications = {
+        name: class_member(PathClass(kind.names, colours.get(name, kind.colour)))
+        for name, kind in known.items()
+    }
+    rings = rings_of(polygons)
+    columns = [np.asarray(column, np.float32) for column in measurements.values()]
+    rows = _measurement_rows(list(measurements), columns, len(ids))
+    features: list[Feature] = []
     for identity, coordinates, name, row in zip(ids, rings, classes, rows, strict=True):
         properties: Feature = {"objectType": "detection"}
         if name is not None:
@@ -62,6 +74,12 @@ def detection_features(
                 "properties": properties,
             }
         )
+    for feature, name in zip(features, names or (), strict=names is not None):
+        if name is not None:
+            feature["properties"]["name"] = name
+    for feature, pairs in zip(features, metadata or (), strict=metadata is not None):
+        if pairs:
+            feature["properties"]["metadata"] = pairs
     return features
 
 
@@ -75,36 +93,17 @@ def annotation_feature(
     measurements: Mapping[str, float] | None = None,
 ) -> Feature:
     """Describe a region as a QuPath annotation, in QuPath pixels."""
-    properties: Feature = {"objectType": "annotation"}
-    if name:
-        properties["name"] = name
-    if classification:
-        properties["classification"] = _classification(classification)
-    if locked:
-        properties["isLocked"] = True
-    finite = {k: float(v) for k, v in (measurements or {}).items() if math.isfinite(v)}
-    if finite:
-        properties["measurements"] = finite
-    return {
-        "type": "Feature",
-        "id": identity,
-        "geometry": _rounded_geometry(geometry),
-        "properties": properties,
-    }
-
-
-def _classification(name: str) -> Feature:
-    # QuPath 0.4 and later aborts the import of the whole file when the colour is missing.
-    return {"name": name, "color": list(class_colour(name))}
-
-
-def _rings(polygons: Polygons) -> list[list[npt.NDArray[np.float64]]]:
-    """Split polygons into their closed rings, exterior first."""
-    if len(polygons) == 0:
-        return []
-    _, coordinates, (ring_offsets, offsets) = shapely.to_ragged_array(polygons, include_z=False)
-    rings = np.split(coordinates, ring_offsets[1:-1])
-    return [rings[start:stop] for start, stop in pairwise(offsets)]
+    return object_feature(
+        PathObject(
+            object_type="annotation",
+            roi=ROI(geometry),
+            id=identity,
+            name=name or None,
+            classification=PathClass.of(classification) if classification else None,
+            is_locked=locked,
+            measurements=dict(measurements or {}),
+        )
+    )
 
 
 def _measurement_rows(
@@ -117,14 +116,3 @@ def _measurement_rows(
     if all(np.isfinite(column).all() for column in columns):
         return rows
     return [{name: v for name, v in row.items() if math.isfinite(v)} for row in rows]
-
-
-def _rounded_geometry(geometry: shapely.Geometry) -> Feature:
-    geometry = shapely.transform(geometry, lambda points: np.round(points, 2))
-    if not geometry.is_valid:
-        geometry = shapely.set_precision(shapely.make_valid(geometry), 0.01)
-    coordinates = _rings(np.array(polygon_parts(geometry), object))
-    # QuPath before 0.6 fails on a MultiPolygon of one part.
-    if len(coordinates) == 1:
-        return {"type": "Polygon", "coordinates": coordinates[0]}
-    return {"type": "MultiPolygon", "coordinates": coordinates}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import geojson
 import shapely
 
 from wsi_engine.qupath.colours import class_colour
@@ -127,6 +128,18 @@ class PathObject:
     def class_name(self) -> str | None:
         """Name of the classification, such as ``Tumor: Positive``."""
         return None if self.classification is None else str(self.classification)
+
+    @property
+    def __geo_interface__(self) -> dict[str, Any]:
+        """The object as a GeoJSON mapping, as geopandas, shapely and others take it."""
+        # Features are made of objects: imported at the top, each would need the other first.
+        from wsi_engine.qupath.object_features import plain_feature
+
+        return plain_feature(self)
+
+    def to_geojson(self) -> geojson.Feature:
+        """Return the object as a feature of the package ``geojson``, in QuPath's dialect."""
+        return geojson.Feature(**{k: v for k, v in self.__geo_interface__.items() if k != "type"})
 
     def flattened(self) -> Iterator[PathObject]:
         """Yield this object and all below it, parents first."""

@@ -48,12 +48,10 @@ def read_nucleus_outlines(path: str | Path) -> ForeignNuclei:
     GeoJSONError
         When the file is absent or malformed.
     """
-    objects = read_objects(path)
+    objects = [item for top in read_objects(path) for item in top.flattened()]
     nuclei = [item for item in objects if item.object_type in NUCLEUS_TYPES] or objects
     geometries = np.empty(len(nuclei), object)
-    geometries[:] = [item.geometry for item in nuclei]
+    geometries[:] = [item.nucleus.geometry if item.nucleus else item.geometry for item in nuclei]
     return ForeignNuclei(
-        geometries,
-        [item.identity for item in nuclei],
-        [item.classification for item in nuclei],
+        geometries, [item.id for item in nuclei], [item.class_name for item in nuclei]
     )

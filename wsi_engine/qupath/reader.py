@@ -1,114 +1,130 @@
-"""Reading the objects of a QuPath GeoJSON file."""
+"""Reading the objects of a GeoJSON file, all at once or as a stream."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import orjson
-import shapely
 
 from wsi_engine.errors import GeoJSONError
+from wsi_engine.qupath.containers import is_archive, open_parts
+from wsi_engine.qupath.json_stream import FeatureStream
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.parsing import Report, parse_block
+from wsi_engine.qupath.problems import Problem
 
-GEOMETRY_TYPES = frozenset(
-    {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class QuPathObject:
-    """One object: its geometry is in QuPath pixels."""
-
-    object_type: str
-    geometry: shapely.Geometry
-    identity: str | None = None
-    name: str | None = None
-    classification: str | None = None
+log = logging.getLogger(__name__)
 
 
-def read_objects(path: str | Path) -> list[QuPathObject]:
-    """Read the objects of a GeoJSON file, plain or gzipped.
+class PathObjects(list[PathObject]):
+    """Objects in the order of their file, children within their parents.
 
-    A FeatureCollection, a bare array of features, a single feature and a bare geometry are
-    all read, as QuPath does.
+    Attributes
+    ----------
+    problems
+        What could not be read, or only by guessing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[Problem] = []
+
+
+def read_objects(path: str | Path, *, strict: bool = False) -> PathObjects:
+    """Read the objects of a GeoJSON file: plain, gzipped, or those of a zip archive.
+
+    All that QuPath has exported since 0.2 is read, and so are files that QuPath itself refuses
+    for a single feature: that is left out, or read where its meaning is beyond doubt, and
+    becomes one of the ``problems``; a warning tells of them.
+
+    Parameters
+    ----------
+    path
+        A FeatureCollection, a bare array of features, a single feature or a bare geometry.
+    strict
+        Make the first problem an error.
 
     Raises
     ------
     GeoJSONError
-        When the file is absent or malformed; the message names the feature.
+        When the file is absent, truncated or no JSON; if strict, with the first problem.
+
+    Examples
+    --------
+    >>> objects = read_objects("slide.geojson")  # doctest: +SKIP
+    >>> [item.class_name for item in objects if item.object_type == "annotation"]  # doctest: +SKIP
+    ['Tumor', 'Stroma']
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        document = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-    except FileNotFoundError:
-        raise GeoJSONError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise GeoJSONError(f"{path} cannot be read: {error}") from None
-    except orjson.JSONDecodeError as error:
-        raise GeoJSONError(f"{path.name} is not JSON: {error}") from None
-    features = _features(document)
-    if not isinstance(features, list):
-        raise GeoJSONError(f"{path.name}: its features are not a list")
-    objects = []
-    for index, feature in enumerate(features):
-        try:
-            objects.append(_object(feature))
-        except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as error:
-            raise GeoJSONError(f"{path.name}: feature {index} is malformed: {error}") from None
+    objects = PathObjects()
+    objects.extend(iter_objects(path, strict=strict, problems=objects.problems))
     return objects
 
 
-def _features(document: Any) -> Any:
-    if isinstance(document, list):
-        return document
-    if not isinstance(document, dict):
-        return []
-    if document.get("type") == "FeatureCollection":
-        return document.get("features") or []
-    if document.get("type") == "Feature":
-        return [document]
-    if document.get("type") in GEOMETRY_TYPES:
-        return [{"type": "Feature", "geometry": document}]
-    return []
+def iter_objects(
+    path: str | Path, *, strict: bool = False, problems: list[Problem] | None = None
+) -> Iterator[PathObject]:
+    """Yield the objects of a GeoJSON file one after the other, as `read_objects` does.
+
+    Memory depends on the largest feature and not on their number.
+
+    Parameters
+    ----------
+    path, strict
+        As for `read_objects`.
+    problems
+        Takes the problems as they are met.
+
+    Raises
+    ------
+    GeoJSONError
+        As `read_objects`; what comes before a truncation was yielded.
+    """
+    path = Path(path)
+    met = _Problems(strict, problems)
+    archive = is_archive(path)
+    parts = 0
+    for part in open_parts(path):
+        parts += 1
+        features = FeatureStream(part.stream, part.name)
+        empty = True
+        try:
+            for block in features.blocks():
+                empty = False
+                yield from parse_block(
+                    block, part.name, met.add, in_collection=features.in_collection
+                )
+        except GeoJSONError as error:
+            if strict or not archive:
+                raise
+            met.add(Problem(part.name, None, None, str(error), skipped=True))
+        for reason in features.problems:
+            met.add(Problem(part.name, None, None, reason, skipped=empty))
+    if not parts:
+        reason = "it holds no entry that ends in .geojson or .json"
+        met.add(Problem(path.name, None, None, reason, skipped=True))
+    met.warn()
 
 
-def _object(feature: dict[str, Any]) -> QuPathObject:
-    properties = feature.get("properties") or {}
-    classification = properties.get("classification")
-    if isinstance(classification, dict):
-        names = classification.get("names")
-        classification = classification.get("name") or (": ".join(names) if names else None)
-    return QuPathObject(
-        object_type=properties.get("objectType", "annotation"),
-        geometry=_geometry(feature["geometry"]),
-        identity=feature.get("id"),
-        name=properties.get("name"),
-        classification=classification,
-    )
+class _Problems:
+    def __init__(self, strict: bool, kept: list[Problem] | None) -> None:
+        self._strict = strict
+        self._kept = kept
+        self._first: Problem | None = None
+        self._count = 0
 
+    @property
+    def add(self) -> Report:
+        return self._add
 
-def _geometry(member: dict[str, Any]) -> shapely.Geometry:
-    if not member:
-        return shapely.GeometryCollection()
-    if member.get("type") not in GEOMETRY_TYPES:
-        raise ValueError(f"geometry of type {member.get('type')!r}")
-    geometry = shapely.from_geojson(orjson.dumps(member))
-    if member.get("isEllipse"):
-        return _ellipse(geometry)
-    return geometry if geometry.is_valid else shapely.make_valid(geometry)
+    def _add(self, problem: Problem) -> None:
+        if self._strict:
+            raise GeoJSONError(str(problem))
+        if self._kept is not None:
+            self._kept.append(problem)
+        self._first = self._first or problem
+        self._count += 1
 
-
-def _ellipse(outline: shapely.Geometry) -> shapely.Polygon:
-    """QuPath takes the bounding box of the outline for the ellipse's."""
-    left, top, right, bottom = outline.bounds
-    angle = np.linspace(0, 2 * np.pi, 100, endpoint=False)
-    x = (left + right) / 2 + (right - left) / 2 * np.cos(angle)
-    y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angle)
-    return shapely.Polygon(np.column_stack([x, y]))
+    def warn(self) -> None:
+        if self._first is not None:
+            more = f" (and {self._count - 1} problems more)" if self._count > 1 else ""
+            log.warning("%s%s", self._first, more)

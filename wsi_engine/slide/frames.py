@@ -154,6 +154,17 @@ class ModelGrid:
             math.ceil(self.slide_height / self.scale_y),
         )
 
+    @property
+    def whole(self) -> ModelBox:
+        """The box of those grid pixels that lie on the slide as a whole, at least one."""
+        # A pixel that a rounding error misses counts as whole.
+        return ModelBox(
+            0,
+            0,
+            max(1, math.floor(self.slide_width / self.scale_x + 1e-6)),
+            max(1, math.floor(self.slide_height / self.scale_y + 1e-6)),
+        )
+
     def to_qupath(self, points: FloatArray) -> FloatArray:
         """Convert points, shape (..., 2), from model to QuPath pixels."""
         return points * np.array([self.scale_x, self.scale_y])

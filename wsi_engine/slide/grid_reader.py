@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+import numpy.typing as npt
+
 from wsi_engine.errors import ResolutionError
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import LevelBox, ModelBox, ModelGrid, QuPathBox
@@ -16,6 +19,10 @@ LARGEST_ENLARGEMENT = 1.02
 SALVAGE_BLOCK_PX = 256
 """Around damage a region is read in blocks, and only the damaged ones are lost: the file's own
 tiles, or squares of this side where it has none."""
+
+MIRROR_BAND_PX = 512
+"""How deep the mirror image beyond the slide's border goes, in pixels of the model grid; more
+than any halo."""
 
 
 def make_grid(info: SlideInfo, mpp: float) -> ModelGrid:
@@ -46,6 +53,30 @@ def best_level(levels: tuple[Level, ...], scale: float) -> Level:
     return max(fitting, key=lambda level: level.downsample, default=levels[0])
 
 
+def mirrored(start: int, count: int, size: int) -> npt.NDArray[np.int64]:
+    """Say which pixel of a slide stands at each of ``count`` places from ``start`` on.
+
+    A network that meets white, or any edge, takes it for tissue of some kind; a mirror image
+    has no edge. It goes `MIRROR_BAND_PX` deep and back again, so that a window that reaches
+    far beyond the slide reads little more than the part that is on it.
+
+    Parameters
+    ----------
+    size
+        Pixels of the slide along this axis.
+
+    Examples
+    --------
+    >>> mirrored(-2, 8, 4)
+    array([1, 0, 0, 1, 2, 3, 3, 2])
+    """
+    place = np.arange(start, start + count)
+    band = min(MIRROR_BAND_PX, size)
+    turn = np.maximum(-1 - place, place - size) % (2 * band)
+    depth = np.minimum(turn, 2 * band - 1 - turn)
+    return np.where(place < 0, depth, np.where(place < size, place, size - 1 - depth))
+
+
 class GridReader:
     """Reads boxes of one model grid; safe to use from many threads.
 
@@ -65,10 +96,20 @@ class GridReader:
         self._lock = threading.Lock()
 
     def read(self, box: ModelBox) -> RGB:
-        """Read a box, shape (box.height, box.width, 3); outside the slide is white.
+        """Read a box, shape (box.height, box.width, 3); beyond the slide it is mirrored.
 
         Damage never raises: what cannot be read is white and is listed in ``unreadable``.
         """
+        columns = mirrored(box.x, box.width, self.grid.whole.width)
+        rows = mirrored(box.y, box.height, self.grid.whole.height)
+        left, top = int(columns.min()), int(rows.min())
+        inside = ModelBox(left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top)
+        pixels = self._read_inside(inside)
+        if inside == box:
+            return pixels
+        return np.ascontiguousarray(pixels[np.ix_(rows - top, columns - left)])
+
+    def _read_inside(self, box: ModelBox) -> RGB:
         x = self._weights(box.x, box.width, self.grid.scale_x, self.grid.origin_x)
         y = self._weights(box.y, box.height, self.grid.scale_y, self.grid.origin_y)
         needed = LevelBox(x.start, y.start, x.stop - x.start, y.stop - y.start)

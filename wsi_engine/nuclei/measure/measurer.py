@@ -23,7 +23,7 @@ from wsi_engine.nuclei.measure.pixels import binned, cover
 from wsi_engine.nuclei.measure.ring import REACH_UM, area_ratio, ring_columns, rings
 from wsi_engine.nuclei.measure.texture import measure_texture, texture_columns
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.slide.frames import ModelBox, ModelGrid
+from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
 
@@ -113,3 +113,28 @@ class Measurer:
                 found["ring"] = np.column_stack([inks, area_ratio(sets, around)])
         columns = [found[group] for group in self.groups]
         return np.hstack(columns) if columns else np.empty((len(chosen), 0), np.float32)
+
+
+def measured_alone(polygons: Polygons, names: Sequence[str], mpp: Mpp) -> npt.NDArray[np.float32]:
+    """Measure what outlines tell without pixels and neighbours.
+
+    Parameters
+    ----------
+    polygons
+        In QuPath pixels, shape (n,).
+    names
+        Of the columns wanted.
+    mpp
+        Pixel size.
+
+    Returns
+    -------
+    ndarray
+        float32, shape (n, len(names)); NaN in columns that need more than the outline.
+    """
+    values = np.full((len(polygons), len(names)), np.nan, np.float32)
+    measured = shape.measure_shape(polygons, mpp)
+    for k, column in enumerate(shape.COLUMNS):
+        if column.name in names:
+            values[:, names.index(column.name)] = measured[:, k]
+    return values

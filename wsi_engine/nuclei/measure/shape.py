@@ -50,6 +50,9 @@ COLUMNS = (
     *DESCRIPTORS,
 )
 
+QUPATH_NAMES = tuple(column.name for column in COLUMNS if column.source == _QUPATH)
+"""Of the measurements that QuPath's own commands add."""
+
 
 def measure_shape(polygons: Polygons, mpp: Mpp) -> npt.NDArray[np.float32]:
     """Measure shapes.

@@ -1,0 +1,79 @@
+/*
+ * Runs wsi-engine on the image, within what you selected, and brings in the nuclei.
+ *
+ * Where:    QuPath 0.5 to 0.7, script editor with the image open: Run, or Run for project; or
+ *           QuPath script -p project.qpproj -s run_wsi_engine.groovy
+ * Needs:    wsi-engine installed on this computer, and import_results.groovy in SCRIPTS
+ * Writes:   <project>/wsi_engine/results/<slide>/, <project>/wsi_engine/roi/<slide>.geojson
+ * Settings: below.
+ *
+ * The selected annotations bound the work; with none selected, all annotations that have an
+ * area; with none drawn, the tissue of the whole slide.
+ */
+import static qupath.lib.scripting.QP.*
+
+// Where QuPath does not find it, give the full path: ['C:/tools/wsi/Scripts/wsi-engine.exe'],
+// ['/home/me/.venv/bin/wsi-engine'], or ['/usr/bin/python3', '-m', 'wsi_engine'].
+def COMMAND = ['wsi-engine']
+def OPTIONS = []                 // such as ['--model', 'watershed', '--device', 'cuda']
+def PIXEL_SIZE_OF_QUPATH = false // where the file's own is missing or wrong, and you set it here
+def RESULTS = buildFilePath(PROJECT_BASE_DIR, 'wsi_engine', 'results')
+def ROI_FOLDER = buildFilePath(PROJECT_BASE_DIR, 'wsi_engine', 'roi')
+def SCRIPTS = buildFilePath(PROJECT_BASE_DIR, 'scripts')
+
+def server = getCurrentServer()
+def uri = server.getURIs().find { it.getScheme() == 'file' }
+if (uri == null) {
+    println "${getCurrentImageNameWithoutExtension()} is no file on this computer: wsi-engine cannot open it"
+    return
+}
+// A query or a fragment names a series within the file.
+def slide = new File(new URI(uri.getScheme(), uri.getAuthority(), uri.getPath(), null, null))
+def stem = slide.name.contains('.') ? slide.name.substring(0, slide.name.lastIndexOf('.')) : slide.name
+
+def hasArea = { it.isAnnotation() && it.getROI()?.isArea() }
+def regions = getSelectedObjects().findAll(hasArea) ?: getAnnotationObjects().findAll(hasArea)
+mkdirs(RESULTS)
+def command = COMMAND + ['run', slide.absolutePath, '-o', RESULTS]
+if (regions) {
+    mkdirs(ROI_FOLDER)
+    def roi = buildFilePath(ROI_FOLDER, stem + '.geojson')
+    exportObjectsToGeoJson(regions, roi, 'FEATURE_COLLECTION')
+    command += ['--roi', roi]
+}
+if (PIXEL_SIZE_OF_QUPATH) {
+    command += ['--mpp', String.valueOf(server.getPixelCalibration().getAveragedPixelSizeMicrons())]
+}
+command = (command + OPTIONS).collect { it.toString() }
+
+println "${slide.name}: " + command.join(' ')
+def builder = new ProcessBuilder(command)
+builder.redirectErrorStream(true)
+builder.environment().putAll([PYTHONUTF8: '1', PYTHONUNBUFFERED: '1'])
+def process
+try {
+    process = builder.start()
+} catch (IOException e) {
+    println "${COMMAND[0]} does not start (${e.message}): give its full path as COMMAND at the top of this script"
+    return
+}
+process.getOutputStream().close()
+try {
+    process.getInputStream().eachLine('UTF-8') { println it }
+} finally {
+    // When the script is stopped, so is the run; the same command goes on from there.
+    process.destroy()
+}
+def code = process.waitFor()
+if (!(code in [0, 3])) {
+    println "${slide.name}: wsi-engine ended with code ${code}, nothing is imported"
+    return
+}
+
+def script = new File(SCRIPTS, 'import_results.groovy')
+if (!script.isFile()) {
+    println "${slide.name}: done; run import_results.groovy to see the nuclei (put it in ${SCRIPTS} and it runs by itself)"
+    return
+}
+binding.setVariable('args', [RESULTS] as String[])
+evaluate(script)

@@ -1,0 +1,207 @@
+"""Regions drawn in QuPath bound a run, and each nucleus says in which of them it lies."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from objects_by_hand import identity, item, write_file
+
+import wsi_engine
+from wsi_engine.cli import main
+from wsi_engine.errors import RegionError, SettingsError
+from wsi_engine.sample import SampleTruth
+
+SETTINGS = {"model": "watershed", "tile_size": 512}
+TUMOUR, ISLAND, NECROSIS, STROMA = 1, 2, 3, 4
+
+
+def drawn(shape, k, class_name, name=None):
+    return item(shape, k, class_name, name=name, object_type="annotation")
+
+
+@pytest.fixture(scope="module")
+def shapes(sample: SampleTruth) -> dict[int, shapely.Geometry]:
+    """A tumour with an island of tumour and a necrosis in it, and stroma that overlaps it."""
+    x, y = sample.field.x_min, sample.field.y_min
+    return {
+        TUMOUR: shapely.box(x + 100, y + 100, x + 700, y + 700),
+        ISLAND: shapely.box(x + 150, y + 150, x + 350, y + 350),
+        NECROSIS: shapely.Point(x + 500, y + 500).buffer(120),
+        STROMA: shapely.box(x + 600, y + 100, x + 900, y + 700),
+    }
+
+
+@pytest.fixture(scope="module")
+def roi(shapes, tmp_path_factory) -> Path:
+    objects = [
+        drawn(shapes[STROMA], STROMA, "Stroma"),
+        drawn(shapes[TUMOUR], TUMOUR, "Tumor", "main"),
+        drawn(shapes[NECROSIS], NECROSIS, "Necrosis"),
+        drawn(shapes[ISLAND], ISLAND, "Tumor: Positive"),
+        drawn(shapely.Point(3, 3), 5, "Tumor"),
+    ]
+    return write_file(tmp_path_factory.mktemp("roi") / "drawn.geojson", objects)
+
+
+def run(sample: SampleTruth, output: Path, **settings: Any) -> wsi_engine.Result:
+    return wsi_engine.run(sample.slide_path, output, **(SETTINGS | settings))
+
+
+@pytest.fixture(scope="module")
+def whole(sample, tmp_path_factory) -> wsi_engine.Result:
+    return run(sample, tmp_path_factory.mktemp("whole"))
+
+
+def anchors(result: wsi_engine.Result) -> np.ndarray:
+    table = result.nuclei.arrow
+    return shapely.points(table["x"].to_numpy(), table["y"].to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("roi_class", "exclude_class", "area"),
+    [
+        ((), (), lambda s: shapely.union_all(list(s.values()))),
+        (("Tumor",), (), lambda s: s[TUMOUR]),
+        (("Tumor",), ("Necrosis",), lambda s: s[TUMOUR] - s[NECROSIS]),
+        (("Tumor: Positive", "Stroma"), (), lambda s: s[ISLAND] | s[STROMA]),
+        ((), ("Necrosis", "Stroma"), lambda s: s[TUMOUR] - s[NECROSIS] - s[STROMA]),
+    ],
+    ids=str,
+)
+def test_nuclei_are_found_in_the_area_and_nowhere_else(
+    sample, roi, shapes, whole, tmp_path, roi_class, exclude_class, area
+):
+    result = run(sample, tmp_path, roi=roi, roi_class=roi_class, exclude_class=exclude_class)
+    wanted = area(shapes)
+    assert shapely.intersects(wanted, anchors(result)).all()
+    # The model is calibrated to the area, so that not all nuclei are the same.
+    there = int(shapely.intersects(wanted, anchors(whole)).sum())
+    assert 0.9 * there < result.count < 1.1 * there
+    assert 20 < there < 0.8 * whole.count
+
+
+@pytest.fixture(scope="module")
+def result(sample, roi, tmp_path_factory) -> wsi_engine.Result:
+    output = tmp_path_factory.mktemp("result")
+    return run(sample, output, roi=roi, roi_class=("Tumor", "Stroma"), exclude_class=("Necrosis",))
+
+
+def test_each_nucleus_says_in_which_annotation_it_lies(result, shapes):
+    table, points = result.nuclei.arrow, anchors(result)
+    names = {ISLAND: "Tumor: Positive", STROMA: "Stroma", TUMOUR: "main"}
+    smallest_first = sorted(names, key=lambda k: shapes[k].area)
+    expected = [next(k for k in smallest_first if shapes[k].intersects(p)) for p in points]
+    assert set(expected) == set(names)
+    assert table["roi"].to_pylist() == [names[k] for k in expected]
+    assert table["roi_id"].to_pylist() == [identity(k) for k in expected]
+
+
+def test_qupath_shows_it_as_metadata(result):
+    text = gzip.decompress((result.folder / "nuclei.geojson.gz").read_bytes())
+    metadata = [f["properties"]["metadata"] for f in json.loads(text)["features"]]
+    table = result.nuclei.arrow
+    assert [pair["ROI"] for pair in metadata] == table["roi"].to_pylist()
+    assert [pair["ROI id"] for pair in metadata] == table["roi_id"].to_pylist()
+
+
+def test_without_regions_there_is_none(sample, tmp_path):
+    result = run(sample, tmp_path)
+    assert set(result.nuclei.arrow["roi"].to_pylist()) == {None}
+    assert set(result.nuclei.arrow["source"].to_pylist()) == {"engine"}
+    assert not (tmp_path / "sample" / "roi.geojson").exists()
+    text = gzip.decompress((tmp_path / "sample" / "nuclei.geojson.gz").read_bytes())
+    assert b"metadata" not in text
+
+
+def test_the_annotations_are_written_beside_as_they_were_drawn(result, shapes):
+    regions = wsi_engine.read_objects(result.folder / "roi.geojson")
+    assert {made.id for made in regions} == {
+        identity(k) for k in (TUMOUR, ISLAND, NECROSIS, STROMA)
+    }
+    main = next(made for made in regions if made.name == "main")
+    assert main.class_name == "Tumor"
+    assert main.geometry.equals(shapes[TUMOUR])
+
+
+def test_regions_of_an_earlier_run_do_not_stay(sample, roi, tmp_path):
+    run(sample, tmp_path, roi=roi)
+    assert (tmp_path / "sample" / "roi.geojson").exists()
+    run(sample, tmp_path)
+    assert not (tmp_path / "sample" / "roi.geojson").exists()
+
+
+def test_the_density_is_that_of_the_area(result, shapes):
+    wanted = shapely.union_all([shapes[TUMOUR], shapes[STROMA]]) - shapes[NECROSIS]
+    pixel_mm2 = (0.25**2) / 1e6
+    assert result.record["nuclei"]["area_mm2"] <= wanted.area * pixel_mm2 + 1e-6
+    assert result.record["settings"]["roi_class"] == ["Tumor", "Stroma"]
+
+
+@pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 4, "batch_size": 1}], ids=str)
+def test_the_bytes_do_not_depend_on_workers(sample, roi, result, tmp_path, settings):
+    chosen = {"roi": roi, "roi_class": ("Tumor", "Stroma"), "exclude_class": ("Necrosis",)}
+    again = run(sample, tmp_path, **chosen, **settings)
+    for name in ("nuclei.geojson.gz", "nuclei.parquet", "roi.geojson"):
+        assert (again.folder / name).read_bytes() == (result.folder / name).read_bytes()
+
+
+def test_labels_do_not_depend_on_the_tiles(sample, roi, result, tmp_path):
+    chosen = {"roi": roi, "roi_class": ("Tumor", "Stroma"), "exclude_class": ("Necrosis",)}
+    again = run(sample, tmp_path, **chosen, tile_size=256)
+    tables = [pq.read_table(r.folder / "nuclei.parquet").sort_by("id") for r in (result, again)]
+    for name in ("id", "roi", "roi_id"):
+        assert tables[0][name].to_pylist() == tables[1][name].to_pylist()
+    assert np.allclose(tables[0]["x"], tables[1]["x"])
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_tiles_are_used_again_only_for_the_same_regions(
+    sample, roi, tmp_path, monkeypatch, renamed
+):
+    monkeypatch.setattr("wsi_engine.store.tile_store.MOST_TILES_IN_PART", 1)
+    path = tmp_path / "drawn.geojson"
+    path.write_bytes(roi.read_bytes())
+
+    def interrupt(progress: wsi_engine.Progress) -> None:
+        if progress.tiles == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(sample, tmp_path, roi=path, tile_size=256, observe=interrupt)
+    if renamed:
+        path.write_text(roi.read_text("utf-8").replace('"main"', '"other"'), "utf-8")
+    again = run(sample, tmp_path, roi=path, tile_size=256)
+    assert (again.record["tiles"]["resumed"] == 0) == renamed
+    assert ("other" in again.nuclei.arrow["roi"].to_pylist()) == renamed
+
+
+def test_the_options_of_the_command_can_be_repeated(sample, roi, result, tmp_path):
+    options = ["--roi", roi, "--roi-class", "Tumor", "--roi-class", "Stroma"]
+    options += ["--exclude-class", "Necrosis", "--model", "watershed", "--tile-size", 512]
+    with pytest.raises(SystemExit) as end:
+        main([str(o) for o in ("run", sample.slide_path, "-o", tmp_path, *options)])
+    assert not end.value.code
+    written, expected = (
+        (folder / "nuclei.geojson.gz").read_bytes()
+        for folder in (tmp_path / "sample", result.folder)
+    )
+    assert written == expected
+
+
+def test_no_annotation_of_the_class(sample, roi, tmp_path):
+    with pytest.raises(RegionError, match=r"drawn\.geojson.*'Tumour'.*Necrosis \(1\)"):
+        run(sample, tmp_path / "out", roi=roi, roi_class=("Tumour",))
+    assert not (tmp_path / "out" / "sample").exists()
+
+
+@pytest.mark.parametrize("setting", ["roi_class", "exclude_class"])
+def test_classes_without_annotations(sample, tmp_path, setting):
+    with pytest.raises(SettingsError, match="--roi"):
+        run(sample, tmp_path / "out", **{setting: ("Tumor",)})

@@ -1,0 +1,181 @@
+"""The corrections of a slide: a record that outlives every run."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from wsi_engine.errors import CorrectionsError, GeoJSONError
+from wsi_engine.nuclei.labels import ADDED, EDITED, SOURCE_KEY
+from wsi_engine.qupath.object_features import object_features
+from wsi_engine.qupath.objects import RGB, RGBA, PathObject
+from wsi_engine.qupath.reader import read_objects
+
+FILE_NAME = "corrections.geojson.gz"
+MEMBER = "wsi_engine"
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What a person decided about the nuclei of a slide; it wins over every run.
+
+    Attributes
+    ----------
+    slide, model
+        Fingerprint and name: whose nuclei the ids are.
+    deleted
+        Ids of nuclei of the engine that are none.
+    edited, added
+        Nuclei by id as they shall be: of the engine, and drawn by a person. They are
+        detections of one polygon each, on the 0.01 px grid.
+    applied
+        Name and sha256 of each file that was taken in, in this order.
+    """
+
+    slide: str
+    model: str
+    deleted: frozenset[str]
+    edited: dict[str, PathObject]
+    added: dict[str, PathObject]
+    applied: tuple[tuple[str, str], ...] = ()
+
+    @staticmethod
+    def none(slide: str, model: str) -> Corrections:
+        """Return the corrections of a slide that has none."""
+        return Corrections(slide, model, frozenset(), {}, {})
+
+    def __bool__(self) -> bool:
+        return bool(self.deleted or self.edited or self.added)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many nuclei are deleted, edited, added."""
+        return {"deleted": len(self.deleted), EDITED: len(self.edited), ADDED: len(self.added)}
+
+    def followed_by(
+        self,
+        deleted: Iterable[str],
+        edited: Mapping[str, PathObject],
+        added: Mapping[str, PathObject],
+    ) -> Corrections:
+        """Return these corrections and later ones, the later winning.
+
+        Parameters
+        ----------
+        deleted
+            Ids of nuclei of the engine, or of added ones, which then never were.
+        edited, added
+            By id. A nucleus of the engine that was deleted and is added again counts as edited.
+        """
+        gone, mine, drawn = set(self.deleted), dict(self.edited), dict(self.added)
+        for identity in deleted:
+            mine.pop(identity, None)
+            if drawn.pop(identity, None) is None:
+                gone.add(identity)
+        for identity, item in edited.items():
+            (drawn if identity in drawn else mine)[identity] = item
+        for identity, item in added.items():
+            (mine if identity in gone else drawn)[identity] = item
+            gone.discard(identity)
+        return replace(self, deleted=frozenset(gone), edited=mine, added=drawn)
+
+    def new_classes(self, known: Sequence[str]) -> list[str]:
+        """Return the classes that a model does not know, sorted."""
+        there = {item.class_name for item in self._objects()}
+        return sorted(name for name in there if name is not None and name not in known)
+
+    def colours(self) -> dict[str, RGB | RGBA]:
+        """Return the colours that classes have in the corrections."""
+        classes = (item.classification for item in self._objects())
+        return {str(c): c.colour for c in classes if c is not None}
+
+    def write(self, path: Path) -> None:
+        """Write the record; the same corrections give the same bytes."""
+        about = {
+            "slide": self.slide,
+            "model": self.model,
+            "deleted": sorted(self.deleted),
+            "applied": [{"file": file, "sha256": digest} for file, digest in self.applied],
+        }
+        objects = [
+            replace(item, metadata=item.metadata | {SOURCE_KEY: source})
+            for source, items in ((EDITED, self.edited), (ADDED, self.added))
+            for _, item in sorted(items.items())
+        ]
+        features = object_features(objects)
+        document = {"type": "FeatureCollection", MEMBER: about, "features": features}
+        raw = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        path.write_bytes(gzip.compress(raw, mtime=0))
+
+    def summary(self, path: Path) -> dict[str, Any]:
+        """Return what ``run.json`` says of the corrections that were written to a file."""
+        applied = [{"file": file, "sha256": digest} for file, digest in self.applied]
+        written = {"file": path.name, "sha256": digest_of(path)} if self else {}
+        return written | self.counts | {"applied": applied}
+
+    def _objects(self) -> Iterable[PathObject]:
+        return (*self.edited.values(), *self.added.values())
+
+
+def read_corrections(folder: Path) -> Corrections | None:
+    """Read the record in a result folder; ``None`` if there is none.
+
+    Raises
+    ------
+    CorrectionsError
+        When there is one that cannot be read.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        about: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))[MEMBER]
+        objects = read_objects(path, strict=True)
+        sources: dict[str, dict[str, PathObject]] = {EDITED: {}, ADDED: {}}
+        for item in objects:
+            sources[item.metadata.pop(SOURCE_KEY)][str(item.id)] = item
+        return Corrections(
+            slide=about["slide"],
+            model=about["model"],
+            deleted=frozenset(about["deleted"]),
+            edited=sources[EDITED],
+            added=sources[ADDED],
+            applied=tuple((entry["file"], entry["sha256"]) for entry in about["applied"]),
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError, GeoJSONError) as error:
+        raise CorrectionsError(
+            f"{path} cannot be read ({error}): apply the corrected file again, after moving "
+            "this one away"
+        ) from None
+
+
+def corrections_for(folder: Path, slide: str, model: str) -> Corrections:
+    """Return the corrections in a result folder, for a run on a slide with a model.
+
+    Raises
+    ------
+    CorrectionsError
+        When there are some that are of another slide or model, whose nuclei have other ids.
+    """
+    corrections = read_corrections(folder)
+    if corrections is None:
+        return Corrections.none(slide, model)
+    if (corrections.slide, corrections.model) != (slide, model):
+        other = "slide" if corrections.slide != slide else f"model ({corrections.model})"
+        raise CorrectionsError(
+            f"{folder} holds corrections of nuclei of another {other}: choose another --output, "
+            f"or move {FILE_NAME} away to go without them"
+        )
+    return corrections
+
+
+def digest_of(path: Path) -> str:
+    """Sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,50 @@
+"""Where objects come from: a GeoJSON file, the result of a slide, a folder of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from wsi_engine.errors import GeoJSONError
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.problems import Problem
+from wsi_engine.qupath.reader import iter_objects
+
+SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
+RESULT_FILES = ("nuclei.geojson.gz", "nuclei_*.geojson.gz", "tissue.geojson", "roi.geojson")
+
+
+def object_files(path: Path) -> list[Path]:
+    """Return the GeoJSON files that a path stands for.
+
+    Parameters
+    ----------
+    path
+        A file; a result folder ``OUT/<slide>``, whose nuclei (in split files or not), tissue
+        and regions are meant; or any other folder of GeoJSON files.
+
+    Raises
+    ------
+    GeoJSONError
+        When there is no such path, or no GeoJSON in the folder.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise GeoJSONError(f"{path}: no such file")
+        return [path]
+    if (path / "run.json").exists():
+        return [file for pattern in RESULT_FILES for file in sorted(path.glob(pattern))]
+    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
+    if not files:
+        raise GeoJSONError(f"{path}: there is no GeoJSON file in this folder")
+    return files
+
+
+def objects_of(path: Path, problems: list[Problem] | None = None) -> Iterator[PathObject]:
+    """Stream the objects that a path stands for, nested ones after their parents.
+
+    Problems of the files are logged, and added to the list as they are met.
+    """
+    for file in object_files(path):
+        for item in iter_objects(file, problems=problems):
+            yield from item.flattened()

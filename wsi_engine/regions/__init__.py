@@ -1,0 +1,1 @@
+"""Numbers per region, per slide and per cohort, from finished results."""

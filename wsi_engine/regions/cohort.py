@@ -1,0 +1,200 @@
+"""Many slides, one table: the regions of all results, joined with what a study knows of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wsi_engine.errors import ManifestError, ResultError
+from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.regions.finished import FinishedResult, finished_results
+from wsi_engine.regions.measure import RegionReport, measure_regions
+from wsi_engine.regions.tables import IDENTITY, write_table
+from wsi_engine.writing import clear_write_errors
+
+log = logging.getLogger(__name__)
+
+SLIDE = "slide"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a study knows of its slides.
+
+    Attributes
+    ----------
+    path
+        Where it was read.
+    columns
+        Names, without that of the slide.
+    rows
+        Values by slide name, as they were written: patient 007 stays 007.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: dict[str, tuple[str | None, ...]]
+
+
+def build_cohort(output: str | Path, manifest: str | Path | None = None) -> RegionReport:
+    """Join the regions of all finished slides in a folder into one table.
+
+    Parameters
+    ----------
+    output
+        Folder of results; gets ``cohort.parquet``, ``cohort.csv`` and ``cohort_columns.json``.
+        Slides whose regions were not computed yet get those of slide and tissue.
+    manifest
+        CSV with a column ``slide`` (names with or without suffix) and any others: patient,
+        group… They follow the names of slide and region.
+
+    Raises
+    ------
+    ResultError
+        When there is no finished slide, or regions are older than their result.
+    ManifestError
+        When the manifest cannot be read or names a slide twice.
+    """
+    output = Path(output)
+    folders = list(finished_results(output))
+    if not folders:
+        raise ResultError(f"{output} holds no finished result: run slides into it first")
+    study = read_manifest(Path(manifest)) if manifest is not None else None
+    results = [FinishedResult(folder) for folder in folders]
+    tables, dictionaries = zip(*[_regions_of(result) for result in results], strict=True)
+    table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
+    meanings = {column.name: column for columns in dictionaries for column in columns}
+    if study is not None:
+        names = {name: result.name for result in results for name in result.names}
+        # A folder that was copied or renamed goes by its own name first.
+        names |= {result.name: result.name for result in results}
+        table = _joined(table, study, names)
+        meanings |= {
+            name: Column(name, "", "as written for the slide", study.path.name)
+            for name in study.columns
+        }
+    columns = [meanings[name] for name in table.column_names]
+    with clear_write_errors(output):
+        return RegionReport(table, write_table(table, columns, output / "cohort"))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the table of a study, separated by commas, semicolons or tabs.
+
+    Raises
+    ------
+    ManifestError
+        When it is absent, is no CSV, has no column ``slide``, or names a slide twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    header = text.split("\n", 1)[0]
+    separator = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        lines = [(reader.line_num, line) for line in reader if any(line)]
+    except csv.Error as error:
+        raise ManifestError(f"{path.name}: line {reader.line_num}: {error}") from None
+    names = [name.strip() for name in lines[0][1]] if lines else []
+    if SLIDE not in names:
+        raise ManifestError(f"{path.name} has no column {SLIDE!r}; it has {', '.join(names)}")
+    if len(set(names)) < len(names) or not all(names):
+        raise ManifestError(f"{path.name}: each column needs a name of its own")
+    key = names.index(SLIDE)
+    rows: dict[str, tuple[str | None, ...]] = {}
+    for number, line in lines[1:]:
+        if len(line) != len(names):
+            raise ManifestError(
+                f"{path.name}: line {number} has {len(line)} values, the header {len(names)}"
+            )
+        values = [value.strip() or None for value in line]
+        slide = values.pop(key)
+        if slide is None:
+            raise ManifestError(f"{path.name}: line {number} names no slide")
+        if slide in rows:
+            raise ManifestError(f"{path.name} names slide {slide} twice: keep one row of it")
+        rows[slide] = tuple(values)
+    del names[key]
+    return Manifest(path, tuple(names), rows)
+
+
+def _joined(table: pa.Table, study: Manifest, names: dict[str, str]) -> pa.Table:
+    """Add the columns of a study behind those that name slide and region."""
+    clash = sorted(set(study.columns) & set(table.column_names))
+    if clash:
+        raise ManifestError(
+            f"{study.path.name}: the table has a column {clash[0]!r} of its own: rename it"
+        )
+    rows = _rows_by_slide(study, names)
+    slides = table[SLIDE].to_pylist()
+    for k, name in enumerate(study.columns):
+        values = [rows[slide][k] if slide in rows else None for slide in slides]
+        table = table.add_column(len(IDENTITY) + k, name, pa.array(values, pa.string()))
+    return table
+
+
+def _rows_by_slide(study: Manifest, names: dict[str, str]) -> dict[str, tuple[str | None, ...]]:
+    """Find the row of each slide; ``names`` gives the slide of its name with and without suffix."""
+    rows: dict[str, tuple[str | None, ...]] = {}
+    for name, row in study.rows.items():
+        slide = names.get(name)
+        if slide in rows:
+            raise ManifestError(f"{study.path.name} names slide {slide} twice: keep one row of it")
+        if slide is not None:
+            rows[slide] = row
+    without_row = sorted(set(names.values()) - rows.keys())
+    without_result = sorted(study.rows.keys() - names.keys())
+    if without_row:
+        log.warning(
+            "%s has no row for %s: values are left empty", study.path.name, ", ".join(without_row)
+        )
+    if without_result:
+        log.warning(
+            "%s names slides without a result: %s", study.path.name, ", ".join(without_result)
+        )
+    return rows
+
+
+def _regions_of(result: FinishedResult) -> tuple[pa.Table, list[Column]]:
+    """Read the regions of a result and what their columns mean; compute them if need be."""
+    path = result.folder / "regions.parquet"
+    if not path.exists():
+        measure_regions(result.folder)
+    with _readable(path):
+        table = pq.read_table(path)
+        finished = json.loads(table.schema.metadata[b"wsi_engine"])["run_finished"]
+    if finished != result.record["finished"]:
+        raise ResultError(
+            f"{path} is of an earlier run: compute it again with "
+            f"`wsi-engine regions {result.folder}`"
+        )
+    path = result.folder / "regions_columns.json"
+    with _readable(path):
+        entries = {entry["name"]: Column(**entry) for entry in json.loads(path.read_bytes())}
+        columns = [entries[name] for name in table.column_names]
+    slides = pa.array([result.name] * len(table), pa.string())
+    return table.set_column(0, SLIDE, slides), columns
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError) as error:
+        raise ResultError(
+            f"{path} cannot be read ({error}): compute it again with "
+            f"`wsi-engine regions {path.parent}`"
+        ) from None

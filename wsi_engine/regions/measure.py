@@ -1,0 +1,69 @@
+"""From a finished result to the tables of its regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from wsi_engine.regions.finished import FinishedResult
+from wsi_engine.regions.region import Region, read_drawn_regions
+from wsi_engine.regions.summary import all_columns, summarise
+from wsi_engine.regions.tables import IDENTITY, region_table, write_annotations, write_table
+from wsi_engine.writing import clear_write_errors
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """What was computed.
+
+    Attributes
+    ----------
+    table
+        One row per region, the slide first.
+    files
+        What was written.
+    """
+
+    table: pa.Table
+    files: list[Path]
+
+
+def measure_regions(folder: str | Path, annotations: str | Path | None = None) -> RegionReport:
+    """Compute the numbers of a finished slide, of its tissue and of annotations.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<slide>``; gets ``regions.parquet``, ``regions.csv``, ``regions_columns.json`` and
+        ``regions.geojson``. Those of an earlier call are replaced.
+    annotations
+        GeoJSON from QuPath. Nested annotations count each for itself.
+
+    Raises
+    ------
+    EngineError
+        One sentence that says what is wrong and what to do.
+    """
+    result = FinishedResult(Path(folder))
+    drawn = read_drawn_regions(Path(annotations)) if annotations is not None else []
+    regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
+    figures = summarise(result, regions)
+    facts = {"slide": result.record["slide"], "run_finished": result.record["finished"]}
+    table = region_table(result.name, regions, figures, facts)
+    with clear_write_errors(result.folder):
+        columns = [*IDENTITY, *all_columns(figures)]
+        files = write_table(table, columns, result.folder / "regions")
+        files.append(write_annotations(result.folder / "regions.geojson", regions, figures))
+    return RegionReport(table, files)
+
+
+def _with_tissue(tissue: list[Region], drawn: list[Region]) -> list[Region]:
+    """Put tissue before annotations; tissue that came back from QuPath stands for itself."""
+    known = {piece.id for piece in tissue}
+    returned = {region.id for region in drawn} & known
+    return [
+        *[piece for piece in tissue if piece.id not in returned],
+        *[replace(region, kind="tissue") if region.id in known else region for region in drawn],
+    ]

@@ -1,0 +1,97 @@
+"""The numbers of regions as files: tables, annotations for QuPath, and what the columns mean."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.writer import write_objects
+from wsi_engine.regions.region import Region
+from wsi_engine.regions.summary import Figures, all_columns
+from wsi_engine.version import __version__
+from wsi_engine.writing import atomic_path
+
+IDENTITY = (
+    Column("slide", "", "name of the slide without its suffix", "this engine"),
+    Column("region", "", "name of the annotation; need not be unique", "this engine"),
+    Column("kind", "", "slide, tissue or annotation", "this engine"),
+    Column("class", "", "class of the annotation", "this engine"),
+    Column("id", "", "UUID of the annotation, as in QuPath", "QuPath"),
+)
+
+
+def region_table(
+    slide: str, regions: Sequence[Region], figures: Sequence[Figures], facts: dict[str, Any]
+) -> pa.Table:
+    """Return one row per region: who it is, then its figures as float64, null where missing.
+
+    ``facts`` are kept as JSON under the metadata key ``wsi_engine``.
+    """
+    identity = [
+        [slide] * len(regions),
+        [region.name for region in regions],
+        [region.kind for region in regions],
+        [region.class_name for region in regions],
+        [region.id for region in regions],
+    ]
+    columns = {
+        column.name: pa.array(values, pa.string())
+        for column, values in zip(IDENTITY, identity, strict=True)
+    }
+    for column in all_columns(figures):
+        values = [row.get(column, math.nan) for row in figures]
+        columns[column.name] = pa.array(values, pa.float64(), from_pandas=True)
+    metadata = {"wsi_engine": json.dumps({"version": __version__, **facts})}
+    return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[Path]:
+    """Write a table as Parquet, as CSV, and its dictionary as JSON; return the files.
+
+    Parameters
+    ----------
+    table
+        To write.
+    columns
+        What its columns mean.
+    path
+        Without suffix.
+    """
+    files = [path.with_name(path.name + end) for end in (".parquet", ".csv", "_columns.json")]
+    with atomic_path(files[0]) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    with atomic_path(files[1]) as partial:
+        pa.csv.write_csv(table, partial, pa.csv.WriteOptions(quoting_style="needed"))
+    entries = [asdict(column) for column in columns]
+    for entry in entries:
+        del entry["essential"]
+    with atomic_path(files[2]) as partial:
+        partial.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
+    return files
+
+
+def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[Figures]) -> Path:
+    """Write regions as QuPath annotations that carry their figures; the slide is none."""
+    objects = [
+        with_figures(region.source, row)
+        for region, row in zip(regions, figures, strict=True)
+        if region.source is not None
+    ]
+    write_objects(path, objects)
+    return path
+
+
+def with_figures(annotation: PathObject, figures: Figures) -> PathObject:
+    """Return an annotation that has figures as measurements, after those of its own."""
+    known = {column.name: value for column, value in figures.items() if math.isfinite(value)}
+    return replace(annotation, measurements=annotation.measurements | known)

@@ -307,8 +307,13 @@ class TestBadInput:
         self.refused(folder, r"p1_a\.png and .*p1_a\.tif have the same name")
 
     def test_annotations_that_are_no_geojson(self, folder: Path) -> None:
+        (folder / "annotations/p1_a.geojson").write_text("<xml/>")
+        with pytest.raises(EngineError, match=r"p1_a\.geojson is not GeoJSON"):
+            load(folder)
+
+    def test_annotations_that_were_cut_off(self, folder: Path) -> None:
         (folder / "annotations/p1_a.geojson").write_text("{")
-        with pytest.raises(EngineError, match=r"p1_a\.geojson is not JSON"):
+        with pytest.raises(EngineError, match=r"p1_a\.geojson ends within .* export it again"):
             load(folder)
 
 

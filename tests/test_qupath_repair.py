@@ -232,14 +232,24 @@ def test_what_is_mended_and_said(tmp_path, source, expected, said):
     assert done.left_out == 0
 
 
-@pytest.mark.parametrize("height", [0.1, 0.12, 1, 400])
-def test_a_core_is_the_ellipse_in_the_box_of_what_was_drawn(tmp_path, height):
-    """However flat it is: its tips then fall on a line, and stay."""
+def core_of_line(height):
     line = {"type": "LineString", "coordinates": [[0, 0], [2, height]]}
-    (feature,), done = repaired(tmp_path, [an_object(line, objectType="tmaCore")])
+    return an_object(line, objectType="tmaCore")
+
+
+@pytest.mark.parametrize("height", [0.2, 1, 400])
+def test_a_core_is_the_ellipse_in_the_box_of_what_was_drawn(tmp_path, height):
+    (feature,), done = repaired(tmp_path, [core_of_line(height)])
     assert feature["geometry"]["isEllipse"]
     assert shapely.from_geojson(json.dumps(feature["geometry"])).bounds == (0, 0, 2, height)
     assert "drew the ellipse that QuPath makes of a TMA core" in changes(done)
+
+
+@pytest.mark.parametrize("height", [0.01, 0.02, 0.0625])
+def test_a_core_of_which_two_decimals_leave_no_ellipse_is_left_out(tmp_path, height):
+    features, done = repaired(tmp_path, [core_of_line(height)])
+    assert (features, done.left_out) == ([], 1)
+    assert "left out a TMA core too thin for the coordinates that QuPath keeps" in changes(done)
 
 
 SHAPES = {
@@ -320,10 +330,6 @@ NOT_MENDED = {
     "no geometry": (an_object(None), "left out a feature without a shape"),
     "no area": (an_object(polygon([[0, 0], [9, 0], [0, 0]])), "left out a feature without a shape"),
     "empty": (an_object({}), "left out a feature without a shape"),
-    "core too thin for two decimals": (
-        an_object({"type": "LineString", "coordinates": [[0, 0], [2, 0.02]]}, objectType="tmaCore"),
-        "left out an ellipse too thin to be drawn to 0.01 px",
-    ),
 }
 
 

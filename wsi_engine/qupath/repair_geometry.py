@@ -15,7 +15,6 @@ from wsi_engine.qupath.rules.measurements import JAVA_NUMBER
 from wsi_engine.qupath.rules.properties import is_number
 from wsi_engine.qupath.rules.shape import ELLIPSE_TOLERANCE, as_kept
 from wsi_engine.qupath.rules.shape_columns import GRID_PX
-from wsi_engine.qupath.shapes import ellipse_on_grid
 
 Geometry = dict[str, Any]
 Say = Callable[[str], None]
@@ -54,11 +53,11 @@ def mended_geometry(geometry: Any, say: Say, *, as_ellipse: bool = False) -> lis
     for shape in _shapes(geometry, say):
         is_ellipse = as_ellipse or geometry.get("isEllipse") in (True, "true")
         if as_ellipse and not _is_elliptic(shape):
-            say("drew the ellipse that QuPath makes of a TMA core")
             shape = _ellipse(shape)
-            if not (shape.area > GRID_PX and _is_elliptic(shape)):
-                say("left out an ellipse too thin to be drawn to 0.01 px")
+            if not (shape.is_valid and shape.area > GRID_PX and _is_elliptic(shape)):
+                say("left out a TMA core too thin for the coordinates that QuPath keeps")
                 continue
+            say("drew the ellipse that QuPath makes of a TMA core")
         elif is_ellipse and not _is_elliptic(shape):
             say("took isEllipse from an outline that is none")
             is_ellipse = False
@@ -261,15 +260,14 @@ def _is_elliptic(shape: shapely.Geometry) -> bool:
     return shape.area > 0 and bool(abs(shape.area - ellipse) <= ELLIPSE_TOLERANCE * ellipse)
 
 
-def _ellipse(shape: shapely.Geometry) -> shapely.Geometry:
+def _ellipse(shape: shapely.Geometry) -> shapely.Polygon:
     """Outline the ellipse in the bounding box of a shape, as QuPath writes it: 100 vertices."""
     left, top, right, bottom = shape.bounds
     angles = np.linspace(0, 2 * np.pi, 101)
     angles[-1] = 0
     x = (left + right) / 2 + (right - left) / 2 * np.cos(angles)
     y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angles)
-    outline = as_kept(np.stack([x, y], axis=1, dtype=np.float64).round(2))
-    return ellipse_on_grid(shapely.Polygon(outline))
+    return shapely.Polygon(as_kept(np.stack([x, y], axis=1, dtype=np.float64).round(2)))
 
 
 def _written(shape: shapely.Geometry) -> Geometry:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import shapely
+from results import write_annotations_by_hand
 
+import wsi_engine
 from wsi_engine.sample import SampleTruth, write_sample
 
 
@@ -14,3 +17,16 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleTruth:
     """The demo sample with a small generated field."""
     folder: Path = tmp_path_factory.mktemp("sample")
     return write_sample(folder / "sample.tif", seed=1, field_px=1024)
+
+
+@pytest.fixture(scope="session")
+def finished_run(sample: SampleTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a run on a part of the demo sample left."""
+    folder: Path = tmp_path_factory.mktemp("finished")
+    x, y = sample.field.x_min, sample.field.y_min
+    area = shapely.box(x + 100, y + 100, x + 500, y + 500)
+    roi = write_annotations_by_hand(folder / "drawn.geojson", area, classes=["Tumor"])
+    settings = {"model": "watershed", "tile_size": 512, "roi": roi}
+    found = wsi_engine.run(sample.slide_path, folder, **settings).folder
+    assert found is not None
+    return found

@@ -22,12 +22,12 @@ from wsi_engine.convert import geoparquet
 from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.geoparquet import measurement_names, read_geoparquet, write_geoparquet
 from wsi_engine.convert.types import types_of
-from wsi_engine.engine.output import NucleusFiles
+from wsi_engine.export.geoparquet import GeoParquetWriter
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
-from wsi_engine.nuclei.measure import SHAPE_COLUMNS, measure_shape
+from wsi_engine.nuclei.labels import ADDED, EDITED, ENGINE, LABEL_COLUMNS, Labels
+from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.objects import ROI, PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
-from wsi_engine.slide.frames import Mpp
 
 BOX = shapely.box(1, 2, 3, 5)
 
@@ -112,17 +112,39 @@ def test_row_groups_are_written_as_objects_come(tmp_path, monkeypatch):
 # The engine's own table says the same as its GeoJSON
 
 
-@pytest.mark.parametrize("classes", [(), ("Tumor", "Stroma")])
-def test_the_table_of_a_run_gives_the_detections_of_the_run(tmp_path, classes):
-    nuclei = some_nuclei(40, len(classes), seed=3)
+def test_the_table_of_a_run_gives_the_detections_of_the_run(finished_run):
+    shown = read_objects(finished_run / "nuclei.geojson.gz")
+    found = list(read_geoparquet(finished_run / "nuclei.parquet"))
+    assert all(item.metadata["ROI"] == "Tumor" for item in shown)
+    for was, now in zip(shown, found, strict=True):
+        # The table may measure more.
+        now.measurements = {name: now.measurements[name] for name in was.measurements}
+    assert_same_objects(shown, found)
+
+
+def test_classes_and_labels_of_a_run_come_back(tmp_path):
+    classes = ("Tumor", "Stroma")
+    nuclei = some_nuclei(3, len(classes), seed=3)
     ids = nucleus_ids(namespace_of("slide", "model"), nuclei.anchors)
-    with NucleusFiles(tmp_path, classes, SHAPE_COLUMNS, {"mpp": 0.25}, None) as files:
-        files.write(ids, nuclei, measure_shape(nuclei.polygons, Mpp(0.25, 0.25)))
-    found = list(read_geoparquet(tmp_path / "nuclei.parquet"))
-    for item, row in zip(found, nuclei.probabilities, strict=True):
-        shares = [item.measurements.pop(f"probability: {name}") for name in classes]
-        assert shares == [float(str(share)) for share in row]
-    assert_same_objects(read_objects(tmp_path / "nuclei.geojson.gz"), found)
+    labels = Labels(
+        name=[None, None, "odd one"],
+        source=[ENGINE, EDITED, ADDED],
+        roi=[None, "Necrosis", None],
+        roi_id=[None, ids[0], None],
+        notes=[{}] * 3,
+    )
+    with GeoParquetWriter(tmp_path / "x.parquet", classes, [], {}, LABEL_COLUMNS) as writer:
+        writer.write(ids, nuclei, {}, labels.columns())
+    found = list(read_geoparquet(tmp_path / "x.parquet"))
+    assert [item.class_name for item in found] == [
+        (*classes, None)[index] for index in nuclei.classes
+    ]
+    assert [item.name for item in found] == labels.name
+    assert [item.metadata for item in found] == labels.metadata()
+    for item, score, row in zip(found, nuclei.scores, nuclei.probabilities, strict=True):
+        shares = {f"probability: {name}": share for name, share in zip(classes, row, strict=True)}
+        expected = {SCORE_NAME: score} | shares
+        assert item.measurements == {name: float(str(value)) for name, value in expected.items()}
 
 
 # Tables of other libraries

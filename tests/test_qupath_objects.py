@@ -158,6 +158,25 @@ def test_any_outline_is_valid_on_the_very_numbers_that_are_written(points, more)
         assert len(geometry["coordinates"]) > 1
 
 
+@pytest.mark.parametrize("width", [0.01, 0.02, 0.03, 0.1, 7, 700])
+@pytest.mark.parametrize("height", [0.01, 0.25, 100])
+def test_an_ellipse_keeps_its_box_however_thin_it_is(tmp_path, width, height):
+    """Of the outline alone QuPath keeps nothing, and the tips of thin ones fall on a line."""
+    box = shapely.box(3, 4, 3 + width, 4 + height)
+    item = PathObject(object_type="annotation", roi=ROI(ellipse_within(box), is_ellipse=True))
+    (feature,) = written(tmp_path, item)
+    outline = shapely.from_geojson(json.dumps(feature["geometry"]))
+    assert outline.is_valid
+    np.testing.assert_allclose(outline.bounds, box.bounds, atol=1e-9)
+
+
+def test_an_ellipse_below_the_grid_is_written_empty(tmp_path):
+    box = shapely.box(3, 4, 3.001, 9)
+    item = PathObject(object_type="annotation", roi=ROI(ellipse_within(box), is_ellipse=True))
+    (feature,) = written(tmp_path, item)
+    assert feature["geometry"]["coordinates"] == [[[0, 0]] * 5]
+
+
 # The rules of the dialect
 
 

@@ -232,6 +232,26 @@ def test_what_is_mended_and_said(tmp_path, source, expected, said):
     assert done.left_out == 0
 
 
+def core_of_line(height):
+    line = {"type": "LineString", "coordinates": [[0, 0], [2, height]]}
+    return an_object(line, objectType="tmaCore")
+
+
+@pytest.mark.parametrize("height", [0.2, 1, 400])
+def test_a_core_is_the_ellipse_in_the_box_of_what_was_drawn(tmp_path, height):
+    (feature,), done = repaired(tmp_path, [core_of_line(height)])
+    assert feature["geometry"]["isEllipse"]
+    assert shapely.from_geojson(json.dumps(feature["geometry"])).bounds == (0, 0, 2, height)
+    assert "drew the ellipse that QuPath makes of a TMA core" in changes(done)
+
+
+@pytest.mark.parametrize("height", [0.01, 0.02, 0.0625])
+def test_a_core_of_which_two_decimals_leave_no_ellipse_is_left_out(tmp_path, height):
+    features, done = repaired(tmp_path, [core_of_line(height)])
+    assert (features, done.left_out) == ([], 1)
+    assert "left out a TMA core too thin for the coordinates that QuPath keeps" in changes(done)
+
+
 SHAPES = {
     "bow tie": (polygon([[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]), 8),
     "hole outside": (polygon(RING, [[20, 20], [22, 20], [22, 22], [20, 20]]), 41),

@@ -18,6 +18,7 @@ import shapely
 from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.properties import object_of_properties, properties_of_object
 from wsi_engine.convert.types import Types
+from wsi_engine.nuclei.labels import ENGINE, ROI_ID_KEY, ROI_KEY, SOURCE_KEY
 from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.version import __version__
@@ -45,6 +46,8 @@ _FIELDS = {
     "unknownProperties": pa.string(),
 }
 _AS_JSON = ("class_colour", "color", "plane", "metadata", "unknown", "unknownProperties")
+_OF_ENGINE = {"score": SCORE_NAME, "source": SOURCE_KEY, "roi": ROI_KEY, "roi_id": ROI_ID_KEY}
+"""Columns of a run by the names under which QuPath shows them."""
 _FOREIGN_IDS = ("id", "object_id", "cell_id", "key")
 _NATIVE = {
     name.lower(): getattr(shapely.GeometryType, name)
@@ -189,7 +192,8 @@ class _ForeignRows:
     """Rows of other tools, or of a run of the engine: NaN means that there is no value."""
 
     def __init__(self, of_engine: bool) -> None:
-        self._renamed = {"score": SCORE_NAME} if of_engine else {}
+        self._of_engine = of_engine
+        self._renamed = _OF_ENGINE if of_engine else {}
         # Where the engine anchors a nucleus follows from its shape.
         self._ignored = {"x", "y"} if of_engine else set()
 
@@ -199,6 +203,9 @@ class _ForeignRows:
             for name in batch.schema.names
             if name not in self._ignored and not name.startswith("__index_level")
         }
+        if self._of_engine and SOURCE_KEY in columns:
+            # QuPath is told only of what did not come from the engine.
+            columns[SOURCE_KEY] = [None if s == ENGINE else s for s in columns[SOURCE_KEY]]
         identity = next((name for name in _FOREIGN_IDS if name in columns), None)
         for k in range(len(batch)):
             said = {name: values[k] for name, values in columns.items()}

@@ -17,6 +17,7 @@ from wsi_engine.errors import GeoJSONError
 from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts
 from wsi_engine.qupath.objects import FIRST_PLANE, ROI, PathClass, PathObject
 from wsi_engine.qupath.problems import Note
+from wsi_engine.qupath.shapes import ellipse_on_grid
 
 Feature = dict[str, Any]
 
@@ -206,6 +207,8 @@ def _shapes(rois: list[ROI], note: Note) -> list[Feature]:
     if not np.isfinite(points).all():
         raise GeoJSONError("a shape has a coordinate that is not finite: QuPath refuses it")
     geometries = shapely.transform(geometries, _rounded)
+    for k in [k for k, roi in enumerate(rois) if roi.is_ellipse]:
+        geometries[k] = ellipse_on_grid(geometries[k])
     simple = shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON
     simple &= shapely.is_valid(geometries) & ~shapely.is_empty(geometries)
     polygons = iter(rings_of(geometries[simple]))

@@ -53,10 +53,11 @@ def mended_geometry(geometry: Any, say: Say, *, as_ellipse: bool = False) -> lis
     for shape in _shapes(geometry, say):
         is_ellipse = as_ellipse or geometry.get("isEllipse") in (True, "true")
         if as_ellipse and not _is_elliptic(shape):
-            say("drew the ellipse that QuPath makes of a TMA core")
             shape = _ellipse(shape)
-            if not shape.area > GRID_PX:
+            if not (shape.is_valid and shape.area > GRID_PX and _is_elliptic(shape)):
+                say("left out a TMA core too thin for the coordinates that QuPath keeps")
                 continue
+            say("drew the ellipse that QuPath makes of a TMA core")
         elif is_ellipse and not _is_elliptic(shape):
             say("took isEllipse from an outline that is none")
             is_ellipse = False

@@ -56,6 +56,18 @@ def ellipse_within(outline: shapely.Geometry) -> shapely.Geometry:
     return shapely.Polygon(np.column_stack([x, y]))
 
 
+def ellipse_on_grid(outline: shapely.Geometry) -> shapely.Geometry:
+    """Return the outline of an ellipse, once it is rounded, without spikes and with its box.
+
+    The tips of one that is but a few hundredths of a pixel wide fall on a line. Any repair would
+    cut them off, and the bounding box alone counts for QuPath.
+    """
+    if outline.is_valid:
+        return outline
+    hull = shapely.convex_hull(outline)
+    return hull if hull.geom_type == "Polygon" else outline
+
+
 def read_truth(value: Any, name: str, note: Note) -> bool:
     """Read a truth value, also from a string."""
     if isinstance(value, bool):

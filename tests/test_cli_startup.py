@@ -45,6 +45,7 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
     shutil.copytree(finished, tmp_path / "out")
     shutil.copy(tmp_path / "out" / "sample" / "nuclei.geojson.gz", tmp_path)
     shutil.copy(sample.truth_path, tmp_path / "truth.geojson")
+    shutil.copy(sample.slide_path, tmp_path / "slide.tif")
     return tmp_path
 
 
@@ -54,6 +55,8 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "--help",
         "--version",
         "run --help",
+        "models",
+        "info slide.tif",
         "validate truth.geojson",
         "validate nuclei.geojson.gz --fix fixed.geojson",
         "convert nuclei.geojson.gz nuclei.parquet",
@@ -79,7 +82,7 @@ def test_what_looks_at_torch_loads_it(folder: Path):
         "import wsi_engine",
         "from wsi_engine import iter_objects, read_objects, write_objects, diff",
         "from wsi_engine import EngineError, NucleusTable, Progress, RunSettings, open_slide",
-        "from wsi_engine import apply_corrections",
+        "from wsi_engine import apply_corrections, available_models",
     ],
 )
 def test_imports_that_do_without_torch(statement: str):

@@ -17,9 +17,9 @@ from same_objects import assert_same_objects
 from slides import noise, write_leica
 
 from wsi_engine.cli import main
-from wsi_engine.convert.convert import DIALECTS, convert
+from wsi_engine.convert.convert import convert
 from wsi_engine.convert.errors import ConversionError
-from wsi_engine.convert.kinds import kind_of_source, kind_of_target
+from wsi_engine.convert.kinds import DIALECTS, kind_of_source, kind_of_target
 from wsi_engine.convert.old_dialect import packed_colour
 from wsi_engine.nuclei.measure import SHAPE_COLUMNS
 from wsi_engine.qupath.reader import read_objects

@@ -18,7 +18,8 @@ from wsi_engine.models.hovernet_decoding import (
     slope_extremes,
     slopes,
 )
-from wsi_engine.models.tiatoolbox import CALIBRATION_FIELDS, GEOMETRY, SPECS, HoVerNetModel
+from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS
+from wsi_engine.models.tiatoolbox import CALIBRATION_FIELDS, HoVerNetModel
 
 SIDE = 256
 PAIR = [(100, 120, 20, 1), (138, 120, 20, 5)]

@@ -12,7 +12,8 @@ from torch import nn
 from wsi_engine.learn.fields import Field
 from wsi_engine.learn.targets import UNKNOWN
 from wsi_engine.learn.validate import ValidationSet, calibrated, evaluate_fields, predict
-from wsi_engine.models.starconvex import SPEC, StarConvexModel
+from wsi_engine.models.starconvex import StarConvexModel
+from wsi_engine.models.starconvex_spec import SPEC
 
 RAYS = 16
 

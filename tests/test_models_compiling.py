@@ -211,7 +211,8 @@ def test_a_network_that_is_really_compiled(cache: Path) -> None:
     """Built, found again, and the same to the last bit; another batch does as well."""
     from test_starconvex import small_net
 
-    from wsi_engine.models.starconvex import SPEC, StarConvexModel, folded
+    from wsi_engine.models.starconvex import StarConvexModel, folded
+    from wsi_engine.models.starconvex_spec import SPEC
 
     model = StarConvexModel(folded(small_net()), SPEC, threshold=0.5).to(CPU)
     found = model.compilation(1, 64)

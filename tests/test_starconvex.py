@@ -16,10 +16,6 @@ from shapely import Polygon
 from wsi_engine.errors import ModelError
 from wsi_engine.learn.weights import save_weights
 from wsi_engine.models.starconvex import (
-    LARGEST_OBJECT_PX,
-    NETWORK_RADIUS_PX,
-    RECEPTIVE_RADIUS_PX,
-    STRIDE_PX,
     WEIGHTS_KEY,
     StarConvexModel,
     StarConvexNet,
@@ -29,6 +25,12 @@ from wsi_engine.models.starconvex import (
     normalise,
 )
 from wsi_engine.models.starconvex_decoding import GRID_PX
+from wsi_engine.models.starconvex_spec import (
+    LARGEST_OBJECT_PX,
+    NETWORK_RADIUS_PX,
+    RECEPTIVE_RADIUS_PX,
+    STRIDE_PX,
+)
 
 RAYS = 8
 CPU = torch.device("cpu")

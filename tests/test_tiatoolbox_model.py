@@ -17,7 +17,8 @@ from tiatoolbox.models.architecture.hovernet import HoVerNet
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.hovernet_decoding import DECODER_REACH_PX, SlopeExtremes
-from wsi_engine.models.tiatoolbox import GEOMETRY, SPECS, load_hovernet
+from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS
+from wsi_engine.models.tiatoolbox import load_hovernet
 
 PANNUKE = "hovernet_fast-pannuke"
 LOST = 46

@@ -16,7 +16,14 @@ from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.finishing import Finishing, Placement, namespace_of_file
 from wsi_engine.convert.geoparquet import measurement_names, read_geoparquet, write_geoparquet
 from wsi_engine.convert.hovernet import magnification, read_hovernet
-from wsi_engine.convert.kinds import KINDS, Kind, kind_of_source, kind_of_target
+from wsi_engine.convert.kinds import (
+    DIALECTS,
+    KINDS,
+    OLD_DIALECTS,
+    Kind,
+    kind_of_source,
+    kind_of_target,
+)
 from wsi_engine.convert.label_image import read_label_image
 from wsi_engine.convert.old_dialect import old_feature
 from wsi_engine.convert.types import Types, read_types
@@ -28,9 +35,6 @@ from wsi_engine.slide.opening import open_slide
 from wsi_engine.writing import clear_write_errors, sync
 
 log = logging.getLogger(__name__)
-
-DIALECTS = ("0.2", "0.3", "0.4", "0.5", "0.6", "0.7")
-OLD_DIALECTS = ("0.2", "0.3")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TargetKind = Literal["qupath", "geoparquet", "tiatoolbox"]
 
+DIALECTS = ("0.2", "0.3", "0.4", "0.5", "0.6", "0.7")
+"""Versions of QuPath that a file of kind qupath can be written for."""
+OLD_DIALECTS = ("0.2", "0.3")
+
 _HEAD_BYTES = 1 << 16
 _IMAGES = (b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY")
 # The first that is found decides.

@@ -7,16 +7,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openslide
-import torch
 
-from wsi_engine.engine.plan import Plan
-from wsi_engine.engine.progress import Tracker
-from wsi_engine.schedule.clock import StageClock
-from wsi_engine.slide.protocol import SlideInfo
 from wsi_engine.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from wsi_engine.engine.plan import Plan
+    from wsi_engine.engine.progress import Tracker
+    from wsi_engine.schedule.clock import StageClock
+    from wsi_engine.slide.protocol import SlideInfo
 
 PACKAGES = ("numpy", "torch", "shapely", "scikit-image", "scipy", "numba", "pyarrow")
 
@@ -31,6 +34,8 @@ def versions() -> dict[str, str]:
 
 def machine(devices: list[torch.device]) -> dict[str, Any]:
     """Describe the machine of a run, without its name."""
+    import torch
+
     names = [
         torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu" for device in devices
     ]

@@ -1,14 +1,15 @@
-"""Models by name."""
+"""Models by name: their facts at hand, their networks (and torch with them) when loaded."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import starconvex, tiatoolbox, watershed
+from wsi_engine.models import hovernet_spec, starconvex_spec, watershed
 from wsi_engine.models.protocol import Model, ModelSpec
 
 
@@ -26,12 +27,12 @@ class ModelEntry:
 def available_models() -> dict[str, ModelEntry]:
     """Every model by name. Nothing is loaded."""
     entries = [
-        ModelEntry(starconvex.SPEC, starconvex.load_starconvex),
+        ModelEntry(starconvex_spec.SPEC, _load_starconvex),
         ModelEntry(watershed.SPEC, _load_watershed),
     ]
     entries += [
-        ModelEntry(spec, lambda weights, name=name: tiatoolbox.load_hovernet(name, weights))  # type: ignore[misc]
-        for name, spec in tiatoolbox.SPECS.items()
+        ModelEntry(spec, functools.partial(_load_hovernet, name))
+        for name, spec in hovernet_spec.SPECS.items()
     ]
     return {entry.spec.name: entry for entry in entries}
 
@@ -50,6 +51,18 @@ def find_model(name: str) -> ModelEntry:
     near = difflib.get_close_matches(name.lower(), models, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
     raise ModelError(f"unknown model {name!r}: {hint}")
+
+
+def _load_starconvex(weights: Path | None) -> Model:
+    from wsi_engine.models.starconvex import load_starconvex
+
+    return load_starconvex(weights)
+
+
+def _load_hovernet(name: str, weights: Path | None) -> Model:
+    from wsi_engine.models.tiatoolbox import load_hovernet
+
+    return load_hovernet(name, weights)
 
 
 def _load_watershed(weights: Path | None) -> Model:

@@ -23,31 +23,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.protocol import ModelSpec, Predictions
-from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
-
-STRIDE_PX = 8
-
-NETWORK_RADIUS_PX = 64
-"""How far away from a grid point a pixel can change its maps."""
-
-# A polygon is the consensus of grid points around its best one.
-RECEPTIVE_RADIUS_PX = NETWORK_RADIUS_PX + CONSENSUS_POINTS * GRID_PX
-# 40 µm at 0.5 µm/px: larger than any nucleus but a few megakaryocytes.
-LARGEST_OBJECT_PX = 80
-
-SPEC = ModelSpec(
-    name="starconvex",
-    summary="Star-convex polygons from a compact U-Net, trained by this project on H&E",
-    mpp=0.5,
-    stride=STRIDE_PX,
-    receptive_radius_px=RECEPTIVE_RADIUS_PX,
-    largest_object_px=LARGEST_OBJECT_PX,
-    classes=(),
-    licence="Apache-2.0",
-    embedded=True,
-    # The anchor is the centre of the rays, and no ray is longer than this.
-    reach_px=LARGEST_OBJECT_PX // 2,
-)
+from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
+from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
@@ -67,7 +44,7 @@ class StarConvexNet(nn.Module):
     """A U-Net on the 1 µm grid under a stem of stride 2.
 
     Its only normalisation is batch normalisation, an affine map at inference, so a
-    prediction depends on nothing beyond `NETWORK_RADIUS_PX`.
+    prediction depends on nothing beyond `starconvex_spec.NETWORK_RADIUS_PX`.
 
     Parameters
     ----------

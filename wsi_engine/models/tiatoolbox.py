@@ -24,75 +24,19 @@ from safetensors.torch import load_file
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.hovernet_decoding import (
-    DECODER_REACH_PX,
     IDEAL_EXTREMES,
-    LARGEST_OBJECT_PX,
     NUCLEAR_LEVEL,
     SlopeExtremes,
     decode_maps,
     slope_extremes,
 )
+from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS, STRIDE, Geometry
 from wsi_engine.models.protocol import ModelSpec, Predictions
 
-STRIDE = 8
 CALIBRATION_FIELDS = 8
 """Networks of this size take seconds per field on a processor."""
 
-_NON_COMMERCIAL = "CC BY-NC-SA 4.0 (published weights: non-commercial use only)"
 SHOWN = 3  # mismatching keys that an error names
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What an architecture does to the sides of an image, in pixels.
-
-    Attributes
-    ----------
-    added
-        Border to add to an image whose sides are multiples of the stride.
-    lost
-        Border of the image (before that) for which there is no output.
-    receptive_radius
-        How far an input pixel reaches; more than ``lost``, as the encoder pads with zeros.
-    """
-
-    added: int
-    lost: int
-    receptive_radius: int
-
-
-GEOMETRY = {"fast": Geometry(0, 46, 109), "original": Geometry(3, 92, 156)}
-
-
-def _spec(mode: str, dataset: str, classes: tuple[str, ...], licence: str) -> ModelSpec:
-    return ModelSpec(
-        name=f"hovernet_{mode}-{dataset.lower()}",
-        summary=f"HoVerNet ({mode}) of TIAToolbox, trained on {dataset}",
-        mpp=0.25,
-        stride=STRIDE,
-        receptive_radius_px=GEOMETRY[mode].receptive_radius + DECODER_REACH_PX,
-        largest_object_px=LARGEST_OBJECT_PX,
-        classes=classes,
-        licence=licence,
-        embedded=False,
-    )
-
-
-_PANNUKE = ("Neoplastic", "Inflammatory", "Connective", "Dead", "Non-Neoplastic Epithelial")
-_MONUSAC = ("Epithelial", "Lymphocyte", "Macrophage", "Neutrophil")
-_CONSEP = ("Epithelial", "Inflammatory", "Spindle-Shaped", "Miscellaneous")
-
-SPECS = {
-    spec.name: spec
-    for spec in (
-        _spec("fast", "PanNuke", _PANNUKE, _NON_COMMERCIAL),
-        _spec("fast", "MoNuSAC", _MONUSAC, _NON_COMMERCIAL),
-        _spec("original", "CoNSeP", _CONSEP, "Apache-2.0 (published weights)"),
-        _spec("original", "Kumar", (), _NON_COMMERCIAL),
-    )
-}
-"""The models by TIAToolbox's own names, classes in the order of its type maps (without the
-background) and licences from https://tia-toolbox.readthedocs.io/en/latest/license.html."""
 
 
 @dataclass(frozen=True, eq=False)

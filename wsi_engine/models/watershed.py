@@ -8,18 +8,20 @@ each tile that sees it, except inside clumps that outgrow the tile.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numba
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import ndimage
 from skimage import filters, morphology, segmentation
 
 from wsi_engine.models.protocol import ModelSpec, Predictions
 from wsi_engine.models.tracing import trace_labels
 from wsi_engine.slide.stain import MILLI, haematoxylin
+
+if TYPE_CHECKING:
+    import torch
 
 SPEC = ModelSpec(
     name="watershed",

@@ -1,0 +1,80 @@
+"""All commands under one name; errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from wsi_engine.cli import console, corrections, learning, machine, qupath, results, slides
+from wsi_engine.errors import EngineError
+from wsi_engine.version import __version__
+
+INTERRUPTED = 130
+
+# In the order of `--help`.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": slides.run,
+    "measure": slides.measure,
+    "info": slides.info,
+    "models": machine.models,
+    "warm-up": machine.warm_up,
+    "doctor": machine.doctor,
+    "sample": slides.sample,
+    "train": learning.train,
+    "evaluate": learning.evaluate,
+    "diff": corrections.diff,
+    "apply": corrections.apply,
+    "convert": qupath.convert,
+    "validate": qupath.validate,
+    "regions": results.regions,
+    "cohort": results.cohort,
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Whole slide in, every nucleus out, in QuPath.",
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Whole slide in, every nucleus out, in QuPath."""
+    del version, debug
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors become one sentence and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    console.show_log_warnings()
+    try:
+        app(arguments, prog_name="wsi-engine")
+    except EngineError as error:
+        if "--debug" in arguments:
+            raise
+        console.print_error(str(error))
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            console.print_error(
+                "interrupted: finished tiles are kept, and the same command goes on from there"
+            )
+        raise

@@ -1,0 +1,47 @@
+"""What every command prints with: facts, warnings, one-sentence errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
+    """Print names and values below each other."""
+    if title is not None:
+        out.print(title, style="bold", highlight=False)
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(f"[dim]{name}", escape(str(value)))
+    out.print(table, soft_wrap=True)
+
+
+def print_warning(text: str) -> None:
+    """Print one yellow sentence to standard error."""
+    err.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print one red sentence to standard error."""
+    err.print(f"error: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+class _WarningHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_warning(record.getMessage())
+
+
+def show_log_warnings() -> None:
+    """Print what the engine logs as warnings."""
+    logger = logging.getLogger("wsi_engine")
+    logger.handlers = [_WarningHandler(logging.WARNING)]
+    logger.propagate = False
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]

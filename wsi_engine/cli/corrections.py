@@ -1,0 +1,95 @@
+"""Commands for what was corrected in QuPath: diff, apply."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from wsi_engine.cli import console
+
+if TYPE_CHECKING:
+    from wsi_engine.corrections.diff import Diff
+    from wsi_engine.engine.applying import Applied
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="GeoJSON, or a folder: OUT/SLIDE or another.")],
+    new: Annotated[Path, typer.Argument(help="What became of it; the same kinds.")],
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for a GeoJSON file of each kind of change.")
+    ] = None,
+) -> None:
+    """Show what was corrected: nuclei added, deleted, reclassified, reshaped, renamed."""
+    from wsi_engine.corrections.diff import diff as compare
+
+    _print_diff(compare(old, new, write))
+    if write is not None:
+        console.out.print(f"changes: {write}", highlight=False)
+
+
+def apply(
+    edited: Annotated[Path, typer.Argument(help="GeoJSON that QuPath exported.")],
+    result: Annotated[Path, typer.Argument(help="Result of the slide, OUT/SLIDE.")],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="The file holds some nuclei; those it lacks stay.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete what the file lacks, even most of the nuclei.")
+    ] = False,
+    drawn_class: Annotated[
+        list[str] | None,
+        typer.Option(help="Annotations of this class are nuclei drawn by hand; can be repeated."),
+    ] = None,
+) -> None:
+    """Take nuclei that were corrected in QuPath back into a result, for good."""
+    from wsi_engine.engine.applying import apply_corrections
+
+    applied = apply_corrections(
+        edited, result, partial=partial, yes=yes, drawn_class=drawn_class or ()
+    )
+    _print_applied(applied)
+
+
+def _print_diff(difference: Diff) -> None:
+    """Print how many objects were changed in which way, and which classes became which."""
+    shown: dict[str, Any] = {kind: f"{count:,}" for kind, count in difference.counts.items()}
+    if difference.counts["reshaped"]:
+        shown["reshaped"] += f", IoU {difference.mean_iou:.3f} on average"
+    console.print_facts(shown | {"unchanged": f"{difference.unchanged:,}"})
+    if difference.reclassified:
+        table = Table("class before", "class now", "objects")
+        for (old, new), count in difference.reclassified.most_common():
+            table.add_row(escape(old or "none"), escape(new or "none"), f"{count:,}")
+        console.out.print(table)
+    for kind, count in difference.not_compared.items():
+        console.print_warning(f"one of the versions has no {kind}s: {count:,} were not compared")
+    _warn_of_duplicates(difference.duplicates)
+
+
+def _print_applied(applied: Applied) -> None:
+    """Print what a corrected file changed, and what of it was left out."""
+    console.print_facts(
+        {
+            "deleted": f"{applied.deleted:,}",
+            "edited": f"{applied.edited:,}",
+            "added": f"{applied.added:,}",
+            "corrections": ", ".join(f"{n:,} {k}" for k, n in applied.corrections.counts.items()),
+            "nuclei": f"{applied.nuclei:,}",
+        }
+    )
+    for kind, count in applied.left_out.items():
+        console.print_warning(f"{count:,} objects are no nuclei and were left out: {kind}")
+    if applied.left_out["annotation"]:
+        console.print_warning(
+            "annotations of nuclei drawn by hand come in with --drawn-class CLASS"
+        )
+    _warn_of_duplicates(applied.duplicates)
+
+
+def _warn_of_duplicates(count: int) -> None:
+    if count:
+        console.print_warning(f"{count:,} objects were passed over: earlier ones have the same id")

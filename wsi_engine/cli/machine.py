@@ -1,0 +1,58 @@
+"""Commands about what is there to compute with: models, warm-up, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from wsi_engine.cli import console
+
+
+def models() -> None:
+    """List the models."""
+    from wsi_engine.models.registry import available_models
+
+    for name, entry in available_models().items():
+        spec = entry.spec
+        console.print_facts(
+            {
+                "what": spec.summary,
+                "resolution": f"{spec.mpp:g} µm per pixel",
+                "classes": ", ".join(spec.classes) or "none",
+                "licence": spec.licence,
+                "weights": "embedded" if spec.embedded else "downloaded, or --weights FILE",
+            },
+            title=name,
+        )
+
+
+def warm_up(
+    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Side of a tile in the model's pixels.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+) -> None:
+    """Compile the network for this processor now, so that no run has to."""
+    from wsi_engine.config import make_settings
+    from wsi_engine.engine.placing import warm_up as compile_network
+
+    chosen = {"model": model, "weights": weights, "tile_size": tile_size}
+    with console.err.status("compiling the network, a minute or so"):
+        compiled = compile_network(make_settings(config, **chosen))
+    message = "the next runs use the compiled network" if compiled else "nothing to compile here"
+    console.out.print(message)
+
+
+def doctor() -> None:
+    """Look at this machine: torch, device, compiler, OpenSlide, extras."""
+    from wsi_engine.doctor import examine
+
+    table = Table("what", "found", "advice")
+    for finding in examine():
+        table.add_row(finding.name, finding.value, finding.advice)
+    console.out.print(table)

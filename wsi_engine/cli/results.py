@@ -1,0 +1,53 @@
+"""Commands on finished results: regions, cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from wsi_engine.cli import console
+
+if TYPE_CHECKING:
+    from wsi_engine.regions.measure import RegionReport
+
+
+def regions(
+    result: Annotated[Path, typer.Argument(help="OUT/<slide>, as `run` wrote it.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="GeoJSON with annotations from QuPath.")
+    ] = None,
+) -> None:
+    """Compute the numbers of a finished slide per slide, tissue and annotation."""
+    from wsi_engine.regions.measure import measure_regions
+
+    _print_regions(measure_regions(result, annotations))
+
+
+def cohort(
+    output: Annotated[Path, typer.Argument(help="Folder of results.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV with a column slide, and others to join in.")
+    ] = None,
+) -> None:
+    """Join the regions of all finished slides into one table."""
+    from wsi_engine.regions.cohort import build_cohort
+
+    _print_regions(build_cohort(output, manifest))
+
+
+def _print_regions(report: RegionReport) -> None:
+    """Print the first numbers of some regions, and where all of them are."""
+    names = ("slide", "region", "kind")
+    numbers = {"Searched area mm^2": ",.3f", "Nuclei": ",.0f", "Nuclei per mm^2": ",.0f"}
+    table = Table(*names, "mm²", "nuclei", "per mm²")
+    for row in report.table.select([*names, *numbers]).to_pylist():
+        values = [(row[name], form) for name, form in numbers.items()]
+        cells = ["-" if value is None else format(value, form) for value, form in values]
+        table.add_row(*[escape(row[name]) for name in names], *cells)
+    console.out.print(table)
+    for path in report.files:
+        console.out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from wsi_engine.convert.convert import convert
 from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.kinds import DIALECTS, kind_of_source, kind_of_target
 from wsi_engine.convert.old_dialect import packed_colour
-from wsi_engine.nuclei.measure import SHAPE_COLUMNS
+from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.qupath.reader import read_objects
 
 SQUARE = [[2, 3], [2, 8], [7, 8], [7, 3]]
@@ -226,7 +226,7 @@ def test_shape_is_measured_where_the_pixel_size_is_given(tmp_path):
     for name in ("x.geojson", "x.parquet"):
         convert(source, tmp_path / name, mpp=0.5)
     (item,) = read_objects(tmp_path / "x.geojson")
-    assert list(item.measurements) == ["Type probability", *SHAPE_COLUMNS]
+    assert list(item.measurements) == ["Type probability", *QUPATH_NAMES]
     assert item.measurements["Area µm^2"] == pytest.approx(35.5 * 0.25)
     assert pq.read_table(tmp_path / "x.parquet")["Area µm^2"].to_pylist() == [35.5 * 0.25]
 

@@ -28,7 +28,8 @@ from rich.table import Table
 
 from wsi_engine.config import RunSettings
 from wsi_engine.export.geoparquet import read_nuclei
-from wsi_engine.nuclei.measure.measurer import GROUPS, Measurer
+from wsi_engine.nuclei.measure.measurer import TILE_GROUPS
+from wsi_engine.nuclei.measurements import measurer_of
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
@@ -67,8 +68,8 @@ def groups_table(slide: Path, polygons: Polygons, repeat: int) -> Table:
     chosen = polygons[window.holds(centres)]
     table = Table("group", "columns", f"µs per nucleus ({len(chosen)} of them)")
     default = RunSettings().measure
-    for groups in (*[(group,) for group in GROUPS], default):
-        measurer = Measurer(groups, H_AND_E)
+    for groups in (*[(group,) for group in TILE_GROUPS], default):
+        measurer = measurer_of(groups, H_AND_E)
         times = []
         for _ in range(repeat + 1):
             start = time.thread_time()

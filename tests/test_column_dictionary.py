@@ -10,7 +10,7 @@ import pytest
 
 import wsi_engine
 from wsi_engine.export.column_dictionary import markdown
-from wsi_engine.nuclei.measure.measurer import GROUPS, Measurer
+from wsi_engine.nuclei.measurements import GROUPS, columns_of
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.stain_vectors import H_AND_E, H_DAB
 
@@ -27,6 +27,8 @@ ESSENTIAL = [
     "Cytoplasm: Hematoxylin: Mean",
     "Cytoplasm: Eosin: Mean",
     "Nucleus/Cell area ratio",
+    "Density 50 µm per mm^2",
+    "Nearest neighbor distance µm",
 ]
 
 
@@ -36,7 +38,7 @@ def test_the_page_of_the_documentation_is_up_to_date():
 
 @pytest.mark.parametrize("stains", [H_AND_E, H_DAB], ids=lambda stains: stains.name)
 def test_names_are_unique_and_every_column_says_what_it_is(stains):
-    columns = Measurer(GROUPS, stains).columns
+    columns = columns_of(GROUPS, stains)
     assert len({column.name for column in columns}) == len(columns)
     assert all(column.formula and column.source for column in columns)
 

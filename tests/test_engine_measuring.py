@@ -12,9 +12,11 @@ import shapely
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.errors import GeoJSONError
+from wsi_engine.nuclei.context import CONTEXT_COLUMNS, measure_context
 from wsi_engine.nuclei.labels import LABEL_COLUMNS
-from wsi_engine.nuclei.measure.measurer import GROUPS
+from wsi_engine.nuclei.measure.measurer import TILE_GROUPS
 from wsi_engine.sample import SampleTruth
+from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
 
 ONE_ID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
@@ -31,8 +33,17 @@ def found(sample: SampleTruth, tmp_path_factory: pytest.TempPathFactory) -> wsi_
         tmp_path_factory.mktemp("found"),
         model="watershed",
         tissue=False,
-        measure=GROUPS,
+        measure=TILE_GROUPS,
     )
+
+
+def test_the_context_is_that_among_all_nuclei_of_the_slide(sample: SampleTruth):
+    table = wsi_engine.run(
+        sample.slide_path, model="watershed", measure=("context",), tile_size=128
+    ).nuclei.arrow.to_pandas()
+    values = measure_context(table[["x", "y"]].to_numpy(), Mpp(sample.mpp, sample.mpp))
+    names = [column.name for column in CONTEXT_COLUMNS]
+    np.testing.assert_array_equal(table[names].to_numpy(), values)
 
 
 def features(*geometries, object_type="detection", **members):
@@ -67,7 +78,7 @@ def test_what_a_run_found_is_measured_the_same_again(
         sample.slide_path,
         found.folder / "nuclei.geojson.gz",
         tmp_path,
-        measure=GROUPS,
+        measure=TILE_GROUPS,
         tile_size=tile_size,
     )
     first = found.nuclei.arrow.to_pandas().set_index("id")

@@ -7,7 +7,7 @@ import pytest
 from slides import real_slide
 
 import wsi_engine
-from wsi_engine.nuclei.measure.measurer import GROUPS
+from wsi_engine.nuclei.measurements import GROUPS
 
 CASES = [("CMU-1-Small-Region.svs", "starconvex"), ("mosaic_tnbc.tif", "watershed")]
 

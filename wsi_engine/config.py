@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measure.measurer import Group
+from wsi_engine.nuclei.measurements import Group
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -55,7 +55,7 @@ class RunSettings(BaseModel):
         0.08, ge=0, le=2, description="result: how far fewer vertices may move a border, in µm"
     )
     measure: tuple[Group, ...] = Field(
-        ("shape", "colour", "texture", "ring"),
+        ("shape", "colour", "texture", "ring", "context"),
         description="result: groups of measurements, see docs/measurements.md",
     )
     stains: StainSetting = Field("H&E", description="result: stain vectors for the measurements")

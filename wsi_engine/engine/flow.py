@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
 from wsi_engine.models.protocol import Model
+from wsi_engine.nuclei.context import add_context
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.seams import resolve_seams
@@ -58,6 +59,16 @@ def find_nuclei(
             with clock.measure("seams"):
                 wanted = within(nuclei, plan.area)
             yield wanted
+
+
+def in_context(found: Iterable[Nuclei], plan: Plan) -> Iterator[Nuclei]:
+    """Add to the nuclei what they are to one another, where that is wanted."""
+    if "context" not in plan.settings.measure:
+        yield from found
+        return
+    spec, grid = plan.model.spec, plan.reader.grid
+    for nuclei, values in add_context(found, plan.tile_grid, grid, spec.largest_object_px):
+        yield replace(nuclei, measurements=np.hstack([nuclei.measurements, values]))
 
 
 def on_slide(tile: Tile, maps: Maps, grid: ModelGrid) -> tuple[Tile, Maps]:

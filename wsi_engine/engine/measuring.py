@@ -18,10 +18,11 @@ from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
 from wsi_engine.engine.run import Result
+from wsi_engine.nuclei.context import measure_context
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
-from wsi_engine.nuclei.measure.measurer import Measurer
 from wsi_engine.nuclei.measure.pixels import FINEST_MPP
+from wsi_engine.nuclei.measurements import columns_of, measurer_of
 from wsi_engine.nuclei.polygons import mended
 from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
 from wsi_engine.slide.fields import sample_fields
@@ -93,7 +94,8 @@ def _measure(
     started = now()
     info = with_resolution(slide.info, settings.mpp)
     reader = GridReader(slide, make_grid(info, FINEST_MPP))
-    measurer = Measurer(settings.measure, _stains(slide, info, reader, settings))
+    stains = _stains(slide, info, reader, settings)
+    measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
     polygons, kept = mended(found.geometries)
     found = found.take(np.flatnonzero(kept))
     placed = PlacedNuclei(polygons, reader, measurer, settings.tile_size)
@@ -103,20 +105,21 @@ def _measure(
     facts = {
         "slide": describe_slide(info, identity),
         "model": source,
-        "measurements": measurer.describe(),
+        "measurements": {"groups": list(settings.measure), "stains": stains.describe()},
     }
-    for_qupath = columns_for_qupath(measurer.columns, settings.geojson_measurements)
+    context = np.empty((len(polygons), 0), np.float32)
+    if "context" in settings.measure:
+        context = measure_context(placed.anchors, placed.grid.slide_mpp)
+    for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
     workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
-    with NucleusFiles(
-        folder.growing, classes, measurer.columns, for_qupath, facts, settings.split
-    ) as files:
+    with NucleusFiles(folder.growing, classes, columns, for_qupath, facts, settings.split) as files:
         for done, (rows, values) in enumerate(placed.measured(workers), start=1):
-            measured = placed.columns(rows, numbers, values)
+            measured = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
             files.write([ids[k] for k in rows], measured, Labels.of_other_program(len(rows)))
             observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
     doubts = [
         *resolution_doubts(slide.info, settings.mpp),
-        *stain_doubts(settings.stains, measurer.stains),
+        *stain_doubts(settings.stains, stains),
         *_doubts(placed, int((~kept).sum()), source),
     ]
     return facts | {

@@ -14,7 +14,9 @@ from wsi_engine.errors import RegionError
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
+from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measurements import columns_of, measurer_of
 from wsi_engine.qupath.regions import Regions, read_regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
@@ -60,6 +62,11 @@ class Plan:
     def area_mm2(self) -> float:
         """Size of the area in mm²."""
         return float(self.area.area * self.reader.grid.slide_mpp.pixel_area_um2 / 1e6)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What is measured of each nucleus."""
+        return columns_of(self.settings.measure, self.measurer.stains)
 
     @property
     def namespace(self) -> uuid.UUID:
@@ -120,7 +127,7 @@ def make_plan(
         tissue=tissue,
         regions=regions,
         area=area,
-        measurer=Measurer(settings.measure, choose_stains(settings.stains, fields)),
+        measurer=measurer_of(settings.measure, choose_stains(settings.stains, fields)),
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),

@@ -92,7 +92,10 @@ def make_record(
         },
         "corrections": corrections,
         "model": asdict(plan.model.spec) | {"calibration": plan.model.settings()},
-        "measurements": plan.measurer.describe(),
+        "measurements": {
+            "groups": list(plan.settings.measure),
+            "stains": plan.measurer.stains.describe(),
+        },
         "settings": plan.settings.model_dump(mode="json"),
         "tiles": {
             "count": len(plan.tiles),

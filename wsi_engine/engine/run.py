@@ -14,7 +14,7 @@ from typing import Any
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
-from wsi_engine.engine.flow import find_nuclei
+from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
     ROI_FILE,
@@ -136,8 +136,8 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
                 batch_size = batch_size_of(settings, devices)
                 tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
                 found = find_nuclei(plan, store, models, batch_size, clock, tracker)
-                with closing(found) as chunks:
-                    growing = folder.growing
+                with closing(found):
+                    chunks, growing = in_context(found, plan), folder.growing
                     count, warnings = _write_nuclei(chunks, plan, corrections, growing, clock)
                 tracker.finish(count)
             _write_outlines(plan, folder.growing)
@@ -165,7 +165,7 @@ def _write_nuclei(
         Number of nuclei, and what to tell of corrections that met none.
     """
     spec, settings = plan.model.spec, plan.settings
-    columns = plan.measurer.columns
+    columns = plan.columns
     facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
     names = [column.name for column in columns]
     measure = partial(measured_alone, names=names, mpp=plan.reader.grid.slide_mpp)

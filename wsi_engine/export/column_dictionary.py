@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsi_engine.errors import OutputError
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.nuclei.measure.measurer import GROUPS, Measurer
+from wsi_engine.nuclei.measurements import GROUPS, columns_of
 from wsi_engine.slide.stain_vectors import H_AND_E
 
 _ENGINE = "this engine"
@@ -97,11 +97,13 @@ def markdown() -> str:
         "them where nuclei overlap. Pixels are those of the model's grid, put together to about",
         "0.5 µm where they are finer. The ring lies around the nucleus, outside of all nuclei, and",
         "ends half-way to neighbours. Optical density is log10(255 / value); stains are told apart",
-        "with QuPath's default vectors of H&E, unless `stains` says otherwise.",
+        "with QuPath's default vectors of H&E, unless `stains` says otherwise. The context is that",
+        "among the nuclei which the engine found; a nucleus that was drawn or reshaped in QuPath",
+        "has measurements of its shape alone.",
     ]
     for group in GROUPS:
         lines += ["", f"## {group}", "", "| name | unit | formula | source |", "|---|---|---|---|"]
-        for column in Measurer((group,), H_AND_E).columns:
+        for column in columns_of((group,), H_AND_E):
             name = f"**{column.name}**" if column.essential else column.name
             cells = (name, column.unit, column.formula.replace("|", "\\|"), column.source)
             lines.append(f"| {' | '.join(cells)} |")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
 
-Group = Literal["shape", "colour", "rgb", "texture", "ring"]
-GROUPS: tuple[Group, ...] = get_args(Group)
+TileGroup = Literal["shape", "colour", "rgb", "texture", "ring"]
+TILE_GROUPS: tuple[TileGroup, ...] = get_args(TileGroup)
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Measurer:
         For colour, texture and ring.
     """
 
-    groups: Sequence[Group]
+    groups: Sequence[TileGroup]
     stains: Stains
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Describe what `measure` gives."""
-        described: dict[Group, tuple[Column, ...]] = {
+        described: dict[TileGroup, tuple[Column, ...]] = {
             "shape": shape.COLUMNS,
             "colour": stain_columns(self.stains),
             "rgb": rgb_columns(),
@@ -62,10 +62,6 @@ class Measurer:
     def neighbourhood_um(self) -> float:
         """How far from a nucleus another one still changes what is measured of it."""
         return REACH_UM if "ring" in self.groups else 0.0
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a record keeps: the groups, and the stains."""
-        return {"groups": list(self.groups), "stains": self.stains.describe()}
 
     def measure(
         self,
@@ -93,7 +89,7 @@ class Measurer:
             float32, shape (wanted.sum(), len(columns)); NaN where a value is not defined.
         """
         chosen = polygons[wanted]
-        found: dict[Group, npt.NDArray[np.float32]] = {}
+        found: dict[TileGroup, npt.NDArray[np.float32]] = {}
         if "shape" in self.groups:
             found["shape"] = shape.measure_shape(chosen, grid.slide_mpp)
         if set(self.groups) - {"shape"}:

@@ -28,7 +28,7 @@ from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.stain_vectors import choose_stains
 from wsi_engine.slide.tissue import Tissue, find_tissue
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 """Counted up when the same settings come to give other nuclei."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
+from exports import EXPORTS_OF_EVERY_KIND, shared_export
 from same_objects import assert_same_objects
 
 from wsi_engine.convert.annotation_store import read_annotation_store, write_annotation_store
@@ -144,23 +144,7 @@ def test_tiatoolbox_reads_what_is_written(tmp_path):
     store.close()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "01_annotations_all_shapes.geojson",
-        "04_annotations_locked_named_coloured.geojson",
-        "05_annotations_classified_and_derived.geojson",
-        "05_annotation_class_colour_with_alpha.geojson",
-        "06_annotation_measurements_metadata.geojson",
-        "07_detections_measurements_nan_inf.geojson",
-        "07_detections_other_rois.geojson",
-        "08_cells_nucleus_geometry.geojson",
-        "09_tma_cores_incl_missing.geojson",
-        "11_planes_z_t_c.geojson",
-        "14_unicode_names.geojson",
-        "old_v0.6.0_mixed_feature_collection.geojson",
-    ],
-)
+@pytest.mark.parametrize("name", EXPORTS_OF_EVERY_KIND)
 def test_nothing_of_qupath_is_lost_on_the_way_there_and_back(tmp_path, name):
     objects = read_objects(shared_export(name))
     write_annotation_store(tmp_path / "x.db", objects)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from exports import shared_export
+from exports import EXPORTS_OF_EVERY_KIND, shared_export
 from nuclei_by_hand import some_nuclei
 from same_objects import assert_same_objects
 
@@ -42,23 +42,7 @@ def by_name(objects):
     return [replace(o, measurements=dict(sorted(o.measurements.items()))) for o in objects]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "01_annotations_all_shapes.geojson",
-        "04_annotations_locked_named_coloured.geojson",
-        "05_annotations_classified_and_derived.geojson",
-        "05_annotation_class_colour_with_alpha.geojson",
-        "06_annotation_measurements_metadata.geojson",
-        "07_detections_measurements_nan_inf.geojson",
-        "07_detections_other_rois.geojson",
-        "08_cells_nucleus_geometry.geojson",
-        "09_tma_cores_incl_missing.geojson",
-        "11_planes_z_t_c.geojson",
-        "14_unicode_names.geojson",
-        "old_v0.6.0_mixed_feature_collection.geojson",
-    ],
-)
+@pytest.mark.parametrize("name", EXPORTS_OF_EVERY_KIND)
 def test_nothing_of_qupath_is_lost_on_the_way_there_and_back(tmp_path, name):
     objects = read_objects(shared_export(name))
     assert_same_objects(by_name(objects), by_name(there_and_back(tmp_path / "x.parquet", objects)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -86,6 +87,11 @@ class RunSettings(BaseModel):
         if self.roi is None and (self.roi_class or self.exclude_class):
             raise ValueError("classes of annotations need a file of annotations: give --roi, too")
         return self
+
+    @property
+    def threads(self) -> int:
+        """Number of threads that read and decode."""
+        return self.workers if self.workers != "auto" else os.cpu_count() or 1
 
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""

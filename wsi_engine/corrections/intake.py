@@ -9,7 +9,7 @@ from dataclasses import replace
 import shapely
 
 from wsi_engine.nuclei.labels import OWN_KEYS
-from wsi_engine.nuclei.polygons import polygon_parts
+from wsi_engine.nuclei.polygons import largest_part
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.regions import is_of_class
 
@@ -65,7 +65,5 @@ class Intake:
 
 
 def _one_polygon(shape: shapely.Geometry) -> shapely.Polygon | None:
-    largest = shape
-    if shape.geom_type != "Polygon":
-        largest = max(polygon_parts(shape), key=lambda part: part.area, default=shapely.Polygon())
+    largest = largest_part(shape)
     return largest if largest.area > 0 else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -97,7 +96,6 @@ def _compute(
     plan: Plan, finished: int, models: list[Model], batch_size: int, clock: StageClock
 ) -> Generator[tuple[Tile, Nuclei], None, None]:
     settings, grid = plan.settings, plan.reader.grid
-    workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
 
     def read(tile: Tile) -> RGB:
         return plan.reader.read(tile.window)
@@ -119,6 +117,6 @@ def _compute(
         [FittingInference(model.maps) for model in models],
         decode,
         batch_size=batch_size,
-        workers=workers,
+        workers=settings.threads,
         clock=clock,
     )

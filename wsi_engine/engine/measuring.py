@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -111,9 +110,8 @@ def _measure(
     if "context" in settings.measure:
         context = measure_context(placed.anchors, placed.grid.slide_mpp)
     for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
-    workers = settings.workers if settings.workers != "auto" else os.cpu_count() or 1
     with NucleusFiles(folder.growing, classes, columns, for_qupath, facts, settings.split) as files:
-        for done, (rows, values) in enumerate(placed.measured(workers), start=1):
+        for done, (rows, values) in enumerate(placed.measured(settings.threads), start=1):
             measured = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
             files.write([ids[k] for k in rows], measured, Labels.of_other_program(len(rows)))
             observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
@@ -153,14 +151,7 @@ def _ids(
 ) -> list[str]:
     """Keep the UUIDs that there are, and name the others by their position."""
     made = nucleus_ids(namespace, anchors)
-    return [own if own and _is_uuid(own) else new for own, new in zip(given, made, strict=True)]
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
+    return [own or new for own, new in zip(given, made, strict=True)]
 
 
 def _classes(given: list[str | None]) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wsi_engine.errors import OutputError
+from wsi_engine.export.geoparquet import PROBABILITY
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measurements import GROUPS, columns_of
 from wsi_engine.slide.stain_vectors import H_AND_E
@@ -34,7 +35,7 @@ LABELS = (
 def all_columns(classes: Sequence[str], measurements: Sequence[Column]) -> list[Column]:
     """Describe every column of ``nuclei.parquet``, in its order."""
     probabilities = [
-        Column(f"probability: {name}", "", f"the model's probability of {name}", _ENGINE)
+        Column(PROBABILITY + name, "", f"the model's probability of {name}", _ENGINE)
         for name in classes
     ]
     return [*IDENTITY, *probabilities, *LABELS, *measurements]

@@ -94,7 +94,7 @@ def clipped(polygons: Polygons, width: float, height: float) -> Polygons:
     inside = polygons.copy()
     whole = shapely.make_valid(polygons[beyond])
     cut = shapely.intersection(whole, shapely.box(0, 0, width, height))
-    inside[beyond] = [_largest_part(geometry) for geometry in cut]
+    inside[beyond] = [largest_part(geometry) for geometry in cut]
     return inside
 
 
@@ -105,6 +105,11 @@ def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
     return [part for part in parts if part.geom_type == "Polygon"]
 
 
+def largest_part(geometry: shapely.Geometry) -> shapely.Polygon:
+    """Return the largest polygon of which a geometry consists, an empty one if there is none."""
+    return max(polygon_parts(geometry), key=lambda part: part.area, default=shapely.Polygon())
+
+
 def _rounded(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.round(points, DECIMALS)
 
@@ -112,8 +117,4 @@ def _rounded(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _largest_valid_part(polygon: shapely.Polygon) -> shapely.Polygon:
     """Repair on the 0.01 px grid, so that the repair needs no rounding of its own."""
     repaired = shapely.set_precision(shapely.make_valid(polygon), 10.0**-DECIMALS)
-    return shapely.transform(_largest_part(repaired), _rounded)
-
-
-def _largest_part(geometry: shapely.Geometry) -> shapely.Polygon:
-    return max(polygon_parts(geometry), key=lambda part: part.area, default=shapely.Polygon())
+    return shapely.transform(largest_part(repaired), _rounded)

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import shapely
 
 from wsi_engine.errors import ResultError
+from wsi_engine.export.geoparquet import PROBABILITY
 from wsi_engine.qupath.regions import read_regions as read_bounds
 from wsi_engine.regions.region import Region, areal, read_regions
 from wsi_engine.slide.frames import Mpp
 
-_PROBABILITY = "probability: "
 _NO_MEASUREMENTS = ("x", "y")
 _FACTS = {"slide", "settings", "model", "finished"}
 
@@ -78,7 +78,7 @@ class FinishedResult:
         return tuple(
             field.name
             for field in fields
-            if field.name not in _NO_MEASUREMENTS and not field.name.startswith(_PROBABILITY)
+            if field.name not in _NO_MEASUREMENTS and not field.name.startswith(PROBABILITY)
         )
 
     @cached_property

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 import shapely
+from hypothesis import settings
 from results import write_annotations_by_hand
 
 import wsi_engine
 from wsi_engine.sample import SampleTruth, write_sample
+
+# The same examples on every machine; `--hypothesis-profile default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,8 @@ CLASSES = st.builds(
 PLANES = st.builds(ImagePlane, st.integers(-1, 3), st.integers(0, 9), st.integers(0, 9))
 GRID = st.integers(-1000, 10_000_000).map(lambda n: n / 100)
 POINTS = st.tuples(GRID, GRID)
-SIZES = st.integers(1, 100_000).map(lambda n: n / 100)
+# A third of it, the hole of HOLED, must be something on the grid of 0.01 px.
+SIZES = st.integers(10, 100_000).map(lambda n: n / 100)
 BOXES = st.builds(lambda x, y, w, h: shapely.box(x, y, x + w, y + h), GRID, GRID, SIZES, SIZES)
 HOLED = BOXES.map(
     lambda box: box.difference(

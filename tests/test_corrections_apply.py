@@ -19,7 +19,7 @@ import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.corrections.diff import diff
 from wsi_engine.engine.applying import apply_corrections
-from wsi_engine.errors import CorrectionsError, GeoJSONError, OutputError
+from wsi_engine.errors import CorrectionsError, GeoJSONError, OutputError, ResultError
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.sample import SampleTruth
@@ -411,7 +411,7 @@ def test_folders_that_hold_no_result(result, corrected, what):
         (result / "nuclei.parquet").unlink()
     if what == "spoilt table":
         (result / "nuclei.parquet").write_bytes(b"no table")
-    with pytest.raises((CorrectionsError, OutputError)) as caught:
+    with pytest.raises((CorrectionsError, ResultError)) as caught:
         apply_corrections(corrected, folder)
     assert folder.name in str(caught.value)
     assert not (result / ".work").exists()

@@ -5,6 +5,7 @@ from .engine.measuring import measure
 from .engine.progress import Progress
 from .engine.run import Result, run
 from .errors import EngineError
+from .export.export import export_result
 from .models.registry import available_models
 from .nuclei.table import NucleusTable
 from .qupath.reader import iter_objects, read_objects
@@ -22,6 +23,7 @@ __all__ = [
     "apply_corrections",
     "available_models",
     "diff",
+    "export_result",
     "iter_objects",
     "measure",
     "open_slide",

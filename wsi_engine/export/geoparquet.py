@@ -144,6 +144,8 @@ class GeoParquetReader(Closing):
         As they were given to the writer.
     classes
         Class names of the model.
+    schema
+        Of the file.
     texts
         Names of the columns of text, such as ``roi``.
     measurements
@@ -158,7 +160,7 @@ class GeoParquetReader(Closing):
     def __init__(self, path: Path) -> None:
         try:
             self._file = pq.ParquetFile(path)
-            schema = self._file.schema_arrow
+            self.schema = schema = self._file.schema_arrow
             self.facts: dict[str, Any] = json.loads(schema.metadata[b"wsi_engine"])
         except FileNotFoundError:
             raise ResultError(f"{path} is missing: run the slide again") from None

@@ -65,6 +65,8 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "apply nuclei.geojson.gz out/sample",
         "regions out/sample",
         "cohort out",
+        "export out/sample --to csv --to geojson --to geoparquet --to labels",
+        "export out/sample --to annotationstore --to anndata",
         "evaluate nuclei.geojson.gz truth.geojson",
     ],
 )
@@ -82,7 +84,7 @@ def test_what_looks_at_torch_loads_it(folder: Path):
         "import wsi_engine",
         "from wsi_engine import iter_objects, read_objects, write_objects, diff",
         "from wsi_engine import EngineError, NucleusTable, Progress, RunSettings, open_slide",
-        "from wsi_engine import apply_corrections, available_models",
+        "from wsi_engine import apply_corrections, available_models, export_result",
     ],
 )
 def test_imports_that_do_without_torch(statement: str):

@@ -65,17 +65,18 @@ class Bands:
         self._held: dict[int, Rows] = {}
 
     @cached_property
-    def _reach(self) -> list[tuple[float, float]]:
-        """Top and bottom of each row group."""
-        reach = []
-        for group in self._table.groups(["geometry"]):
+    def _reach(self) -> dict[int, tuple[float, float]]:
+        """Top and bottom of each row group that holds nuclei, by its index."""
+        filled = np.flatnonzero(np.diff(self._table.group_starts))
+        reach = {}
+        for k, group in zip(filled.tolist(), self._table.groups(["geometry"]), strict=True):
             _, top, _, bottom = shapely.total_bounds(polygons_of(group))
-            reach.append((float(top), float(bottom)))
+            reach[k] = (float(top), float(bottom))
         return reach
 
     def at(self, top: float, bottom: float) -> Rows:
         """Return the nuclei that reach into a band, by row."""
-        wanted = [k for k, (first, last) in enumerate(self._reach) if first < bottom and last > top]
+        wanted = [k for k, (first, last) in self._reach.items() if first < bottom and last > top]
         self._held = {k: self._held[k] if k in self._held else self._read(k) for k in wanted}
         return Rows.joined([rows.between(1, top, bottom) for rows in self._held.values()])
 

@@ -196,9 +196,10 @@ class GeoParquetReader(Closing):
         return self._file.read_row_group(k, columns)
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the row groups in their order."""
-        for k in range(self._file.num_row_groups):
-            yield self.group(k, columns)
+        """Yield the row groups that hold nuclei, in their order."""
+        for k, size in enumerate(np.diff(self.group_starts)):
+            if size:
+                yield self.group(k, columns)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column of all nuclei."""

@@ -34,11 +34,13 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     Raises
     ------
     ExportError
-        When spatialdata is not installed, or the store is there already: it may hold more than
-        was exported.
+        When spatialdata is not installed, there are no nuclei, or the store is there already: it
+        may hold more than was exported.
     """
     if path.exists():
         raise ExportError(f"{path} is there already: remove it, or give another name")
+    if len(run) == 0:
+        raise ExportError(f"{run.name} holds no nuclei, and SpatialData no element without shapes")
     spatialdata = extra("spatialdata")
     with ExitStack() as stack:
         scratch = Path(

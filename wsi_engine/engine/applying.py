@@ -31,6 +31,7 @@ from wsi_engine.nuclei.polygons import settled
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
+from wsi_engine.regions.measure import ANNOTATIONS, measure_regions_again
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
 
@@ -122,6 +123,8 @@ def apply_corrections(
         if corrections != earlier:
             corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
             nuclei = _rewrite(table, earlier, corrections, folder, run_record)
+            if (folder / ANNOTATIONS).exists():
+                measure_regions_again(folder)
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),

@@ -6,8 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,53 +26,21 @@ from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
-from wsi_engine.export.geoparquet import read_nuclei
+from wsi_engine.engine.result import Result
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.writer import write_features
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
 from wsi_engine.slide.stain_vectors import stain_doubts
 from wsi_engine.store.tile_store import TileStore
 from wsi_engine.writing import clear_write_errors
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run found.
-
-    Attributes
-    ----------
-    folder
-        ``OUT/<slide>``, or ``None`` where no output was asked for.
-    record
-        The content of ``run.json``.
-    """
-
-    folder: Path | None
-    record: dict[str, Any]
-
-    @cached_property
-    def nuclei(self) -> NucleusTable:
-        """Every nucleus; read from the folder when first asked for."""
-        assert self.folder is not None
-        return read_nuclei(self.folder / "nuclei.parquet")
-
-    @property
-    def count(self) -> int:
-        """Number of nuclei."""
-        return int(self.record["nuclei"]["count"])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every part of the slide could be read."""
-        return not self.record["unreadable"]
 
 
 def run(
@@ -147,6 +114,8 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
             record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
             folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
             folder.forget_tiles()
+            if settings.regions:
+                measure_regions(folder.path)
     return Result(folder.path, record)
 
 

@@ -17,6 +17,7 @@ import shapely
 
 from wsi_engine.errors import ResultError
 from wsi_engine.export.geoparquet import PROBABILITY
+from wsi_engine.qupath.regions import Regions
 from wsi_engine.qupath.regions import read_regions as read_bounds
 from wsi_engine.regions.region import Region, areal, read_regions
 from wsi_engine.slide.frames import Mpp
@@ -134,11 +135,28 @@ class FinishedResult:
         area = shapely.box(0, 0, bounds["width"], bounds["height"])
         if settings["tissue"]:
             area &= shapely.union_all([piece.geometry for piece in self.tissue])
-        drawn = self.folder / "roi.geojson"
-        if drawn.exists():
-            bounds_of_work = read_bounds(drawn, settings["roi_class"], settings["exclude_class"])
-            area = bounds_of_work.within(area)
+        if self._bounds_of_work is not None:
+            area = self._bounds_of_work.within(area)
         return areal(area)
+
+    @cached_property
+    def drawn(self) -> list[Region]:
+        """The annotations that bounded the run; none where there were none."""
+        if self._bounds_of_work is None:
+            return []
+        wanted = {item.id for item in self._bounds_of_work.wanted}
+        return [
+            region
+            for region in read_regions(self.folder / "roi.geojson", "annotation")
+            if region.id in wanted
+        ]
+
+    @cached_property
+    def _bounds_of_work(self) -> Regions | None:
+        path, settings = self.folder / "roi.geojson", self.record["settings"]
+        if not path.exists():
+            return None
+        return read_bounds(path, settings["roi_class"], settings["exclude_class"])
 
     def whole(self) -> Region:
         """Return the slide as a region: all of where nuclei were looked for."""

@@ -57,11 +57,10 @@ def write_dictionary(
     for_qupath
         Names of those that the GeoJSON has, too.
     """
-    entries = []
-    for column in all_columns(classes, measurements):
-        entry = asdict(column)
-        del entry["essential"]
-        entries.append(entry | {"in_geojson": column.name in for_qupath})
+    entries = [
+        asdict(column) | {"in_geojson": column.name in for_qupath}
+        for column in all_columns(classes, measurements)
+    ]
     path.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

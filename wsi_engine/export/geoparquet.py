@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import shapely
 
 from wsi_engine.closing import Closing
-from wsi_engine.errors import OutputError
+from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.version import __version__
 
@@ -130,7 +131,7 @@ def _encoded(texts: Sequence[str | None], kind: pa.DictionaryType) -> pa.Array:
 
 
 class GeoParquetReader(Closing):
-    """Reads what ``GeoParquetWriter`` wrote, one row group at a time; a context.
+    """Reads what ``GeoParquetWriter`` wrote, by row groups or by columns; a context.
 
     Parameters
     ----------
@@ -143,12 +144,14 @@ class GeoParquetReader(Closing):
         As they were given to the writer.
     classes
         Class names of the model.
+    texts
+        Names of the columns of text, such as ``roi``.
     measurements
         Names of the measurement columns.
 
     Raises
     ------
-    OutputError
+    ResultError
         When the file is absent or not of this kind.
     """
 
@@ -158,13 +161,16 @@ class GeoParquetReader(Closing):
             schema = self._file.schema_arrow
             self.facts: dict[str, Any] = json.loads(schema.metadata[b"wsi_engine"])
         except FileNotFoundError:
-            raise OutputError(f"{path}: no such file: run the slide again") from None
+            raise ResultError(f"{path} is missing: run the slide again") from None
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-            raise OutputError(f"{path} is not a table of nuclei: run the slide again") from None
+            raise ResultError(
+                f"{path} cannot be read as a table of nuclei: run the slide again"
+            ) from None
         for own in ("version", "unit"):
             self.facts.pop(own, None)
         names = schema.names
         self.classes = [n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY)]
+        self.texts = [n for n in names if schema.field(n).type == TEXT]
         self.measurements = [
             n
             for n in names
@@ -176,10 +182,25 @@ class GeoParquetReader(Closing):
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
-    def groups(self) -> Iterator[pa.Table]:
+    @property
+    def group_starts(self) -> npt.NDArray[np.int64]:
+        """First row of each row group, and the number of rows, shape (groups + 1,)."""
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
+        return np.cumsum([0, *sizes])
+
+    def group(self, k: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read one row group: all columns, or some."""
+        return self._file.read_row_group(k, columns)
+
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the row groups in their order."""
         for k in range(self._file.num_row_groups):
-            yield self._file.read_row_group(k)
+            yield self.group(k, columns)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Read one column of all nuclei."""
+        return self._file.read(columns=[name])[name]
 
     def nuclei(self, table: pa.Table) -> Nuclei:
         """Turn a row group into columns of nuclei; classes that no model gave become none."""
@@ -192,7 +213,7 @@ class GeoParquetReader(Closing):
         for k, name in enumerate(self.measurements):
             measurements[:, k] = table[name].to_numpy()
         return Nuclei(
-            polygons=np.asarray(shapely.from_wkb(table["geometry"].to_numpy())),
+            polygons=polygons_of(table),
             anchors=np.column_stack([table["x"].to_numpy(), table["y"].to_numpy()]),
             scores=table["score"].to_numpy(),
             classes=np.array(classes, np.int16),
@@ -204,6 +225,11 @@ class GeoParquetReader(Closing):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def polygons_of(table: pa.Table) -> Polygons:
+    """Return the outlines of some rows, in QuPath pixels."""
+    return np.asarray(shapely.from_wkb(table["geometry"].to_numpy()))
 
 
 def read_nuclei(path: Path) -> NucleusTable:

@@ -1,8 +1,8 @@
-"""A finished result, read back a column at a time."""
+"""A finished result by columns, and where it looked for nuclei."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,24 +10,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 
-from wsi_engine.errors import ResultError
-from wsi_engine.export.geoparquet import PROBABILITY
+from wsi_engine.export.finished import FinishedRun
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.qupath.regions import read_regions as read_bounds
 from wsi_engine.regions.region import Region, areal, read_regions
-from wsi_engine.slide.frames import Mpp
-
-_NO_MEASUREMENTS = ("x", "y")
-_FACTS = {"slide", "settings", "model", "finished"}
 
 
-class FinishedResult:
-    """``OUT/<slide>`` after a run.
+class FinishedResult(FinishedRun):
+    """``OUT/<slide>`` after a run, as a slide of which numbers are asked.
 
     Parameters
     ----------
@@ -36,14 +28,8 @@ class FinishedResult:
 
     Attributes
     ----------
-    record
-        The content of ``run.json``.
-    name
-        Of the folder, which is that of the slide without its suffix.
     names
         By which the slide may be called.
-    mpp
-        Pixel size.
 
     Raises
     ------
@@ -52,75 +38,33 @@ class FinishedResult:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.record = _read_record(folder)
-        slide = self.record["slide"]
-        self.name = folder.resolve().name
-        self.names = {self.name, slide["name"], Path(slide["name"]).stem}
-        self.mpp = Mpp(slide["mpp"]["x"], slide["mpp"]["y"])
-
-    def __len__(self) -> int:
-        return int(self._file.metadata.num_rows)
+        super().__init__(folder)
+        slide = self.record["slide"]["name"]
+        self.names = {self.name, slide, Path(slide).stem}
 
     @cached_property
-    def _file(self) -> pq.ParquetFile:
-        path = self.folder / "nuclei.parquet"
-        try:
-            return pq.ParquetFile(path)
-        except FileNotFoundError:
-            raise ResultError(f"{path} is missing: run the slide again") from None
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ResultError(f"{path} cannot be read: {error}") from None
+    def digest(self) -> str:
+        """SHA-256 of the nuclei: what is computed from them belongs to them."""
+        with (self.folder / "nuclei.parquet").open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    @cached_property
+    @property
     def measurements(self) -> tuple[str, ...]:
-        """Names of the measurements, in their order."""
-        fields = [field for field in self._file.schema_arrow if pa.types.is_floating(field.type)]
-        return tuple(
-            field.name
-            for field in fields
-            if field.name not in _NO_MEASUREMENTS and not field.name.startswith(PROBABILITY)
-        )
+        """Names of the measurements in their order, the score first."""
+        return ("score", *self.table.measurements)
 
     @cached_property
     def anchors(self) -> npt.NDArray[np.float64]:
         """float64, shape (n, 2), QuPath pixels."""
         return np.column_stack([self.column("x"), self.column("y")])
 
-    @cached_property
-    def _class_column(self) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
-        model: list[str] = self.record["model"]["classes"]
-        column = self._file.read(columns=["class"])["class"].cast(pa.string())
-        found = {name for name in column.unique().to_pylist() if name is not None}
-        classes = (*model, *sorted(found - set(model)))
-        labels = pc.fill_null(pc.index_in(column, pa.array(classes, pa.string())), -1)
-        return classes, labels.to_numpy().astype(np.int16)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the model's classes, then of any other that nuclei have."""
-        return self._class_column[0]
-
-    @property
-    def labels(self) -> npt.NDArray[np.int16]:
-        """Index into ``classes``, -1 for none, shape (n,)."""
-        return self._class_column[1]
-
     def column(self, name: str) -> npt.NDArray[Any]:
         """Read one column, shape (n,)."""
-        return np.asarray(self._file.read(columns=[name])[name].to_numpy())
+        return np.asarray(self.table.column(name).to_numpy())
 
     def unit(self, name: str) -> str:
         """Return the unit of a measurement; empty if it has none, or is not told."""
-        return self._units.get(name, "")
-
-    @cached_property
-    def _units(self) -> dict[str, str]:
-        try:
-            columns = json.loads((self.folder / "columns.json").read_text(encoding="utf-8"))
-            return {column["name"]: column["unit"] for column in columns}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}  # the dictionary informs; nothing depends on it
+        return self.described(name).unit
 
     @cached_property
     def tissue(self) -> list[Region]:
@@ -167,19 +111,3 @@ def finished_results(output: Path) -> Iterator[Path]:
     """Yield the folders of finished results in an output folder, by name."""
     for path in sorted(output.glob("*/run.json")):
         yield path.parent
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise ResultError(f"{folder}: no such folder; give one that `wsi-engine run` wrote")
-    try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResultError(
-            f"{folder} holds no finished result (no run.json): run the slide first"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ResultError(f"{folder / 'run.json'} cannot be read: {error}") from None
-    if not isinstance(record, dict) or not record.keys() >= _FACTS:
-        raise ResultError(f"{folder / 'run.json'} is not the record of a run: run the slide again")
-    return record

@@ -8,9 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from wsi_engine.regions.finished import FinishedResult
-from wsi_engine.regions.region import Region, read_drawn_regions, read_regions
+from wsi_engine.regions.region import Region, read_drawn_regions
 from wsi_engine.regions.summary import all_columns, summarise
-from wsi_engine.regions.tables import IDENTITY, region_table, write_annotations, write_table
+from wsi_engine.regions.tables import (
+    IDENTITY,
+    read_annotations,
+    region_table,
+    write_annotations,
+    write_table,
+)
 from wsi_engine.writing import clear_write_errors
 
 ANNOTATIONS = "regions.geojson"
@@ -62,13 +68,13 @@ def measure_regions_again(folder: Path) -> RegionReport:
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    return _measure(FinishedResult(folder), read_regions(folder / ANNOTATIONS, "annotation"))
+    return _measure(FinishedResult(folder), read_annotations(folder / ANNOTATIONS))
 
 
 def _measure(result: FinishedResult, drawn: list[Region]) -> RegionReport:
     regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
     figures = summarise(result, regions)
-    facts = {"slide": result.record["slide"], "run_finished": result.record["finished"]}
+    facts = {"slide": result.record["slide"], "nuclei_sha256": result.digest}
     table = region_table(result.name, regions, figures, facts)
     with clear_write_errors(result.folder):
         columns = [*IDENTITY, *all_columns(figures)]

@@ -74,8 +74,8 @@ def read_dictionary(path: Path, names: Sequence[str]) -> tuple[list[Column], lis
     """
     try:
         entries = {entry["name"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
-        texts = ("name", "unit", "formula", "source")
-        columns = [Column(*[entries[name][text] for text in texts]) for name in names]
+        parts = ("name", "unit", "formula", "source", "essential")
+        columns = [Column(*[entries[name][part] for part in parts]) for name in names]
         return columns, [name for name in names if entries[name]["in_geojson"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{path} does not describe the measurements beside it: {error}") from None
@@ -97,9 +97,9 @@ def markdown() -> str:
         "them where nuclei overlap. Pixels are those of the model's grid, put together to about",
         "0.5 µm where they are finer. The ring lies around the nucleus, outside of all nuclei, and",
         "ends half-way to neighbours. Optical density is log10(255 / value); stains are told apart",
-        "with QuPath's default vectors of H&E, unless `stains` says otherwise. The context is that",
-        "among the nuclei which the engine found; a nucleus that was drawn or reshaped in QuPath",
-        "has measurements of its shape alone.",
+        "with QuPath's default vectors of H&E, unless `stains` says otherwise. A nucleus that was",
+        "drawn or reshaped in QuPath has measurements of its shape and context: its pixels are not",
+        "read again. The context is that among the nuclei as they are after all corrections.",
     ]
     for group in GROUPS:
         lines += ["", f"## {group}", "", "| name | unit | formula | source |", "|---|---|---|---|"]

@@ -32,6 +32,7 @@ def write_result(
     roi=None,
     mpp=0.25,
     finished="2026-01-01T00:00:00+00:00",
+    **settings,
 ) -> Path:
     """Write a result; ``tissue`` of ``None`` is that of a run that did not look for any."""
     anchors = np.array(anchors, float).reshape(-1, 2)
@@ -64,7 +65,7 @@ def write_result(
             "bounds": {"x": 0, "y": 0, "width": SIDE_PX, "height": SIDE_PX},
             "mpp": {"x": mpp, "y": mpp},
         },
-        "settings": {"tissue": tissue is not None, "roi_class": [], "exclude_class": []},
+        "settings": {"tissue": tissue is not None, "roi_class": [], "exclude_class": []} | settings,
         "model": {"classes": list(classes)},
         "finished": finished,
     }

@@ -63,6 +63,7 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "convert out/sample/nuclei.parquet old.geojson --dialect 0.2 --mpp 0.25",
         "diff nuclei.geojson.gz out/sample",
         "apply nuclei.geojson.gz out/sample",
+        "measure slide.tif nuclei.geojson.gz -o measured",
         "regions out/sample",
         "cohort out",
         "export out/sample --to csv --to geojson --to geoparquet --to labels",
@@ -84,7 +85,8 @@ def test_what_looks_at_torch_loads_it(folder: Path):
         "import wsi_engine",
         "from wsi_engine import iter_objects, read_objects, write_objects, diff",
         "from wsi_engine import EngineError, NucleusTable, Progress, RunSettings, open_slide",
-        "from wsi_engine import apply_corrections, available_models, export_result",
+        "from wsi_engine import apply_corrections, available_models, build_cohort, measure_regions",
+        "from wsi_engine import export_result",
     ],
 )
 def test_imports_that_do_without_torch(statement: str):

@@ -74,6 +74,10 @@ def _outputs(result: wsi_engine.Result) -> dict[str, bytes]:
         "columns.json",
         "nuclei.geojson.gz",
         "nuclei.parquet",
+        "regions.csv",
+        "regions.geojson",
+        "regions.parquet",
+        "regions_columns.json",
         "tissue.geojson",
     ]
     return files

@@ -203,6 +203,17 @@ def test_nuclei_at_random_are_so_in_the_tissue_though_not_on_the_slide(folder):
         assert row[f"Ripley: L-r {radius:g} µm"] == pytest.approx(0, abs=0.06 * radius)
 
 
+def test_a_class_is_clustered_by_itself_among_nuclei_that_are_not(folder):
+    """Class A is all of a quarter of the nuclei, the one in the middle; B is the rest."""
+    anchors = scattered(4000, seed=3)
+    labels = np.where((np.abs(anchors - HALF) < HALF / 2).all(axis=1), 0, 1)
+    row = rows(write_result(folder, anchors, classes=("A", "B"), labels=labels))["slide"]
+    assert row["Ripley: L-r 50 µm"] == pytest.approx(0, abs=3)
+    assert row["Ripley: A: L-r 50 µm"] > 30  # K is nearly four times that of chance
+    alone = write_result(folder.with_name("alone"), anchors[labels == 0])
+    assert row["Ripley: A: L-r 50 µm"] == rows(alone)["alone"]["Ripley: L-r 50 µm"]
+
+
 # --- where there is nothing ------------------------------------------------------------------
 
 
@@ -275,6 +286,14 @@ def test_nested_annotations_as_qupath_exports_them_count_each_for_itself(folder)
     outer, middle, inner = (found[name]["Nuclei"] for name in names)
     assert outer > middle > inner
     assert [found[name]["class"] for name in names] == ["Region*", "Tumor", "Necrosis"]
+
+
+def test_without_a_file_the_annotations_that_bounded_the_run_count(folder):
+    write_result(folder, scattered(50), roi_class=["T"], exclude_class=["No"])
+    write_annotations_by_hand(folder / "roi.geojson", LEFT, QUARTER, classes=["T", "No"])
+    found = rows(folder)
+    assert [name for name in found if found[name]["kind"] == "annotation"] == ["T 1"]
+    assert found["T 1"]["Searched area mm^2"] == found["slide"]["Searched area mm^2"] == 0.25
 
 
 def test_tissue_that_comes_back_from_qupath_does_not_count_twice(folder, tmp_path):

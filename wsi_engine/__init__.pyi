@@ -3,13 +3,16 @@ from .corrections.diff import diff
 from .engine.applying import apply_corrections
 from .engine.measuring import measure
 from .engine.progress import Progress
-from .engine.run import Result, run
+from .engine.result import Result
+from .engine.run import run
 from .errors import EngineError
 from .export.export import export_result
 from .models.registry import available_models
 from .nuclei.table import NucleusTable
 from .qupath.reader import iter_objects, read_objects
 from .qupath.writer import write_objects
+from .regions.cohort import build_cohort
+from .regions.measure import measure_regions
 from .slide.opening import open_slide
 from .version import __version__
 
@@ -22,10 +25,12 @@ __all__ = [
     "__version__",
     "apply_corrections",
     "available_models",
+    "build_cohort",
     "diff",
     "export_result",
     "iter_objects",
     "measure",
+    "measure_regions",
     "open_slide",
     "read_objects",
     "run",

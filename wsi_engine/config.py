@@ -66,6 +66,9 @@ class RunSettings(BaseModel):
     split: int | None = Field(
         None, ge=1, description="result: most nuclei per GeoJSON file; QuPath likes < 200,000"
     )
+    regions: bool = Field(
+        True, description="numbers per slide, piece of tissue and annotation, at the end of the run"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
     batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
     compile: Literal["auto", "always", "never"] = Field(

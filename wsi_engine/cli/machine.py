@@ -37,15 +37,19 @@ def warm_up(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
 ) -> None:
-    """Compile the network for this processor now, so that no run has to."""
+    """Compile for this processor now, so that no run has to."""
     from wsi_engine.config import make_settings
     from wsi_engine.engine.placing import warm_up as compile_network
+    from wsi_engine.engine.practice import practise
 
     chosen = {"model": model, "weights": weights, "tile_size": tile_size}
     with console.err.status("compiling the network, a minute or so"):
         compiled = compile_network(make_settings(config, **chosen))
-    message = "the next runs use the compiled network" if compiled else "nothing to compile here"
-    console.out.print(message)
+    with console.err.status("compiling what decodes and measures, some 15 s"):
+        practise(config, **chosen)
+    console.out.print("decoding and measuring are compiled")
+    if compiled:
+        console.out.print("the next runs use the compiled network")
 
 
 def doctor() -> None:

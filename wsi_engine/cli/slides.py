@@ -15,7 +15,7 @@ from wsi_engine.cli.progress import progress_display
 from wsi_engine.errors import EngineError, ResolutionError, SettingsError
 
 if TYPE_CHECKING:
-    from wsi_engine.engine.run import Result
+    from wsi_engine.engine.result import Result
 
 DAMAGED = 3
 """Exit code of a run that finished, but could not read all of a slide."""

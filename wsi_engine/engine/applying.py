@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,21 @@ import numpy as np
 import shapely
 
 from wsi_engine.corrections.compare import Comparison
-from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
 from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, ROI_FILE, NucleusFiles, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, ROI_FILE, ResultFolder
 from wsi_engine.engine.provenance import now
+from wsi_engine.engine.rewriting import write_corrected
 from wsi_engine.errors import CorrectionsError
-from wsi_engine.export.column_dictionary import read_dictionary
 from wsi_engine.export.geoparquet import GeoParquetReader
 from wsi_engine.nuclei.identity import namespace_of
-from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.polygons import settled
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
-from wsi_engine.slide.frames import Mpp
+from wsi_engine.regions.measure import ANNOTATIONS, measure_regions_again
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
@@ -117,11 +114,13 @@ def apply_corrections(
                 f"{folder.name}, and so would delete them: give --partial if it is an export of "
                 "some of them, or --yes if they shall go"
             )
-        corrections = earlier.followed_by(lacking, changes.edited, changes.added)
         nuclei = len(table)
-        if corrections != earlier:
-            corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
-            nuclei = _rewrite(table, earlier, corrections, folder, run_record)
+    corrections = earlier.followed_by(lacking, changes.edited, changes.added)
+    if corrections != earlier:
+        corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
+        nuclei = _rewrite(earlier, corrections, folder, run_record)
+        if (folder / ANNOTATIONS).exists():
+            measure_regions_again(folder)
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),
@@ -216,49 +215,26 @@ def _digests(edited: Path) -> list[tuple[str, str]]:
 
 
 def _rewrite(
-    table: GeoParquetReader,
-    earlier: Corrections,
-    corrections: Corrections,
-    folder: Path,
-    record: dict[str, Any],
+    earlier: Corrections, corrections: Corrections, folder: Path, record: dict[str, Any]
 ) -> int:
     """Write the result anew with its corrections; return the number of nuclei."""
     settings = record["settings"]
-    columns, for_qupath = read_dictionary(folder / "columns.json", table.measurements)
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_regions(folder / ROI_FILE, settings["roi_class"], settings["exclude_class"])
     with ResultFolder(folder.parent, folder.name) as result, clear_write_errors(folder):
-        with NucleusFiles(
+        count, _ = write_corrected(
+            folder,
             result.growing,
-            table.classes,
-            columns,
-            for_qupath,
-            table.facts,
-            settings["split"],
-            corrections.new_classes(table.classes),
-            corrections.colours(),
-        ) as files:
-            for some in _corrected(table, earlier, corrections):
-                files.write(some.ids, some.nuclei, labels_of(some, corrections.added, regions))
-            count = files.count
+            corrections,
+            regions=regions,
+            split=settings["split"],
+            drawn=earlier.added,
+        )
         if corrections:
             corrections.write(result.growing / FILE_NAME)
         nuclei = record["nuclei"]
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / FILE_NAME) | {"time": now()}
-        table.close()  # Windows does not replace a file that is open
         result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME])
     return count
-
-
-def _corrected(
-    table: GeoParquetReader, earlier: Corrections, corrections: Corrections
-) -> Iterator[Corrected]:
-    # What else was measured on the slide is not known of a new shape.
-    mpp = Mpp(**table.facts["slide"]["mpp"])
-    measure = partial(measured_alone, names=table.measurements, mpp=mpp)
-    correcting = Correcting(corrections, table.classes, measure, drawn=earlier.added)
-    for group in table.groups():
-        yield correcting.corrected(group["id"].to_pylist(), table.nuclei(group))
-    yield correcting.rest()

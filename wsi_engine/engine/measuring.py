@@ -16,7 +16,7 @@ from wsi_engine.engine.output import NUCLEI_FILES, NucleusFiles, ResultFolder, c
 from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
-from wsi_engine.engine.run import Result
+from wsi_engine.engine.result import Result
 from wsi_engine.nuclei.context import measure_context
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels

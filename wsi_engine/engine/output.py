@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
@@ -61,6 +62,28 @@ class ResultFolder:
             shutil.rmtree(self._work, ignore_errors=True)
         if self.path.exists() and not any(self.path.iterdir()):
             self.path.rmdir()
+
+    @contextmanager
+    def growing_anew(self, *patterns: str) -> Iterator[Path]:
+        """Give an empty folder whose files take the place of those that have grown.
+
+        Parameters
+        ----------
+        patterns
+            Names of files that go, even if none has grown in their place.
+        """
+        anew = self._work / "anew"
+        shutil.rmtree(anew, ignore_errors=True)
+        anew.mkdir()
+        try:
+            yield anew
+            for pattern in patterns:
+                for stale in [*self.growing.glob(pattern)]:
+                    stale.unlink()
+            for file in anew.iterdir():
+                file.replace(self.growing / file.name)
+        finally:
+            shutil.rmtree(anew, ignore_errors=True)
 
     def publish(self, record: Mapping[str, Any], replaced: Sequence[str]) -> None:
         """Move the grown files to their names, and write the record.

@@ -6,13 +6,11 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
+from wsi_engine.corrections.correcting import Corrected, labels_of
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
 from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
@@ -27,53 +25,21 @@ from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
-from wsi_engine.export.geoparquet import read_nuclei
+from wsi_engine.engine.result import Result
+from wsi_engine.engine.rewriting import write_corrected
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
-from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.writer import write_features
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
 from wsi_engine.slide.stain_vectors import stain_doubts
 from wsi_engine.store.tile_store import TileStore
 from wsi_engine.writing import clear_write_errors
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run found.
-
-    Attributes
-    ----------
-    folder
-        ``OUT/<slide>``, or ``None`` where no output was asked for.
-    record
-        The content of ``run.json``.
-    """
-
-    folder: Path | None
-    record: dict[str, Any]
-
-    @cached_property
-    def nuclei(self) -> NucleusTable:
-        """Every nucleus; read from the folder when first asked for."""
-        assert self.folder is not None
-        return read_nuclei(self.folder / "nuclei.parquet")
-
-    @property
-    def count(self) -> int:
-        """Number of nuclei."""
-        return int(self.record["nuclei"]["count"])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every part of the slide could be read."""
-        return not self.record["unreadable"]
 
 
 def run(
@@ -137,8 +103,10 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
                 tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
                 found = find_nuclei(plan, store, models, batch_size, clock, tracker)
                 with closing(found):
-                    chunks, growing = in_context(found, plan), folder.growing
-                    count, warnings = _write_nuclei(chunks, plan, corrections, growing, clock)
+                    count = _write_nuclei(in_context(found, plan), plan, folder.growing, clock)
+                warnings: list[str] = []
+                if corrections:
+                    count, warnings = _correct(plan, corrections, folder)
                 tracker.finish(count)
             _write_outlines(plan, folder.growing)
             warnings += resolution_doubts(slide.info, settings.mpp)
@@ -147,56 +115,45 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
             record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
             folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
             folder.forget_tiles()
+            if settings.regions:
+                measure_regions(folder.path)
     return Result(folder.path, record)
 
 
-def _write_nuclei(
-    chunks: Iterator[Nuclei],
-    plan: Plan,
-    corrections: Corrections,
-    folder: Path,
-    clock: StageClock,
-) -> tuple[int, list[str]]:
-    """Name, correct and write the nuclei as they come.
+def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
+    """Name and write the nuclei as they come; return their number."""
+    spec, settings, columns = plan.model.spec, plan.settings, plan.columns
+    facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
+    for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
+    with NucleusFiles(folder, spec.classes, columns, for_qupath, facts, settings.split) as files:
+        for nuclei in chunks:
+            ids = nucleus_ids(plan.namespace, nuclei.anchors)
+            found = Corrected(ids, nuclei, [None] * len(nuclei))
+            with clock.measure("write"):
+                files.write(ids, nuclei, labels_of(found, (), plan.regions))
+    return files.count
+
+
+def _correct(plan: Plan, corrections: Corrections, folder: ResultFolder) -> tuple[int, list[str]]:
+    """Make the corrections in what has grown.
 
     Returns
     -------
     count, warnings
         Number of nuclei, and what to tell of corrections that met none.
     """
-    spec, settings = plan.model.spec, plan.settings
-    columns = plan.columns
-    facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
-    names = [column.name for column in columns]
-    measure = partial(measured_alone, names=names, mpp=plan.reader.grid.slide_mpp)
-    correcting = Correcting(corrections, spec.classes, measure)
-
-    def corrected() -> Iterator[Corrected]:
-        for nuclei in chunks:
-            yield correcting.corrected(nucleus_ids(plan.namespace, nuclei.anchors), nuclei)
-        yield correcting.rest()
-
-    with NucleusFiles(
-        folder,
-        spec.classes,
-        columns,
-        columns_for_qupath(columns, settings.geojson_measurements),
-        facts,
-        settings.split,
-        corrections.new_classes(spec.classes),
-        corrections.colours(),
-    ) as files:
-        for some in corrected():
-            with clock.measure("write"):
-                files.write(some.ids, some.nuclei, labels_of(some, corrections.added, plan.regions))
-    return files.count, _doubts(correcting)
-
-
-def _doubts(correcting: Correcting) -> list[str]:
-    if not correcting.unmet:
-        return []
-    return [
-        f"{correcting.unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
+    with folder.growing_anew(NUCLEI_FILES) as corrected:
+        count, unmet = write_corrected(
+            folder.growing,
+            corrected,
+            corrections,
+            regions=plan.regions,
+            split=plan.settings.split,
+        )
+    if not unmet:
+        return count, []
+    return count, [
+        f"{unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
         "those that were edited are in the result as they were corrected"
     ]
 

@@ -69,8 +69,8 @@ def column_of(entry: dict[str, Any]) -> Column:
     """Return the column that an entry of a dictionary describes."""
     # Results of earlier versions say only what went to QuPath.
     essential = entry.get("essential", entry.get("in_geojson", False))
-    texts = [entry[text] for text in ("name", "unit", "formula", "source")]
-    return Column(*texts, essential=essential)
+    texts = {text: entry[text] for text in ("name", "unit", "formula", "source")}
+    return Column(**texts, essential=essential)
 
 
 def read_dictionary(path: Path, names: Sequence[str]) -> tuple[list[Column], list[str]]:
@@ -105,9 +105,9 @@ def markdown() -> str:
         "them where nuclei overlap. Pixels are those of the model's grid, put together to about",
         "0.5 µm where they are finer. The ring lies around the nucleus, outside of all nuclei, and",
         "ends half-way to neighbours. Optical density is log10(255 / value); stains are told apart",
-        "with QuPath's default vectors of H&E, unless `stains` says otherwise. The context is that",
-        "among the nuclei which the engine found; a nucleus that was drawn or reshaped in QuPath",
-        "has measurements of its shape alone.",
+        "with QuPath's default vectors of H&E, unless `stains` says otherwise. A nucleus that was",
+        "drawn or reshaped in QuPath has measurements of its shape and context: its pixels are not",
+        "read again. The context is that among the nuclei as they are after all corrections.",
     ]
     for group in GROUPS:
         lines += ["", f"## {group}", "", "| name | unit | formula | source |", "|---|---|---|---|"]

@@ -60,7 +60,7 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     Raises
     ------
     ResultError
-        When there is no finished slide, or regions are older than their result.
+        When there is no finished slide, or regions are of other nuclei than the result.
     ManifestError
         When the manifest cannot be read or names a slide twice.
     """
@@ -175,10 +175,10 @@ def _regions_of(result: FinishedResult) -> tuple[pa.Table, list[Column]]:
         measure_regions(result.folder)
     with _readable(path):
         table = pq.read_table(path)
-        finished = json.loads(table.schema.metadata[b"wsi_engine"])["run_finished"]
-    if finished != result.record["finished"]:
+        nuclei = json.loads(table.schema.metadata[b"wsi_engine"])["nuclei_sha256"]
+    if nuclei != result.digest:
         raise ResultError(
-            f"{path} is of an earlier run: compute it again with "
+            f"{path} is of other nuclei than those that are there now: compute it again with "
             f"`wsi-engine regions {result.folder}`"
         )
     path = result.folder / "regions_columns.json"

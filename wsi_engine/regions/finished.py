@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.export.finished import FinishedRun
+from wsi_engine.qupath.regions import Regions
 from wsi_engine.qupath.regions import read_regions as read_bounds
 from wsi_engine.regions.region import Region, areal, read_regions
 
@@ -39,6 +41,12 @@ class FinishedResult(FinishedRun):
         super().__init__(folder)
         slide = self.record["slide"]["name"]
         self.names = {self.name, slide, Path(slide).stem}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the nuclei: what is computed from them belongs to them."""
+        with (self.folder / "nuclei.parquet").open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @property
     def measurements(self) -> tuple[str, ...]:
@@ -71,11 +79,28 @@ class FinishedResult(FinishedRun):
         area = shapely.box(0, 0, bounds["width"], bounds["height"])
         if settings["tissue"]:
             area &= shapely.union_all([piece.geometry for piece in self.tissue])
-        drawn = self.folder / "roi.geojson"
-        if drawn.exists():
-            bounds_of_work = read_bounds(drawn, settings["roi_class"], settings["exclude_class"])
-            area = bounds_of_work.within(area)
+        if self._bounds_of_work is not None:
+            area = self._bounds_of_work.within(area)
         return areal(area)
+
+    @cached_property
+    def drawn(self) -> list[Region]:
+        """The annotations that bounded the run; none where there were none."""
+        if self._bounds_of_work is None:
+            return []
+        wanted = {item.id for item in self._bounds_of_work.wanted}
+        return [
+            region
+            for region in read_regions(self.folder / "roi.geojson", "annotation")
+            if region.id in wanted
+        ]
+
+    @cached_property
+    def _bounds_of_work(self) -> Regions | None:
+        path, settings = self.folder / "roi.geojson", self.record["settings"]
+        if not path.exists():
+            return None
+        return read_bounds(path, settings["roi_class"], settings["exclude_class"])
 
     def whole(self) -> Region:
         """Return the slide as a region: all of where nuclei were looked for."""

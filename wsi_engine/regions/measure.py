@@ -10,8 +10,16 @@ import pyarrow as pa
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.region import Region, read_drawn_regions
 from wsi_engine.regions.summary import all_columns, summarise
-from wsi_engine.regions.tables import IDENTITY, region_table, write_annotations, write_table
+from wsi_engine.regions.tables import (
+    IDENTITY,
+    read_annotations,
+    region_table,
+    write_annotations,
+    write_table,
+)
 from wsi_engine.writing import clear_write_errors
+
+ANNOTATIONS = "regions.geojson"
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
         ``OUT/<slide>``; gets ``regions.parquet``, ``regions.csv``, ``regions_columns.json`` and
         ``regions.geojson``. Those of an earlier call are replaced.
     annotations
-        GeoJSON from QuPath. Nested annotations count each for itself.
+        GeoJSON from QuPath; without it those that bounded the run. Nested annotations count
+        each for itself.
 
     Raises
     ------
@@ -47,15 +56,30 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
         One sentence that says what is wrong and what to do.
     """
     result = FinishedResult(Path(folder))
-    drawn = read_drawn_regions(Path(annotations)) if annotations is not None else []
+    drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
+    return _measure(result, drawn)
+
+
+def measure_regions_again(folder: Path) -> RegionReport:
+    """Compute the numbers of the same regions as before, after the nuclei have changed.
+
+    Raises
+    ------
+    EngineError
+        One sentence that says what is wrong and what to do.
+    """
+    return _measure(FinishedResult(folder), read_annotations(folder / ANNOTATIONS))
+
+
+def _measure(result: FinishedResult, drawn: list[Region]) -> RegionReport:
     regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
     figures = summarise(result, regions)
-    facts = {"slide": result.record["slide"], "run_finished": result.record["finished"]}
+    facts = {"slide": result.record["slide"], "nuclei_sha256": result.digest}
     table = region_table(result.name, regions, figures, facts)
     with clear_write_errors(result.folder):
         columns = [*IDENTITY, *all_columns(figures)]
         files = write_table(table, columns, result.folder / "regions")
-        files.append(write_annotations(result.folder / "regions.geojson", regions, figures))
+        files.append(write_annotations(result.folder / ANNOTATIONS, regions, figures))
     return RegionReport(table, files)
 
 

@@ -74,6 +74,7 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
     for found, window, inside in zip(figures, windows, members, strict=True):
         found |= _arrangement(anchors[inside], window, mpp)
         if pairs is not None:
+            found |= _arrangement_by_class(result, inside, window)
             found |= _neighbourhoods(result, inside, pairs)
     for region, window, found in zip(regions, windows, figures, strict=True):
         if window.area == 0:
@@ -198,10 +199,7 @@ def _entropy(name: str, classes: npt.NDArray[np.float64], width: str) -> Figures
 
 
 def _arrangement(anchors: npt.NDArray[np.float64], window: shapely.Geometry, mpp: Mpp) -> Figures:
-    shapely.prepare(window)
-    anchors = anchors[shapely.intersects_xy(window, *anchors.T)]
-    scale = np.array([mpp.x, mpp.y])
-    points, window_um = anchors * scale, shapely.transform(window, lambda xy: xy * scale)
+    points, window_um = _in_um(anchors, window, mpp)
     test = clark_evans(points, window_um)
     source = "Clark & Evans, Ecology 35:445 (1954); Donnelly, in Hodder, 1978"
     figures = {
@@ -215,13 +213,41 @@ def _arrangement(anchors: npt.NDArray[np.float64], window: shapely.Geometry, mpp
         Column("Clark-Evans: z", "", "standard score of R", source): test.z,
         Column("Clark-Evans: p", "", "two-sided p-value of z", source): test.p,
     }
+    return figures | _clustering("Ripley", "nuclei", points, window_um)
+
+
+def _arrangement_by_class(
+    result: FinishedResult, inside: Members, window: shapely.Geometry
+) -> Figures:
+    figures: Figures = {}
+    for k, name in enumerate(result.classes):
+        of_class = inside[result.labels[inside] == k]
+        points, window_um = _in_um(result.anchors[of_class], window, result.mpp)
+        figures |= _clustering(f"Ripley: {name}", f"nuclei of class {name}", points, window_um)
+    return figures
+
+
+def _in_um(
+    anchors: npt.NDArray[np.float64], window: shapely.Geometry, mpp: Mpp
+) -> tuple[npt.NDArray[np.float64], shapely.Geometry]:
+    """Return the anchors that lie in a window, and the window, in µm."""
+    shapely.prepare(window)
+    scale = np.array([mpp.x, mpp.y])
+    inside = anchors[shapely.intersects_xy(window, *anchors.T)]
+    return inside * scale, shapely.transform(window, lambda xy: xy * scale)
+
+
+def _clustering(
+    title: str, of: str, points: npt.NDArray[np.float64], window_um: shapely.Geometry
+) -> Figures:
+    figures: Figures = {}
     lengths = ripley_l(points, window_um, RIPLEY_RADII_UM)
     for radius, length in zip(RIPLEY_RADII_UM, lengths, strict=True):
         column = Column(
-            f"Ripley: L-r {radius:g} µm",
+            f"{title}: L-r {radius:g} µm",
             "µm",
-            f"√(K(r)/π) - r at r = {radius:g} µm, border correction: above 0 clustered, below 0 "
-            "regular",
+            f"√(K(r)/π) - r of {of} at r = {radius:g} µm, border correction: above 0 clustered, "
+            "below 0 regular",
             "Ripley, J Roy Stat Soc B 39:172 (1977); Besag, ibid. 193",
         )
         figures[column] = float(length) - radius

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.writer import write_objects
-from wsi_engine.regions.region import Region
+from wsi_engine.regions.region import Region, read_regions
 from wsi_engine.regions.summary import Figures, all_columns
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
@@ -89,6 +90,30 @@ def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[F
     ]
     write_objects(path, objects)
     return path
+
+
+def read_annotations(path: Path) -> list[Region]:
+    """Read regions that were written as annotations, without the figures that they carry.
+
+    Raises
+    ------
+    ResultError
+        When the table beside them, which tells the figures, cannot be read.
+    """
+    table_path = path.with_suffix(".parquet")
+    try:
+        table = pq.read_schema(table_path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ResultError(
+            f"{table_path} cannot be read ({error}): compute it again with "
+            f"`wsi-engine regions {path.parent}`"
+        ) from None
+    regions = []
+    for region in read_regions(path, "annotation"):
+        assert region.source is not None
+        own = {k: v for k, v in region.source.measurements.items() if k not in table.names}
+        regions.append(replace(region, source=replace(region.source, measurements=own)))
+    return regions
 
 
 def with_figures(annotation: PathObject, figures: Figures) -> PathObject:

@@ -191,6 +191,13 @@ def test_the_command_takes_the_formats_that_there_are(result, capsys):
     assert all(Path(line.removeprefix("file: ")).is_file() for line in lines)
 
 
+def test_the_help_names_every_format(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in FORMATS)
+
+
 def test_every_format_has_a_module_and_a_suffix_of_its_own():
     assert len({kind.suffixes[0] for kind in FORMATS.values()}) == len(FORMATS)
     for kind in FORMATS.values():

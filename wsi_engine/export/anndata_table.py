@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
-from wsi_engine.export.errors import extra
+from wsi_engine.export.extras import extra
 from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.geoparquet import PROBABILITY, polygons_of
 from wsi_engine.export.options import Options

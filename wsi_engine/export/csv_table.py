@@ -15,8 +15,7 @@ import pyarrow.csv
 import shapely
 
 from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import PROBABILITY, polygons_of
-from wsi_engine.export.geoparquet_copy import defined
+from wsi_engine.export.geoparquet import PROBABILITY, defined, polygons_of
 from wsi_engine.export.options import Options
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.writing import atomic_path

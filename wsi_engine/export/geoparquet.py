@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
@@ -233,6 +234,13 @@ class GeoParquetReader(Closing):
 def polygons_of(table: pa.Table) -> Polygons:
     """Return the outlines of some rows, in QuPath pixels."""
     return np.asarray(shapely.from_wkb(table["geometry"].to_numpy()))
+
+
+def defined(column: pa.Array) -> pa.Array:
+    """Return a column with null in place of NaN."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def read_nuclei(path: Path) -> NucleusTable:

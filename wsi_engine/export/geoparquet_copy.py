@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
 from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import polygons_of
+from wsi_engine.export.geoparquet import defined, polygons_of
 from wsi_engine.export.options import Options
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.version import __version__
@@ -84,10 +83,3 @@ def _with_boxes(group: pa.Table, scale: npt.NDArray[np.float64], schema: pa.Sche
         for name in schema.names
     ]
     return pa.table(columns, schema=schema)
-
-
-def defined(column: pa.Array) -> pa.Array:
-    """Return a column with null in place of NaN."""
-    if not pa.types.is_floating(column.type):
-        return column
-    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)

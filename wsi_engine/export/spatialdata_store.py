@@ -11,7 +11,8 @@ import numpy as np
 import tifffile
 
 from wsi_engine.export.anndata_table import anndata_of
-from wsi_engine.export.errors import ExportError, extra
+from wsi_engine.export.errors import ExportError
+from wsi_engine.export.extras import extra
 from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.geoparquet import polygons_of
 from wsi_engine.export.label_pyramid import TILE

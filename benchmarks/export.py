@@ -1,6 +1,6 @@
 """What exports cost: time, memory, bytes, on a result and on copies of it side by side.
 
-    python benchmarks/export.py OUT/<slide> [--copies 5]
+    python benchmarks/export.py OUT/<slide> [--copies 5] [--to csv labels]
 
 Each export is a process of its own, so that its memory is its own; its start is left out. Time of
 the processor (of all threads) says more than time where the machine does much else. With copies
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path)
     parser.add_argument("--copies", type=int, default=1, help="along each side of the slide")
+    parser.add_argument("--to", nargs="+", choices=FORMATS, default=list(FORMATS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         result = options.result
@@ -61,7 +62,7 @@ def main() -> None:
         table = Table(
             "format", "s", "MB at start", "MB at the peak", "MB written", title=title(result)
         )
-        for name in FORMATS:
+        for name in options.to:
             if (cost := measured(result, name, Path(scratch))) is not None:
                 table.add_row(name, f"{cost['seconds']:.1f}", f"{cost['busy']:.1f}",
                               *[f"{cost[key]:,.0f}" for key in ("start", "peak")],

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from results import SIDE_PX, write_result
 
 from wsi_engine.convert.label_image import LABEL, read_label_image
-from wsi_engine.export import bands, geoparquet
-from wsi_engine.export.bands import Bands
+from wsi_engine.export import geoparquet
+from wsi_engine.export.bands import MOST_HELD, Bands
 from wsi_engine.export.export import export_result
 from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.geoparquet import GeoParquetReader
@@ -64,7 +64,7 @@ def test_every_level_holds_the_nuclei_at_its_pixel_centres(small):
     (path,) = export_result(small, "labels")
     with tifffile.TiffFile(path) as tiff:
         (series,) = tiff.series
-        sizes = [(1300, 700), (650, 350), (325, 175)]
+        sizes = [(1300, 700), (650, 350), (325, 175), (162, 87)]
         assert [level.shape for level in series.levels] == sizes
         for k, level in enumerate(series.levels):
             found = level.asarray()
@@ -131,7 +131,7 @@ def test_ome_xml_says_what_bio_formats_asks(small):
         page = tiff.pages[0]
         assert tiff.is_ome
         assert len(tiff.pages) == 1  # the levels are its SubIFDs
-        assert (page.tilewidth, page.tilelength) == (512, 512)
+        assert (page.tilewidth, page.tilelength) == (256, 256)
         assert page.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
         assert all(level.keyframe.subfiletype == 1 for level in tiff.series[0].levels[1:])
         root = ET.fromstring(tiff.ome_metadata)
@@ -156,19 +156,32 @@ def test_pixels_need_not_be_square(small):
 # --- memory ----------------------------------------------------------------------------------
 
 
-def test_only_the_row_groups_of_a_band_are_held(tmp_path, monkeypatch):
+def test_few_row_groups_are_held_however_high_the_band(tmp_path):
+    folder = write_in_portions(tmp_path, scattered(1000))
+    with FinishedRun(folder).table as table:
+        bands = Bands(table)
+        numbers = []
+        for rows in bands.at(-10, 1400):
+            numbers += rows.numbers.tolist()
+            assert len(bands._held) <= MOST_HELD < len(table.group_starts) - 1
+    assert numbers == list(range(1000))
+
+
+def test_going_down_a_run_reads_each_row_group_once(tmp_path, monkeypatch):
     """As a run writes them: tile by tile, each row of tiles below the one before."""
-    monkeypatch.setattr(geoparquet, "NUCLEI_IN_ROW_GROUP", 50)
     anchors = scattered(1000)
     folder = write_in_portions(tmp_path, anchors[np.argsort(anchors[:, 1])])
     with FinishedRun(folder).table as table:
-        going_down = Bands(table)
-        held = []
-        for top in range(0, 1300, 100):
-            going_down.at(top, top + 100)
-            held.append(len(going_down._held))
-    assert len(table.group_starts) - 1 >= 20
-    assert max(held) <= 4
+        bands = Bands(table)
+        list(bands.at(0, 1))  # looks once at how far each group reaches
+        read = []
+        group = table.group
+        monkeypatch.setattr(table, "group", lambda k, columns: read.append(k) or group(k, columns))
+        found = set()
+        for top in range(-10, 1400, 40):
+            found |= {k for rows in bands.at(top, top + 40) for k in rows.numbers.tolist()}
+    assert found == {*range(1000)}
+    assert len(read) <= 20  # row groups
 
 
 def write_in_portions(folder: Path, anchors: np.ndarray) -> Path:
@@ -202,7 +215,8 @@ def test_an_empty_row_group_is_no_obstacle(tmp_path):
         for part in (rows.slice(0, 0), rows, rows.slice(0, 0)):
             writer.write_table(part)
     with FinishedRun(folder).table as table:
-        assert bands.Bands(table).at(-10, 2000).numbers.tolist() == list(range(10))
+        (rows,) = Bands(table).at(-10, 2000)
+        assert rows.numbers.tolist() == list(range(10))
 
 
 # --- the kernel ------------------------------------------------------------------------------

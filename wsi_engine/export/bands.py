@@ -1,7 +1,8 @@
-"""The nuclei of one band of the slide after the other, without holding all of them."""
+"""The nuclei of one band of the slide after the other, a row group at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,9 @@ import shapely
 from wsi_engine.export.geoparquet import GeoParquetReader, polygons_of
 from wsi_engine.nuclei.polygons import Polygons
 
+MOST_HELD = 4
+"""Row groups that wait for the next band: in a run's table few reach from one into the next."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -21,48 +25,41 @@ class Rows:
     ----------
     polygons
         In QuPath pixels, shape (n,).
-    boxes
-        Left, top, right, bottom, shape (n, 4).
     numbers
         Their rows, ascending, shape (n,).
     """
 
     polygons: Polygons
-    boxes: npt.NDArray[np.float64]
     numbers: npt.NDArray[np.int64]
 
-    def between(self, axis: int, start: float, stop: float) -> Rows:
-        """Return those that reach into an interval of x (axis 0) or y (axis 1)."""
-        within = (self.boxes[:, axis] < stop) & (self.boxes[:, axis + 2] > start)
-        return Rows(self.polygons[within], self.boxes[within], self.numbers[within])
-
-    @staticmethod
-    def joined(parts: list[Rows]) -> Rows:
-        """Join parts (or none) in their order."""
-        nothing = Rows(np.empty(0, object), np.empty((0, 4)), np.empty(0, np.int64))
-        parts = [nothing, *parts]
-        return Rows(
-            np.concatenate([part.polygons for part in parts]),
-            np.concatenate([part.boxes for part in parts]),
-            np.concatenate([part.numbers for part in parts]),
-        )
+    def between(self, top: float, bottom: float) -> Rows:
+        """Return those that reach into a band."""
+        _, first, _, last = shapely.bounds(self.polygons).T
+        within = (first < bottom) & (last > top)
+        return Rows(self.polygons[within], self.numbers[within])
 
 
 class Bands:
-    """Goes down a slide and holds those row groups that reach into the band it is at.
+    """Hands out the nuclei that reach into a band of the slide.
 
-    A run writes its nuclei tile by tile, so that a row group covers few of the bands. Were they
-    in no order at all, every group would be held: right, too, but not small.
+    A run writes its nuclei tile by tile, so that a row group covers few bands. Were they in no
+    order at all, every band would read every group: slow, but no larger.
 
     Parameters
     ----------
     table
-        Read once from top to bottom for each descent, and once before the first.
+        Of a finished result.
     """
 
     def __init__(self, table: GeoParquetReader) -> None:
         self._table = table
         self._held: dict[int, Rows] = {}
+
+    def at(self, top: float, bottom: float) -> Iterator[Rows]:
+        """Yield those of one row group after the other, in the order of the table."""
+        for k, (first, last) in self._reach.items():
+            if first < bottom and last > top:
+                yield self._rows(k).between(top, bottom)
 
     @cached_property
     def _reach(self) -> dict[int, tuple[float, float]]:
@@ -74,14 +71,11 @@ class Bands:
             reach[k] = (float(top), float(bottom))
         return reach
 
-    def at(self, top: float, bottom: float) -> Rows:
-        """Return the nuclei that reach into a band, by row."""
-        wanted = [k for k, (first, last) in self._reach.items() if first < bottom and last > top]
-        self._held = {k: self._held[k] if k in self._held else self._read(k) for k in wanted}
-        return Rows.joined([rows.between(1, top, bottom) for rows in self._held.values()])
-
-    def _read(self, k: int) -> Rows:
-        polygons = polygons_of(self._table.group(k, ["geometry"]))
-        first = int(self._table.group_starts[k])
-        numbers = np.arange(first, first + len(polygons))
-        return Rows(polygons, shapely.bounds(polygons), numbers)
+    def _rows(self, k: int) -> Rows:
+        if k not in self._held:
+            while len(self._held) >= MOST_HELD:
+                del self._held[next(iter(self._held))]
+            polygons = polygons_of(self._table.group(k, ["geometry"]))
+            first = int(self._table.group_starts[k])
+            self._held[k] = Rows(polygons, np.arange(first, first + len(polygons)))
+        return self._held[k]

@@ -61,7 +61,7 @@ def _schema(run: FinishedRun, scale: npt.NDArray[np.float64], unit: str) -> pa.S
 def _extent(run: FinishedRun, scale: npt.NDArray[np.float64]) -> list[float]:
     groups = run.table.groups(["geometry"])
     boxes = np.array([shapely.total_bounds(_polygons(group, scale)) for group in groups])
-    return [*np.nanmin(boxes[:, :2], axis=0).tolist(), *np.nanmax(boxes[:, 2:], axis=0).tolist()]
+    return [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
 
 
 def _polygons(group: pa.Table, scale: npt.NDArray[np.float64]) -> Polygons:

@@ -21,7 +21,7 @@ from wsi_engine.nuclei.raster import draw
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
-TILE = 512
+TILE = 256
 _DEFLATE_LEVEL = 1
 _CLASSIC_TIFF_BYTES = 2**32
 _UM_PER_CM = 10_000.0
@@ -37,8 +37,7 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     It covers the slide as QuPath shows it. A pixel belongs to the nucleus that holds its centre,
     to the last one where several do. Coarser levels are drawn from the outlines, too, each at
     its own pixel centres: the nearest sample there is, without the shift of half a pixel that
-    picking every second pixel has. One tile and the nuclei around its row are in memory at a
-    time.
+    picking every second pixel has. One row of tiles and a few row groups are in memory at a time.
     """
     mpp = np.array([run.mpp.x, run.mpp.y])
     step = np.ones(2) if options.mpp is None else options.mpp / mpp
@@ -94,23 +93,22 @@ def level_sizes(run: FinishedRun, step: npt.NDArray[np.float64]) -> list[Size]:
     return sizes
 
 
-def draw_labels(rows: Rows, step: npt.NDArray[np.float64], left: int, top: int) -> Labels:
-    """Draw nuclei into the tile whose corner is at (left, top), in label pixels."""
-    labels = np.zeros((TILE, TILE), np.uint32)
-    if len(rows.polygons):
-        _, xy, (rings, polygons) = shapely.to_ragged_array(rows.polygons, include_z=False)
-        draw(xy / step - (left, top), rings, polygons, rows.numbers + 1, labels)
-    return labels
-
-
 def _tiles(bands: Bands, size: Size, step: npt.NDArray[np.float64]) -> Iterator[bytes]:
     """Yield the packed tiles of one level, row by row."""
     height, width = size
+    row = np.empty((TILE, -(-width // TILE) * TILE), np.uint32)
     for top in range(0, height, TILE):
-        band = bands.at(top * step[1], (top + TILE) * step[1])
-        for left in range(0, width, TILE):
-            rows = band.between(0, left * step[0], (left + TILE) * step[0])
-            yield _packed(draw_labels(rows, step, left, top)) if len(rows.polygons) else _nothing()
+        row[:] = 0
+        for rows in bands.at(top * step[1], (top + TILE) * step[1]):
+            _draw(rows, step, top, row[:, :width])
+        for tile in np.split(row, row.shape[1] // TILE, axis=1):
+            yield _packed(tile) if tile.any() else _nothing()
+
+
+def _draw(rows: Rows, step: npt.NDArray[np.float64], top: int, labels: Labels) -> None:
+    if len(rows.polygons):
+        _, xy, (rings, polygons) = shapely.to_ragged_array(rows.polygons, include_z=False)
+        draw(xy / step - (0, top), rings, polygons, rows.numbers + 1, labels)
 
 
 @cache

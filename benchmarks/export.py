@@ -59,9 +59,8 @@ def main() -> None:
         result = options.result
         if options.copies > 1:
             result = multiplied(result, options.copies, Path(scratch) / "large")
-        table = Table(
-            "format", "s", "MB at start", "MB at the peak", "MB written", title=title(result)
-        )
+        names = ("format", "s", "CPU s", "MB at start", "MB at the peak", "MB written")
+        table = Table(*names, title=title(result))
         for name in options.to:
             if (cost := measured(result, name, Path(scratch))) is not None:
                 table.add_row(name, f"{cost['seconds']:.1f}", f"{cost['busy']:.1f}",

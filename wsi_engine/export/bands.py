@@ -13,7 +13,7 @@ import shapely
 from wsi_engine.export.geoparquet import GeoParquetReader, polygons_of
 from wsi_engine.nuclei.polygons import Polygons
 
-MOST_HELD = 4
+MOST_HELD = 8
 """Row groups that wait for the next band: in a run's table few reach from one into the next."""
 
 

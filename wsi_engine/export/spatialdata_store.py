@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
             write_labels(run, image, Options())
             store = stack.enter_context(tifffile.imread(image, aszarr=True, level=0))
             elements["labels"] = {LABELS: _labels(run, store)}
-        spatialdata.SpatialData(**elements).write(scratch / path.name)
+        with warnings.catch_warnings():
+            # What will change in zarr is for spatialdata to know.
+            warnings.simplefilter("ignore")
+            spatialdata.SpatialData(**elements).write(scratch / path.name)
         (scratch / path.name).replace(path)
     return [path]
 

@@ -40,7 +40,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -c 'from wsi_engine.export.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

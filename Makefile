@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO    = demo
 
-.PHONY: demo test check format bench docs clean
+.PHONY: demo test test-spatialdata check format bench docs clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -17,6 +17,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-for-tests
 	$(BIN)/python -m pytest
+
+# SpatialData and squidpy cannot be installed beside TIAToolbox: they want other versions of dask.
+test-spatialdata:
+	$(PYTHON) -m venv $(VENV)-spatialdata
+	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy
+	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py tests/test_export_anndata.py
 
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .
@@ -34,7 +40,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -c 'from wsi_engine.export.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -66,6 +66,8 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "measure slide.tif nuclei.geojson.gz -o measured",
         "regions out/sample",
         "cohort out",
+        "export out/sample --to csv --to geojson --to geoparquet --to labels",
+        "export out/sample --to annotationstore --to anndata",
         "evaluate nuclei.geojson.gz truth.geojson",
     ],
 )
@@ -84,6 +86,7 @@ def test_what_looks_at_torch_loads_it(folder: Path):
         "from wsi_engine import iter_objects, read_objects, write_objects, diff",
         "from wsi_engine import EngineError, NucleusTable, Progress, RunSettings, open_slide",
         "from wsi_engine import apply_corrections, available_models, build_cohort, measure_regions",
+        "from wsi_engine import export_result",
     ],
 )
 def test_imports_that_do_without_torch(statement: str):

@@ -6,6 +6,7 @@ from .engine.progress import Progress
 from .engine.result import Result
 from .engine.run import run
 from .errors import EngineError
+from .export.export import export_result
 from .models.registry import available_models
 from .nuclei.table import NucleusTable
 from .qupath.reader import iter_objects, read_objects
@@ -26,6 +27,7 @@ __all__ = [
     "available_models",
     "build_cohort",
     "diff",
+    "export_result",
     "iter_objects",
     "measure",
     "measure_regions",

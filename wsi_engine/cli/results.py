@@ -1,7 +1,8 @@
-"""Commands on finished results: regions, cohort."""
+"""Commands on finished results: regions, cohort, export."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsi_engine.cli import console
+from wsi_engine.export.options import Which
 
 if TYPE_CHECKING:
     from wsi_engine.regions.measure import RegionReport
@@ -39,6 +41,40 @@ def cohort(
     _print_regions(build_cohort(output, manifest))
 
 
+def export(
+    result: Annotated[Path, typer.Argument(help="OUT/<slide>, as `run` wrote it.")],
+    to: Annotated[
+        list[str],
+        typer.Option(
+            help="geoparquet, csv, geojson, anndata, annotationstore, labels or spatialdata; "
+            "can be repeated."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File, or folder; by default OUT/<slide>/exports."),
+    ] = None,
+    um: Annotated[bool, typer.Option("--um", help="geoparquet: µm in place of pixels.")] = False,
+    measurements: Annotated[
+        Which, typer.Option(help="geojson: which measurements QuPath gets.")
+    ] = "all",
+    split: Annotated[int | None, typer.Option(help="geojson: most nuclei per file.")] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="labels: side of a pixel in µm; by default the slide's.")
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="spatialdata: a label image, too.")
+    ] = False,
+) -> None:
+    """Write the nuclei of a finished slide for other programs."""
+    from wsi_engine.export.export import export_result
+
+    files = export_result(
+        result, to, output, um=um, measurements=measurements, split=split, mpp=mpp, labels=labels
+    )
+    _print_files(files)
+
+
 def _print_regions(report: RegionReport) -> None:
     """Print the first numbers of some regions, and where all of them are."""
     names = ("slide", "region", "kind")
@@ -49,5 +85,9 @@ def _print_regions(report: RegionReport) -> None:
         cells = ["-" if value is None else format(value, form) for value, form in values]
         table.add_row(*[escape(row[name]) for name in names], *cells)
     console.out.print(table)
-    for path in report.files:
+    _print_files(report.files)
+
+
+def _print_files(files: Sequence[Path]) -> None:
+    for path in files:
         console.out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""Tables for other tools."""
+"""Finished results as tables, and as files of other programs."""

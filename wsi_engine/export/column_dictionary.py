@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from wsi_engine.errors import OutputError
 from wsi_engine.export.geoparquet import PROBABILITY
@@ -64,6 +65,14 @@ def write_dictionary(
     path.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
+def column_of(entry: dict[str, Any]) -> Column:
+    """Return the column that an entry of a dictionary describes."""
+    # Results of earlier versions say only what went to QuPath.
+    essential = entry.get("essential", entry.get("in_geojson", False))
+    texts = {text: entry[text] for text in ("name", "unit", "formula", "source")}
+    return Column(**texts, essential=essential)
+
+
 def read_dictionary(path: Path, names: Sequence[str]) -> tuple[list[Column], list[str]]:
     """Read back the measurements of a dictionary, and the names of those in the GeoJSON.
 
@@ -74,8 +83,7 @@ def read_dictionary(path: Path, names: Sequence[str]) -> tuple[list[Column], lis
     """
     try:
         entries = {entry["name"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
-        parts = ("name", "unit", "formula", "source", "essential")
-        columns = [Column(*[entries[name][part] for part in parts]) for name in names]
+        columns = [column_of(entries[name]) for name in names]
         return columns, [name for name in names if entries[name]["in_geojson"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{path} does not describe the measurements beside it: {error}") from None

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wsi_engine.errors import ResultError
+from wsi_engine.export.column_dictionary import column_of
 from wsi_engine.export.geoparquet import GeoParquetReader
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.slide.frames import Mpp
@@ -85,16 +86,7 @@ class FinishedRun:
     def _dictionary(self) -> dict[str, Column]:
         try:
             entries = json.loads((self.folder / "columns.json").read_text(encoding="utf-8"))
-            return {
-                entry["name"]: Column(
-                    entry["name"],
-                    entry["unit"],
-                    entry["formula"],
-                    entry["source"],
-                    entry.get("essential", False),
-                )
-                for entry in entries
-            }
+            return {entry["name"]: column_of(entry) for entry in entries}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}  # the dictionary informs; nothing depends on it
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
@@ -144,6 +145,8 @@ class GeoParquetReader(Closing):
         As they were given to the writer.
     classes
         Class names of the model.
+    schema
+        Of the file.
     texts
         Names of the columns of text, such as ``roi``.
     measurements
@@ -158,7 +161,7 @@ class GeoParquetReader(Closing):
     def __init__(self, path: Path) -> None:
         try:
             self._file = pq.ParquetFile(path)
-            schema = self._file.schema_arrow
+            self.schema = schema = self._file.schema_arrow
             self.facts: dict[str, Any] = json.loads(schema.metadata[b"wsi_engine"])
         except FileNotFoundError:
             raise ResultError(f"{path} is missing: run the slide again") from None
@@ -194,9 +197,10 @@ class GeoParquetReader(Closing):
         return self._file.read_row_group(k, columns)
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the row groups in their order."""
-        for k in range(self._file.num_row_groups):
-            yield self.group(k, columns)
+        """Yield the row groups that hold nuclei, in their order."""
+        for k, size in enumerate(np.diff(self.group_starts)):
+            if size:
+                yield self.group(k, columns)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column of all nuclei."""
@@ -230,6 +234,13 @@ class GeoParquetReader(Closing):
 def polygons_of(table: pa.Table) -> Polygons:
     """Return the outlines of some rows, in QuPath pixels."""
     return np.asarray(shapely.from_wkb(table["geometry"].to_numpy()))
+
+
+def defined(column: pa.Array) -> pa.Array:
+    """Return a column with null in place of NaN."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def read_nuclei(path: Path) -> NucleusTable:

@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-
-@njit(nogil=True, cache=True)
-def _fill(xy, offsets, labels):  # type: ignore[no-untyped-def]
-    height, width = labels.shape
-    for k in range(len(offsets) - 1):
-        ring = xy[offsets[k] : offsets[k + 1]]
-        crossings = np.empty(len(ring) + 1)
-        top = max(0, math.floor(ring[:, 1].min()))
-        bottom = min(height, math.ceil(ring[:, 1].max()))
-        for row in range(top, bottom):
-            y = row + 0.5
-            found = 0
-            before = len(ring) - 1
-            for v in range(len(ring)):
-                y0, y1 = ring[before, 1], ring[v, 1]
-                if (y0 <= y) != (y1 <= y):
-                    share = (y - y0) / (y1 - y0)
-                    crossings[found] = ring[before, 0] + share * (ring[v, 0] - ring[before, 0])
-                    found += 1
-                before = v
-            inside = np.sort(crossings[:found])
-            for pair in range(0, found - 1, 2):
-                first = max(0, math.ceil(inside[pair] - 0.5))
-                stop = min(width, math.ceil(inside[pair + 1] - 0.5))
-                for column in range(first, stop):
-                    labels[row, column] = k + 1
+from wsi_engine.nuclei.raster import draw
 
 
 def rasterise(
@@ -63,6 +35,6 @@ def rasterise(
            [0, 0, 0, 0]], dtype=int32)
     """
     labels = np.zeros(shape, np.int32)
-    if len(offsets) > 1:
-        _fill(np.ascontiguousarray(xy, np.float64), np.asarray(offsets, np.int64), labels)
+    each = np.arange(len(offsets))
+    draw(xy, offsets, each, each[1:], labels)
     return labels

@@ -1,0 +1,110 @@
+"""AnnData, which squidpy and scanpy take."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import shapely
+
+from wsi_engine.export.extras import extra
+from wsi_engine.export.finished import FinishedRun
+from wsi_engine.export.geoparquet import PROBABILITY, polygons_of
+from wsi_engine.export.options import Options
+from wsi_engine.version import __version__
+from wsi_engine.writing import atomic_path
+
+AREA = "Area µm^2"
+
+
+def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+    """Write ``.h5ad``, see `anndata_of`. All values of the slide are in memory, 4 bytes each."""
+    del options
+    table = anndata_of(run)
+    with atomic_path(path) as partial:
+        table.write_h5ad(partial, compression="gzip")
+    return [path]
+
+
+def anndata_of(run: FinishedRun) -> Any:
+    """Return the nuclei as ``anndata.AnnData``.
+
+    ``X`` are the measurements, float32, NaN where one is not defined, and ``var`` says what they
+    mean: unit, formula, source. ``obs_names`` are the UUIDs, ``obs`` has class (categorical),
+    score, name, source and region. ``obsm["spatial"]`` are centroids in µm from QuPath's origin.
+    With classes there are ``obsm["probabilities"]``, their order in ``uns["classes"]``.
+    ``uns["spatial"]`` names the slide as squidpy wants it: without a picture, and with the
+    diameter of a nucleus of median area, in µm, for that of a spot. ``uns["wsi_engine"]`` tells
+    of slide and model, as JSON.
+
+    Raises
+    ------
+    ExportError
+        When anndata is not installed.
+    """
+    anndata, pandas = extra("anndata"), extra("pandas")
+    table = run.table
+    columns = [run.described(name) for name in table.measurements]
+    values = np.empty((len(table), len(columns)), np.float32)
+    for k, column in enumerate(columns):
+        values[:, k] = table.column(column.name).to_numpy()
+    obs = {"class": pandas.Categorical.from_codes(run.labels, categories=_index(run.classes))}
+    obs["score"] = table.column("score").to_numpy()
+    for name in table.texts:
+        texts = table.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
+        codes = texts.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        words = _index(texts.dictionary.to_pylist())
+        obs[name] = pandas.Categorical.from_codes(codes, categories=words)
+    about = {name: [getattr(c, name) for c in columns] for name in ("unit", "formula", "source")}
+    return anndata.AnnData(
+        X=values,
+        obs=pandas.DataFrame(obs, index=_index(table.column("id").to_pylist())),
+        var=pandas.DataFrame(about, index=_index(table.measurements), dtype=object),
+        obsm={"spatial": _centroids_um(run)} | _probabilities(run),
+        uns=_spatial(run) | _facts(run),
+    )
+
+
+def _index(texts: Any) -> Any:
+    return extra("pandas").Index(list(texts), dtype=object)
+
+
+def _centroids_um(run: FinishedRun) -> npt.NDArray[np.float64]:
+    groups = run.table.groups(["geometry"])
+    parts = [shapely.get_coordinates(shapely.centroid(polygons_of(group))) for group in groups]
+    return np.concatenate([np.empty((0, 2)), *parts]) * [run.mpp.x, run.mpp.y]
+
+
+def _probabilities(run: FinishedRun) -> dict[str, npt.NDArray[np.float32]]:
+    columns = [run.table.column(PROBABILITY + name).to_numpy() for name in run.table.classes]
+    return {"probabilities": np.column_stack(columns)} if columns else {}
+
+
+def _facts(run: FinishedRun) -> dict[str, Any]:
+    facts = {"version": __version__, "unit": "µm, QuPath origin", **run.table.facts}
+    classes = {"classes": np.array(run.table.classes, object)} if run.table.classes else {}
+    return classes | {"wsi_engine": json.dumps(facts, ensure_ascii=False)}
+
+
+def _spatial(run: FinishedRun) -> dict[str, Any]:
+    known = AREA in run.table.measurements
+    areas = run.table.column(AREA).to_numpy() if known else np.empty(0)
+    median = float(np.nanmedian(areas)) if np.isfinite(areas).any() else 0.0
+    entry = {
+        "images": {},
+        "scalefactors": {
+            "spot_diameter_fullres": math.sqrt(4 * median / math.pi),
+            "tissue_hires_scalef": 1.0,
+        },
+        "metadata": {
+            "slide": run.record["slide"]["name"],
+            "mpp_x": run.mpp.x,
+            "mpp_y": run.mpp.y,
+        },
+    }
+    return {"spatial": {run.name: entry}}

@@ -1,0 +1,120 @@
+"""From a finished result to the file that another program wants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsi_engine.export.errors import ExportError
+from wsi_engine.export.finished import FinishedRun
+from wsi_engine.export.formats import FORMATS, Format
+from wsi_engine.export.options import Options, Which
+from wsi_engine.writing import clear_write_errors
+
+FOLDER = "exports"
+"""In the folder of the result, where exports go by default."""
+
+
+def export_result(
+    folder: str | Path,
+    to: str | Sequence[str],
+    path: str | Path | None = None,
+    *,
+    um: bool = False,
+    measurements: Which = "all",
+    split: int | None = None,
+    mpp: float | None = None,
+    labels: bool = False,
+) -> list[Path]:
+    """Write the nuclei of a finished slide in the formats of other programs.
+
+    Corrections that were applied are in them. Row k of every table is the same nucleus, and
+    k + 1 is its number in label images. Files appear whole or not at all and replace those of
+    an earlier export; a folder (``.zarr``) that is there already is left alone.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<slide>``, as `run` or `measure` wrote it.
+    to
+        One or several of ``geoparquet``, ``csv``, ``geojson``, ``anndata``,
+        ``annotationstore``, ``labels``, ``spatialdata``.
+    path
+        File to write, or folder for files named after the slide; several formats need a
+        folder. By default ``OUT/<slide>/exports``.
+    um
+        geoparquet: coordinates in µm in place of full-resolution pixels.
+    measurements
+        geojson: which measurements QuPath gets.
+    split
+        geojson: most nuclei per file.
+    mpp
+        labels: side of a label pixel in µm; by default the slide's own pixels.
+    labels
+        spatialdata: write a label image, too.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    ResultError
+        When the folder holds no finished result.
+    ExportError
+        When there is no such format, an option or suffix is not of it, its package is missing,
+        or a folder is in the way.
+    OutputError
+        When a file cannot be written.
+
+    Examples
+    --------
+    >>> export_result("results/slide", "csv", "slide.csv")  # doctest: +SKIP
+    [PosixPath('slide.csv'), PosixPath('slide_columns.csv')]
+    """
+    names = list(dict.fromkeys([to] if isinstance(to, str) else to))
+    options = Options(um=um, measurements=measurements, split=split, mpp=mpp, labels=labels)
+    formats = _formats(names)
+    _check(options, formats)
+    run = FinishedRun(Path(folder))
+    with run.table:
+        targets = _targets(run, formats, None if path is None else Path(path))
+        files: list[Path] = []
+        for kind, target in zip(formats.values(), targets, strict=True):
+            with clear_write_errors(target):
+                files += kind.write(run, target, options)
+    return files
+
+
+def _formats(names: Sequence[str]) -> dict[str, Format]:
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        asked = f"there is no format {unknown[0]!r}" if unknown else "no format is given"
+        raise ExportError(f"{asked}: give one of {', '.join(FORMATS)}")
+    return {name: FORMATS[name] for name in names}
+
+
+def _check(options: Options, formats: dict[str, Format]) -> None:
+    if options.split is not None and options.split < 1:
+        raise ExportError(f"split {options.split}: give a whole number from 1")
+    if options.mpp is not None and not (math.isfinite(options.mpp) and options.mpp > 0):
+        raise ExportError(f"mpp {options.mpp:g}: give the side of a pixel in µm, a number above 0")
+    taken = frozenset[str]().union(*[kind.options for kind in formats.values()])
+    for name in sorted(options.chosen() - taken):
+        takers = [known for known, kind in FORMATS.items() if name in kind.options]
+        raise ExportError(f"{name} is an option of {', '.join(takers)}: leave it out")
+
+
+def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) -> list[Path]:
+    """Return where each format goes; folders that are needed are made."""
+    (one, only), *others = formats.items()
+    if path is not None and not others and not (path.is_dir() and path.suffix != ".zarr"):
+        if not path.name.lower().endswith(only.suffixes):
+            raise ExportError(f"{path.name}: {one} is written as {' or '.join(only.suffixes)}")
+        return [path]
+    folder = run.folder / FOLDER if path is None else path
+    with clear_write_errors(folder):
+        folder.mkdir(exist_ok=True)
+    return [folder / f"{run.name}{kind.tail}{kind.suffixes[0]}" for kind in formats.values()]

@@ -1,0 +1,26 @@
+"""Packages that some exports need and the engine does not."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from wsi_engine.export.errors import ExportError
+
+
+def extra(module: str) -> Any:
+    """Import a module of an extra; the package is named as the extra is, or comes with it.
+
+    Raises
+    ------
+    ExportError
+        When it is not installed, or cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ExportError(
+            f"this export needs {package}, which cannot be imported ({error}): "
+            f'pip install "wsi-engine[{package}]"'
+        ) from None

@@ -1,0 +1,85 @@
+"""GeoParquet for other programs: the table of a result, with what they look for in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from wsi_engine.export.finished import FinishedRun
+from wsi_engine.export.geoparquet import defined, polygons_of
+from wsi_engine.export.options import Options
+from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.version import __version__
+from wsi_engine.writing import atomic_path
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_BOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in _SIDES])
+
+
+def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+    """Write GeoParquet 1.1: WKB, which every reader takes, with a bounding box per nucleus.
+
+    The boxes (``covering``) let geopandas and GDAL read a part of the slide without decoding the
+    rest; DuckDB queries them as columns. What is not defined is null, so that ``avg`` passes
+    over it, where ``nuclei.parquet`` has NaN. A row group is in memory at a time.
+    """
+    scale = np.array([run.mpp.x, run.mpp.y]) if options.um else np.ones(2)
+    schema = _schema(run, scale, "µm" if options.um else "full-resolution pixel")
+    with (
+        atomic_path(path) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+    ):
+        for group in run.table.groups():
+            writer.write_table(_with_boxes(group, scale, schema))
+    return [path]
+
+
+def _schema(run: FinishedRun, scale: npt.NDArray[np.float64], unit: str) -> pa.Schema:
+    own = run.table.schema
+    fields = list(own)
+    fields.insert(own.get_field_index("geometry") + 1, pa.field("bbox", _BOX, nullable=False))
+    geometry: dict[str, object] = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "crs": None,
+        "edges": "planar",
+        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+    }
+    if len(run):
+        geometry["bbox"] = _extent(run, scale)
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+    facts = run.table.facts | {"version": __version__, "unit": f"{unit}, QuPath origin"}
+    return pa.schema(fields, {"geo": json.dumps(geo), "wsi_engine": json.dumps(facts)})
+
+
+def _extent(run: FinishedRun, scale: npt.NDArray[np.float64]) -> list[float]:
+    groups = run.table.groups(["geometry"])
+    boxes = np.array([shapely.total_bounds(_polygons(group, scale)) for group in groups])
+    return [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+
+
+def _polygons(group: pa.Table, scale: npt.NDArray[np.float64]) -> Polygons:
+    polygons = polygons_of(group)
+    return polygons if (scale == 1).all() else shapely.transform(polygons, lambda xy: xy * scale)
+
+
+def _with_boxes(group: pa.Table, scale: npt.NDArray[np.float64], schema: pa.Schema) -> pa.Table:
+    polygons = _polygons(group, scale)
+    sides = [pa.array(side) for side in shapely.bounds(polygons).T]
+    made = {
+        "geometry": pa.array(shapely.to_wkb(polygons), pa.binary()),
+        "bbox": pa.StructArray.from_arrays(sides, fields=list(_BOX)),
+        "x": pa.array(group["x"].to_numpy() * scale[0]),
+        "y": pa.array(group["y"].to_numpy() * scale[1]),
+    }
+    columns = [
+        made[name] if name in made else defined(group[name].combine_chunks())
+        for name in schema.names
+    ]
+    return pa.table(columns, schema=schema)

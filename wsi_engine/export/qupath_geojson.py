@@ -1,0 +1,107 @@
+"""The nuclei for QuPath once more, with other measurements or in other portions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from wsi_engine.corrections.record import read_corrections
+from wsi_engine.errors import ResultError
+from wsi_engine.export.finished import FinishedRun
+from wsi_engine.export.geoparquet import polygons_of
+from wsi_engine.export.options import Options, Which
+from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
+from wsi_engine.qupath.features import SCORE_NAME, detection_features
+from wsi_engine.qupath.object_features import Feature
+from wsi_engine.qupath.objects import RGB, RGBA
+from wsi_engine.qupath.writer import CHUNK, GeoJSONWriter
+from wsi_engine.writing import atomic_path
+
+
+def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+    """Write detections as `run` does: the same objects with the same UUIDs.
+
+    Beside the measurements that are asked for each has its score. What a person noted in QuPath
+    and the colours of classes come from the corrections in the folder. With ``split`` the files
+    are numbered. A row group is in memory at a time.
+    """
+    names = _measurements(run, options.measurements)
+    most = options.split or max(1, len(run))
+    files = _numbered(path, -(-max(1, len(run)) // most)) if options.split else [path]
+    with ExitStack() as stack:
+        features = _features(run, names)
+        for file in files:
+            partial = stack.enter_context(atomic_path(file))
+            with GeoJSONWriter(partial, name=file.name) as writer:
+                _fill(writer, features, most)
+    return files
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    stem, dot, suffix = path.name.partition(".geojson")
+    if not dot:
+        stem, dot, suffix = path.stem, "", path.suffix
+    return [path.with_name(f"{stem}_{k:03d}{dot}{suffix}") for k in range(1, count + 1)]
+
+
+def _fill(writer: GeoJSONWriter, features: Iterator[Feature], most: int) -> None:
+    chunk: list[Feature] = []
+    for _, feature in zip(range(most), features, strict=False):
+        chunk.append(feature)
+        if len(chunk) == CHUNK:
+            writer.write(chunk)
+            chunk = []
+    writer.write(chunk)
+
+
+def _measurements(run: FinishedRun, which: Which) -> list[str]:
+    if which == "none":
+        return []
+    names = run.table.measurements
+    if which == "all":
+        return names
+    columns = [run.described(name) for name in names]
+    if not all(column.source for column in columns):
+        raise ResultError(
+            f"{run.folder / 'columns.json'} does not say which measurements are essential: "
+            "export all or none"
+        )
+    return [column.name for column in columns if column.essential]
+
+
+def _features(run: FinishedRun, names: Sequence[str]) -> Iterator[Feature]:
+    corrections = read_corrections(run.folder)
+    notes: dict[str, Mapping[str, str]] = {}
+    colours: dict[str, RGB | RGBA] = {}
+    if corrections is not None:
+        colours = corrections.colours()
+        for items in (corrections.edited, corrections.added):
+            notes |= {identity: item.metadata for identity, item in items.items()}
+    for group in run.table.groups():
+        for start in range(0, len(group), CHUNK):
+            some = group.slice(start, CHUNK)
+            ids = some["id"].to_pylist()
+            labels = _labels(some, [notes.get(identity, {}) for identity in ids])
+            yield from detection_features(
+                ids,
+                polygons_of(some),
+                some["class"].to_pylist(),
+                {SCORE_NAME: some["score"].to_numpy()}
+                | {name: some[name].to_numpy().astype(np.float32) for name in names},
+                labels.name,
+                labels.metadata(),
+                colours,
+            )
+
+
+def _labels(group: pa.Table, notes: Sequence[Mapping[str, str]]) -> Labels:
+    nothing: list[str | None] = [None] * len(group)
+    texts = {
+        name: group[name].to_pylist() if name in group.column_names else nothing
+        for name in LABEL_COLUMNS
+    }
+    return Labels(**texts, notes=notes)

@@ -1,0 +1,72 @@
+"""Polygons drawn into label images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def _draw(xy, rings, polygons, numbers, labels):  # type: ignore[no-untyped-def]
+    height, width = labels.shape
+    for k in range(len(polygons) - 1):
+        y_of_all = xy[rings[polygons[k]] : rings[polygons[k + 1]], 1]
+        if len(y_of_all) == 0:
+            continue
+        crossings = np.empty(len(y_of_all))
+        top = max(0, math.floor(y_of_all.min()))
+        bottom = min(height, math.ceil(y_of_all.max()))
+        for row in range(top, bottom):
+            y = row + 0.5
+            found = 0
+            for r in range(polygons[k], polygons[k + 1]):
+                before = rings[r + 1] - 1
+                for v in range(rings[r], rings[r + 1]):
+                    y0, y1 = xy[before, 1], xy[v, 1]
+                    if (y0 <= y) != (y1 <= y):
+                        share = (y - y0) / (y1 - y0)
+                        crossings[found] = xy[before, 0] + share * (xy[v, 0] - xy[before, 0])
+                        found += 1
+                    before = v
+            inside = np.sort(crossings[:found])
+            for pair in range(0, found - 1, 2):
+                first = max(0, math.ceil(inside[pair] - 0.5))
+                stop = min(width, math.ceil(inside[pair + 1] - 0.5))
+                for column in range(first, stop):
+                    labels[row, column] = numbers[k]
+
+
+def draw(
+    xy: npt.NDArray[np.float64],
+    rings: npt.NDArray[np.int64],
+    polygons: npt.NDArray[np.int64],
+    numbers: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+) -> None:
+    """Draw polygons with holes into a label image: the pixels whose centres they hold.
+
+    Parameters
+    ----------
+    xy
+        Vertices of all rings in pixel corners of the image, shape (v, 2).
+    rings
+        Ring r is ``xy[rings[r]:rings[r + 1]]``, closed or not.
+    polygons
+        Polygon k has the rings ``polygons[k]`` to ``polygons[k + 1] - 1`` (even-odd rule).
+    numbers
+        Label of each polygon. Where polygons overlap, the later one is on top.
+    labels
+        Whole numbers, shape (height, width); changed in place. What lies outside is cut off.
+    """
+    if len(polygons) > 1:
+        _draw(
+            np.ascontiguousarray(xy, np.float64),
+            np.asarray(rings, np.int64),
+            np.asarray(polygons, np.int64),
+            np.asarray(numbers, labels.dtype),
+            labels,
+        )

@@ -22,7 +22,7 @@ test: $(VENV)/.installed-for-tests
 test-spatialdata:
 	$(PYTHON) -m venv $(VENV)-spatialdata
 	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy
-	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py tests/test_export_anndata.py
+	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py
 
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .

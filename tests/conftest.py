@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from results import write_annotations_by_hand
 
 import wsi_engine
 from wsi_engine.sample import SampleTruth, write_sample
+
+# SpatialData and TIAToolbox want other versions of dask: `make test-spatialdata` has its own
+# environment.
+collect_ignore = [] if find_spec("spatialdata") else ["test_export_spatialdata.py"]
 
 # The same examples on every machine; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -88,16 +88,3 @@ def test_the_entry_of_the_slide_is_as_squidpy_wants_it(folder):
     assert entry["scalefactors"] == pytest.approx(
         {"spot_diameter_fullres": diameter, "tissue_hires_scalef": 1.0}
     )
-
-
-def test_squidpy_finds_the_neighbours_that_there_are(finished_run, tmp_path):
-    """Squidpy needs spatialdata, which cannot be installed beside TIAToolbox."""
-    squidpy = pytest.importorskip("squidpy", reason="not beside TIAToolbox")
-    table = exported(corrected(finished_run, tmp_path))
-    squidpy.gr.spatial_neighbors(table, coord_type="generic", radius=20.0)
-    found = table.obsp["spatial_distances"].toarray()
-    centres = shapely.points(table.obsm["spatial"])
-    apart = shapely.distance(centres[:, None], centres[None])
-    expected = np.where(apart <= 20, apart, 0)
-    assert expected.any()
-    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -1,20 +1,20 @@
-"""SpatialData stores as the library reads them again: `make test-spatialdata`."""
+"""SpatialData stores and AnnData as scverse reads them again: `make test-spatialdata`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
 import shapely
+import spatialdata
+import squidpy
 import tifffile
 from exported import CASES, case, corrected, polygons, truth, with_slide
 
 from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
-
-# Beside TIAToolbox it cannot be installed: they want other versions of dask.
-spatialdata = pytest.importorskip("spatialdata", reason="not beside TIAToolbox")
 
 
 @pytest.fixture(params=[name for name in CASES if name != "nothing found"] + ["corrected"])
@@ -73,3 +73,15 @@ def test_a_slide_without_nuclei(tmp_path):
     folder = case(tmp_path, "nothing found")
     with pytest.raises(ExportError, match="no nuclei"):
         export_result(folder, "spatialdata")
+
+
+def test_squidpy_finds_the_neighbours_that_there_are(finished_run, tmp_path):
+    (path,) = export_result(corrected(finished_run, tmp_path), "anndata")
+    table = anndata.read_h5ad(path)
+    squidpy.gr.spatial_neighbors(table, coord_type="generic", radius=20.0)
+    found = table.obsp["spatial_distances"].toarray()
+    centres = shapely.points(table.obsm["spatial"])
+    apart = shapely.distance(centres[:, None], centres[None])
+    expected = np.where(apart <= 20, apart, 0)
+    assert expected.any()
+    np.testing.assert_allclose(found, expected, atol=1e-6)

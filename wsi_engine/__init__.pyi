@@ -9,6 +9,8 @@ from .models.registry import available_models
 from .nuclei.table import NucleusTable
 from .qupath.reader import iter_objects, read_objects
 from .qupath.writer import write_objects
+from .report.cohort import write_cohort_report
+from .report.slide import write_report
 from .slide.opening import open_slide
 from .version import __version__
 
@@ -27,5 +29,7 @@ __all__ = [
     "open_slide",
     "read_objects",
     "run",
+    "write_cohort_report",
     "write_objects",
+    "write_report",
 ]

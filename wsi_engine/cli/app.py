@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "validate": qupath.validate,
     "regions": results.regions,
     "cohort": results.cohort,
+    "report": results.report,
 }
 
 app = typer.Typer(

@@ -121,6 +121,7 @@ def _measure(
         *_doubts(placed, int((~kept).sum()), source),
     ]
     return facts | {
+        "slide_path": str(info.path.resolve()),
         "unreadable": [asdict(box) for box in reader.unreadable],
         "warnings": doubts,
         "nuclei": {"count": files.count, "left_out": int((~kept).sum())},

@@ -36,6 +36,7 @@ from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.writer import write_features
+from wsi_engine.report.slide import report_on
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
@@ -91,8 +92,8 @@ def run(
     slide
         A whole slide image, or a plain image together with ``mpp``.
     output
-        Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet`` and
-        ``run.json``. Without it nothing is kept but what the result holds.
+        Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
+        ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
     config
         YAML file with settings.
     observe
@@ -113,7 +114,10 @@ def run(
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     if output is not None:
-        return _run_slide(Path(slide), Path(output), chosen, observe)
+        result = _run_slide(Path(slide), Path(output), chosen, observe)
+        if chosen.report and result.folder is not None:
+            report_on(result.folder)
+        return result
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
         result = _run_slide(Path(slide), Path(scratch), chosen, observe)
         kept = Result(None, result.record)

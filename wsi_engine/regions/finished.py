@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,22 @@ class FinishedResult:
     def column(self, name: str) -> npt.NDArray[Any]:
         """Read one column, shape (n,)."""
         return np.asarray(self._file.read(columns=[name])[name].to_numpy())
+
+    def take(self, rows: Sequence[int], names: Sequence[str]) -> pa.Table:
+        """Read some columns of some nuclei, in the order of ``rows``.
+
+        Only the row groups that hold them are read, one at a time.
+        """
+        file = self._file
+        sizes = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        wanted, place = np.unique(np.asarray(rows, np.int64), return_inverse=True)
+        groups = np.searchsorted(starts, wanted, "right") - 1
+        parts = [file.schema_arrow.empty_table().select(names)]
+        for group in np.unique(groups):
+            table = file.read_row_group(int(group), columns=list(names)).select(names)
+            parts.append(table.take(wanted[groups == group] - starts[group]))
+        return pa.concat_tables(parts).take(place)
 
     def unit(self, name: str) -> str:
         """Return the unit of a measurement; empty if it has none, or is not told."""

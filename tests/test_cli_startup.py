@@ -65,6 +65,7 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "apply nuclei.geojson.gz out/sample",
         "regions out/sample",
         "cohort out",
+        "report out/sample --slide slide.tif",
         "evaluate nuclei.geojson.gz truth.geojson",
     ],
 )

@@ -66,7 +66,8 @@ def histogram(what: Distribution, values: npt.NDArray[np.floating]) -> Markup:
     known = values[np.isfinite(values)]
     if len(known) == 0:
         return svg.drawing(f"{what.title}: no values", 360, 60, svg.text(10, 35, "no values"))
-    low, high = np.percentile(known, [SHOWN_PERCENT, 100 - SHOWN_PERCENT])
+    low = np.percentile(known, SHOWN_PERCENT, method="lower")
+    high = np.percentile(known, 100 - SHOWN_PERCENT, method="higher")
     if low == high:
         low, high = low - 0.5, high + 0.5
     counts, _ = np.histogram(known, BINS, (low, high))

@@ -193,7 +193,7 @@ def class_map(
     pixels = np.full((height, width, 3), 255, np.uint8)
     x, y = (frame.to_units(anchors) * scale).astype(int).T
     # Few nuclei are drawn larger. Those of rare classes are on top.
-    reach = 1 if len(anchors) > 40_000 else 2
+    reach = 1 if len(anchors) > 40_000 else 2 if len(anchors) > 4_000 else 4
     counts = np.bincount(labels + 1, minlength=len(classes) + 1)
     order = np.argsort(-counts[labels + 1], kind="stable")
     for down in range(-reach + 1, reach + 1):

@@ -2,8 +2,10 @@
 
 Layers of the same tissue add their optical densities: a fold is darker and more saturated than
 what is beside it, and of the same hue. Epithelium, keratin and blood are as dark, but of another
-hue than the tissue around or than the slide as a whole; lymph follicles are not bands. So a fold
-in tissue whose hue the slide shows nowhere else is missed, rather than a gland called a fold.
+hue than the tissue around or than the slide as a whole; lymph follicles are not bands. A fold in
+pale tissue, or of a hue that is not the slide's, is missed rather than a gland called a fold: of
+bands in which tissue of TCGA-V5 and TCGA-CR was laid on itself (30 to 100 µm wide), 14 of 18 with
+three layers were found, 6 of 18 with two, none on CMU-1 and tnbc; on all four, nothing else was.
 
 References
 ----------

@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import shapely
-from PIL import Image, ImageDraw
 
 from wsi_engine.nuclei.polygons import mended, polygon_parts
 from wsi_engine.slide.frames import ModelGrid
@@ -75,8 +74,8 @@ def read_slide_overview(slide: Slide, info: SlideInfo) -> Overview:
     return Overview(read_overview(GridReader(slide, grid)), grid)
 
 
-def raster(area: shapely.Geometry, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Draw an area into a mask.
+def raster(area: shapely.Geometry, shape: tuple[int, int]) -> Mask:
+    """Draw an area into a mask: the pixels whose centres it holds (even-odd rule).
 
     Parameters
     ----------
@@ -85,11 +84,19 @@ def raster(area: shapely.Geometry, shape: tuple[int, int]) -> npt.NDArray[np.boo
     shape
         Height and width.
     """
-    canvas = Image.new("1", (shape[1], shape[0]))
-    pen = ImageDraw.Draw(canvas)
-    # A piece may lie in another's hole: the outer ones are drawn first.
-    for part in sorted(polygon_parts(area), key=lambda part: -shapely.box(*part.bounds).area):
-        for ring, fill in ((part.exterior, 1), *((hole, 0) for hole in part.interiors)):
-            # Pillow takes a vertex for the centre of a pixel.
-            pen.polygon((np.asarray(ring.coords) - 0.5).ravel().tolist(), fill=fill)
-    return np.asarray(canvas)
+    height, width = shape
+    rings = [ring for part in polygon_parts(area) for ring in (part.exterior, *part.interiors)]
+    lines = [np.asarray(ring.coords).reshape(-1, 2) for ring in rings]
+    start = np.concatenate([np.empty((0, 2)), *(line[:-1] for line in lines)])
+    end = np.concatenate([np.empty((0, 2)), *(line[1:] for line in lines)])
+    first, stop = np.sort(np.ceil([start[:, 1] - 0.5, end[:, 1] - 0.5]), axis=0)
+    first, stop = (np.clip(rows, 0, height).astype(np.int64) for rows in (first, stop))
+    edge = np.repeat(np.arange(len(start)), stop - first)
+    before = np.cumsum(stop - first) - (stop - first)
+    row = first[edge] + np.arange(len(edge)) - before[edge]
+    (x, y), (dx, dy) = start[edge].T, (end - start)[edge].T
+    column = np.ceil(x + (row + 0.5 - y) * dx / dy - 0.5)
+    # Where a row crosses a ring, outside and inside change places for all that is to the right.
+    changes = np.zeros((height, width + 1), np.int32)
+    np.add.at(changes, (row, np.clip(column, 0, width).astype(np.int64)), 1)
+    return np.asarray(changes[:, :width].cumsum(axis=1) % 2 == 1)

@@ -419,3 +419,15 @@ def test_finest_outline_of_a_map():
     assert (frame.width, frame.height) == (1000, 500)
     ring = shapely.Point(500, 500).buffer(400, quad_segs=500)
     assert frame.outline((ring,)).count(" ") < 200
+
+
+def test_a_new_result_takes_the_old_page_with_it(sample: SampleTruth, tmp_path: Path):
+    x, y = sample.field.x_min, sample.field.y_min
+    roi = write_annotations_by_hand(tmp_path / "roi.geojson", shapely.box(x, y, x + 99, y + 99))
+    settings = {"model": "watershed", "roi": roi}
+    folder = wsi_engine.run(sample.slide_path, tmp_path, **settings).folder
+    assert folder is not None
+    assert (folder / "report.html").exists()
+    wsi_engine.run(sample.slide_path, tmp_path, **settings, report=False)
+    assert not (folder / "report.html").exists()
+    assert not (folder / "quality.json").exists()

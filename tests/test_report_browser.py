@@ -84,7 +84,7 @@ def test_no_error_on_the_console(chromium: str, pages: dict[str, Path], kind: st
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[1] == 1280
     assert (pixels[0] == 255).all(), "the page is white"
-    assert 0.01 < (pixels < 128).any(axis=2).mean() < 0.7, "and something is on it"
+    assert 0.003 < (pixels < 128).any(axis=2).mean() < 0.7, "and something is on it"
 
 
 def test_the_policy_is_in_force(chromium: str, pages: dict[str, Path], tmp_path: Path):
@@ -112,8 +112,9 @@ def test_all_is_drawn_and_nothing_is_cut_off(
 
 
 def test_a_click_sorts(chromium: str, pages: dict[str, Path], tmp_path: Path):
-    """The last column that was clicked is that of the flags, where all are alike; before it mm²,
-    alike too; so the order is that by density, smallest first.
+    """By number of nuclei, then density, area and flags, as the probe clicks them.
+
+    Area and flags are alike for all, so the order is that by density, smallest first.
     """
     assert probed(chromium, pages["cohort"], 1280, tmp_path)["first"] == "few"
 

@@ -93,7 +93,7 @@ def test_flags_are_those_of_the_last_run(output: Path):
     ("rows", "told"),
     [
         # The column `group` first; else one that makes groups; patients make none.
-        (["slide,site,group", "a,x,<i>", "b,x,ctrl", "none,y,ctrl"], ["by group", "ctrl: 2 slides"]),
+        (["slide,site,group", "a,x,<i>", "b,x,ctrl", "none,y,ctrl"], ["by group", "ctrl: 2"]),
         (["slide,patient,site", "a,1,x", "b,2,x", "none,3,y"], ["by site", "x: 2 slides"]),
         (["slide,patient", "a,1", "b,2", "none,3"], ["Side by side Per slide"]),
     ],

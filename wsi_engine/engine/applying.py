@@ -20,7 +20,7 @@ from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, ROI_FILE, NucleusFiles, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, ROI_FILE, NucleusFiles, ResultFolder
 from wsi_engine.engine.provenance import now
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.export.column_dictionary import read_dictionary
@@ -248,7 +248,7 @@ def _rewrite(
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / FILE_NAME) | {"time": now()}
         table.close()  # Windows does not replace a file that is open
-        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME])
+        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME, *PAGE_FILES])
     return count
 
 

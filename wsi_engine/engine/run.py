@@ -17,6 +17,7 @@ from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_fo
 from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
+    PAGE_FILES,
     ROI_FILE,
     TISSUE_FILE,
     NucleusFiles,
@@ -149,7 +150,7 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
             warnings += stain_doubts(settings.stains, plan.measurer.stains)
             made = corrections.summary(folder.path / FILE_NAME) if corrections else None
             record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
-            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
+            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *PAGE_FILES])
             folder.forget_tiles()
     return Result(folder.path, record)
 

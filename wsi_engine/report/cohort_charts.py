@@ -13,11 +13,11 @@ from wsi_engine.report import svg
 from wsi_engine.report.charts import Axis, box_plot, number
 from wsi_engine.report.colours import INK, OKABE_ITO
 
-WIDTH, NAME_WIDTH = 560.0, 170.0
+WIDTH, NAME_WIDTH = 440.0, 150.0
 ROW, THIN_ROW, HEAD = 20.0, 9.0, 24.0
 MOST_NAMED = 60
 """With more slides, rows are thin and have no names."""
-LONGEST_NAME = 24
+LONGEST_NAME = 21
 
 
 @dataclass(frozen=True)

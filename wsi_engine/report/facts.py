@@ -106,7 +106,7 @@ def facts_of_run(result: FinishedResult) -> dict[str, Any]:
                 ("corrected in QuPath", _corrections(record.get("corrections"))),
             ),
             "Run": _run_rows(record),
-            "Settings": [(name, _setting(value)) for name, value in record["settings"].items()],
+            "Settings": _present(*((k, _setting(v)) for k, v in record["settings"].items())),
             "Versions": [*record.get("versions", {}).items()],
         },
     }
@@ -152,12 +152,13 @@ def _time(stamp: str | None) -> str | None:
         return stamp
 
 
-def _setting(value: Any) -> str:
+def _setting(value: Any) -> str | None:
+    """Write a setting; ``None`` for one that was left open."""
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "–"
-    if value is None:
-        return "–"
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return None if value is None else str(value)
 
 
 def _corrections(made: dict[str, Any] | None) -> str | None:

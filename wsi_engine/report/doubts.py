@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from wsi_engine.regions.finished import FinishedResult
@@ -26,19 +27,26 @@ def nuclei_flag(result: FinishedResult) -> Flag:
     if len(result) == 0:
         return Flag("nuclei", "bad", 0.0, "", "No nucleus was found.", ())
     scale = result.mpp.pixel_area_um2 / 1e6
-    points = shapely.STRtree(shapely.points(result.anchors))
     large = [
         part
         for part in shapely.get_parts(result.searched)
         if part.area * scale >= SMALLEST_EMPTY_MM2
     ]
-    empty = tuple(piece for piece in large if len(points.query(piece, "intersects")) == 0)
+    empty = tuple(piece for piece in large if not _holds_any(piece, result.anchors))
     area = sum(piece.area for piece in empty) * scale
     if not empty:
         return Flag("nuclei", "ok", 0.0, "mm²", "Every piece of tissue has nuclei.")
     pieces = "1 piece" if len(empty) == 1 else f"{len(empty)} pieces"
     sentence = f"{pieces} of tissue, {area:.2f} mm², without a nucleus: is it tissue?"
     return Flag("nuclei", "look", round(area, 3), "mm²", sentence, empty)
+
+
+def _holds_any(piece: shapely.Polygon, points: npt.NDArray[np.float64]) -> bool:
+    left, top, right, bottom = piece.bounds
+    x, y = points.T
+    near = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+    shapely.prepare(piece)
+    return bool(shapely.intersects_xy(piece, x[near], y[near]).any())
 
 
 def pixel_size_flag(result: FinishedResult) -> Flag:

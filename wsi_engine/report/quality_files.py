@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from wsi_engine.nuclei.polygons import mended
 from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.regions.finished import FinishedResult
@@ -58,7 +61,7 @@ def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
             locked=True,
         )
         for flag in flags
-        for k, place in enumerate(flag.where, start=1)
+        for k, place in enumerate(mended(np.array(flag.where, object))[0], start=1)
     ]
     if places:
         write_features(result.folder / PLACES_FILE, places)

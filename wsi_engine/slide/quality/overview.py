@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import mended, polygon_parts
 from wsi_engine.slide.frames import ModelGrid
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
@@ -47,8 +46,7 @@ class Overview:
 
     def polygons_of(self, mask: Mask) -> tuple[shapely.Polygon, ...]:
         """Return the outlines of a mask, in QuPath pixels, from top to bottom."""
-        area = shapely.transform(outline(mask), self.grid.to_qupath)
-        parts, _ = mended(np.array(polygon_parts(area), object))
+        parts = _polygons(shapely.transform(outline(mask), self.grid.to_qupath))
         return tuple(sorted(parts, key=lambda part: (part.bounds[1], part.bounds[0])))
 
     def area_mm2(self, mask: Mask) -> float:
@@ -85,7 +83,7 @@ def raster(area: shapely.Geometry, shape: tuple[int, int]) -> Mask:
         Height and width.
     """
     height, width = shape
-    rings = [ring for part in polygon_parts(area) for ring in (part.exterior, *part.interiors)]
+    rings = [ring for part in _polygons(area) for ring in (part.exterior, *part.interiors)]
     lines = [np.asarray(ring.coords).reshape(-1, 2) for ring in rings]
     start = np.concatenate([np.empty((0, 2)), *(line[:-1] for line in lines)])
     end = np.concatenate([np.empty((0, 2)), *(line[1:] for line in lines)])
@@ -100,3 +98,7 @@ def raster(area: shapely.Geometry, shape: tuple[int, int]) -> Mask:
     changes = np.zeros((height, width + 1), np.int32)
     np.add.at(changes, (row, np.clip(column, 0, width).astype(np.int64)), 1)
     return np.asarray(changes[:, :width].cumsum(axis=1) % 2 == 1)
+
+
+def _polygons(area: shapely.Geometry) -> list[shapely.Polygon]:
+    return [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]

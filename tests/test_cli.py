@@ -47,9 +47,10 @@ def test_run_writes_its_files_and_says_so(capsys, sample: SampleTruth, tmp_path:
     code, out, _ = run_cli(capsys, "run", sample.slide_path, "-o", tmp_path)
     folder = tmp_path / "sample"
     assert code == 0
-    nuclei = {"columns.json", "nuclei.geojson.gz", "nuclei.parquet", "run.json", "tissue.geojson"}
+    result = {"columns.json", "nuclei.geojson.gz", "nuclei.parquet", "run.json", "tissue.geojson"}
     regions = {"regions.csv", "regions.geojson", "regions.parquet", "regions_columns.json"}
-    assert {path.name for path in folder.iterdir()} == nuclei | regions
+    page = {"report.html", "quality.json", "thumbnail.jpg"}
+    assert {path.name for path in folder.iterdir()} == result | regions | page
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     features = json.loads(gzip.decompress((folder / "nuclei.geojson.gz").read_bytes()))["features"]
     assert len(features) == record["nuclei"]["count"] > 100

@@ -68,6 +68,7 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "cohort out",
         "export out/sample --to csv --to geojson --to geoparquet --to labels",
         "export out/sample --to annotationstore --to anndata",
+        "report out/sample --slide slide.tif",
         "evaluate nuclei.geojson.gz truth.geojson",
     ],
 )

@@ -68,7 +68,9 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+    """Files that corrections change; the record has times, and the page tells of the run."""
+    other = {"run.json", "report.html", "quality.json", "thumbnail.jpg"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in other}
 
 
 def as_exported(features: list[Feature]) -> list[Feature]:

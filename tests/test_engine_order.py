@@ -9,7 +9,7 @@ import pytest
 import wsi_engine
 from wsi_engine.sample import SampleTruth
 
-TILES = {"model": "watershed", "tile_size": 256}
+TILES = {"model": "watershed", "tile_size": 256, "report": False}
 """The fast model; test_engine_network.py has the same for the network."""
 
 

@@ -26,7 +26,7 @@ from wsi_engine.errors import ResolutionError
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.resolution import with_resolution
-from wsi_engine.slide.tissue import _outline, find_tissue
+from wsi_engine.slide.tissue import find_tissue, outline
 
 
 def tissue_of(path, mpp=None):
@@ -361,7 +361,7 @@ def test_a_turned_slide_has_its_tissue_turned(tmp_path, scattered, turns):
 def test_any_mask_has_a_valid_outline(height, width, share, blur, seed):
     mask = ndimage.gaussian_filter(np.random.default_rng(seed).random((height, width)), blur)
     mask = mask > np.quantile(mask, share)
-    area = _outline(mask)
+    area = outline(mask)
     assert area.is_valid
     # Corners are cut and steps are smoothed, by half a pixel.
     pixels = [shapely.box(x, y, x + 1, y + 1) for y, x in np.argwhere(mask)]
@@ -379,14 +379,14 @@ def test_the_mask_of_a_large_slide_is_bounded(tmp_path, monkeypatch):
     inside = ellipse(image, (600, 450), (300, 250))
     paint_tissue(image, inside)
     sides = []
-    overview = tissue_module._overview
+    overview = tissue_module.read_overview
 
     def observed(reader):
         mask = overview(reader)
         sides.extend(mask.shape[:2])
         return mask
 
-    monkeypatch.setattr(tissue_module, "_overview", observed)
+    monkeypatch.setattr(tissue_module, "read_overview", observed)
     tissue = tissue_in(tmp_path, image)
     assert max(sides) == 300
     assert covered(tissue, inside) > 0.98

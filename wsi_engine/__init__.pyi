@@ -13,6 +13,8 @@ from .qupath.reader import iter_objects, read_objects
 from .qupath.writer import write_objects
 from .regions.cohort import build_cohort
 from .regions.measure import measure_regions
+from .report.cohort import write_cohort_report
+from .report.slide import write_report
 from .slide.opening import open_slide
 from .version import __version__
 
@@ -34,5 +36,7 @@ __all__ = [
     "open_slide",
     "read_objects",
     "run",
+    "write_cohort_report",
     "write_objects",
+    "write_report",
 ]

@@ -78,6 +78,8 @@ class RunSettings(BaseModel):
         "auto", description="threads that read and decode"
     )
 
+    report: bool = Field(True, description="write report.html, the page of the slide")
+
     @field_validator("measure")
     @classmethod
     def _each_group_once(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:

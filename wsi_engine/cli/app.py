@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "regions": results.regions,
     "cohort": results.cohort,
     "export": results.export,
+    "report": results.report,
 }
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""Commands on finished results: regions, cohort, export."""
+"""Commands on finished results: regions, cohort, export, report."""
 
 from __future__ import annotations
 
@@ -35,10 +35,23 @@ def cohort(
         Path | None, typer.Option(help="CSV with a column slide, and others to join in.")
     ] = None,
 ) -> None:
-    """Join the regions of all finished slides into one table."""
-    from wsi_engine.regions.cohort import build_cohort
+    """Join the regions of all finished slides into one table, with a page to look at."""
+    from wsi_engine.report.cohort import write_cohort_report
 
-    _print_regions(build_cohort(output, manifest))
+    _print_regions(write_cohort_report(output, manifest))
+
+
+def report(
+    result: Annotated[Path, typer.Argument(help="OUT/<slide>, as `run` wrote it.")],
+    slide: Annotated[
+        Path | None, typer.Option(help="Where the slide is, if it has moved since the run.")
+    ] = None,
+) -> None:
+    """Write the page of a finished slide: maps, distributions, nuclei, quality."""
+    from wsi_engine.report.slide import write_report
+
+    page = write_report(result, slide)
+    console.out.print(f"file: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 def export(

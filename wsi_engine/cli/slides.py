@@ -55,6 +55,9 @@ def run(
         int | None, typer.Option(help="Side of a tile in the model's pixels.")
     ] = None,
     split: Annotated[int | None, typer.Option(help="Most nuclei per GeoJSON file.")] = None,
+    report: Annotated[
+        bool | None, typer.Option("--report/--no-report", help="Write report.html.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
@@ -77,6 +80,7 @@ def run(
         "workers": _number_or_auto("--workers", workers),
         "tile_size": tile_size,
         "split": split,
+        "report": report,
     }
     find_model(make_settings(config, **chosen).model)
     paths = find_slides(slides)

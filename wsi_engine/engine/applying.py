@@ -18,7 +18,7 @@ from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, ROI_FILE, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, ROI_FILE, ResultFolder
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.rewriting import write_corrected
 from wsi_engine.errors import CorrectionsError
@@ -29,6 +29,7 @@ from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
 from wsi_engine.regions.measure import ANNOTATIONS, measure_regions_again
+from wsi_engine.report.slide import REPORT_FILE, report_on
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
@@ -118,9 +119,12 @@ def apply_corrections(
     corrections = earlier.followed_by(lacking, changes.edited, changes.added)
     if corrections != earlier:
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
+        had_page = (folder / REPORT_FILE).exists()
         nuclei = _rewrite(earlier, corrections, folder, run_record)
         if (folder / ANNOTATIONS).exists():
             measure_regions_again(folder)
+        if had_page:
+            report_on(folder)
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),
@@ -236,5 +240,5 @@ def _rewrite(
         nuclei = record["nuclei"]
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / FILE_NAME) | {"time": now()}
-        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME])
+        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME, *PAGE_FILES])
     return count

@@ -12,7 +12,13 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.engine.output import NUCLEI_FILES, NucleusFiles, ResultFolder, columns_for_qupath
+from wsi_engine.engine.output import (
+    NUCLEI_FILES,
+    PAGE_FILES,
+    NucleusFiles,
+    ResultFolder,
+    columns_for_qupath,
+)
 from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
@@ -77,7 +83,7 @@ def measure(
         found = read_nucleus_outlines(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
-            folder.publish(record, replaced=[NUCLEI_FILES])
+            folder.publish(record, replaced=[NUCLEI_FILES, *PAGE_FILES])
     return Result(folder.path, record)
 
 
@@ -121,6 +127,7 @@ def _measure(
         *_doubts(placed, int((~kept).sum()), source),
     ]
     return facts | {
+        "slide_path": str(info.path.resolve()),
         "unreadable": [asdict(box) for box in reader.unreadable],
         "warnings": doubts,
         "nuclei": {"count": files.count, "left_out": int((~kept).sum())},

@@ -26,6 +26,8 @@ from wsi_engine.writing import atomic_path, clear_write_errors, sync
 NUCLEI_FILES = "nuclei*.geojson.gz"
 ROI_FILE = "roi.geojson"
 TISSUE_FILE = "tissue.geojson"
+PAGE_FILES = ("report.html", "quality.*")
+"""What tells of a result; when the result is replaced, it is of another one."""
 
 
 class ResultFolder:

@@ -78,6 +78,7 @@ def make_record(
     state, tissue = tracker.state, plan.tissue
     return {
         "slide": describe_slide(plan.info, plan.slide_fingerprint),
+        "slide_path": str(plan.info.path.resolve()),
         "unreadable": [asdict(box) for box in plan.reader.unreadable],
         "warnings": warnings,
         "tissue": {

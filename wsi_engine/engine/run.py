@@ -15,6 +15,7 @@ from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_fo
 from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
+    PAGE_FILES,
     ROI_FILE,
     TISSUE_FILE,
     NucleusFiles,
@@ -34,6 +35,7 @@ from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.regions.measure import measure_regions
+from wsi_engine.report.slide import report_on
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
@@ -57,8 +59,8 @@ def run(
     slide
         A whole slide image, or a plain image together with ``mpp``.
     output
-        Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet`` and
-        ``run.json``. Without it nothing is kept but what the result holds.
+        Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
+        ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
     config
         YAML file with settings.
     observe
@@ -79,7 +81,9 @@ def run(
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     if output is not None:
-        return _run_slide(Path(slide), Path(output), chosen, observe)
+        result = _run_slide(Path(slide), Path(output), chosen, observe)
+        _sum_up(result, chosen)
+        return result
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
         result = _run_slide(Path(slide), Path(scratch), chosen, observe)
         kept = Result(None, result.record)
@@ -113,11 +117,18 @@ def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observe
             warnings += stain_doubts(settings.stains, plan.measurer.stains)
             made = corrections.summary(folder.path / FILE_NAME) if corrections else None
             record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
-            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
+            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *PAGE_FILES])
             folder.forget_tiles()
-            if settings.regions:
-                measure_regions(folder.path)
     return Result(folder.path, record)
+
+
+def _sum_up(result: Result, settings: RunSettings) -> None:
+    """Write what is computed from a finished result."""
+    assert result.folder is not None
+    if settings.regions:
+        measure_regions(result.folder)
+    if settings.report:
+        report_on(result.folder)
 
 
 def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:

@@ -82,15 +82,15 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
     mask_mpp = max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)
     grid = make_grid(info, mask_mpp)
-    density = optical_density(_overview(GridReader(slide, grid)))
+    density = optical_density(read_overview(GridReader(slide, grid)))
     # Blurred before the channels are compared: noise is colourful, its mean is not.
     blurred = ndimage.gaussian_filter(density, BLUR_UM / mask_mpp, axes=(0, 1))
     contrast = np.ptp(blurred - _glass(density, blurred), axis=2)
-    mask = (contrast > THRESHOLD_OD) & ~_pen(density, mask_mpp)
+    mask = (contrast > THRESHOLD_OD) & ~find_ink(density, mask_mpp, INK_MARGIN_UM)
     # Room for the outline to grow beyond the slide, so that it ends at its very border.
     room = math.ceil((CLOSING_UM + MARGIN_UM) / mask_mpp) + 2
     mask = _tidy(np.pad(mask, room), mask_mpp)
-    area = shapely.transform(_outline(mask), lambda points: grid.to_qupath(points - room))
+    area = shapely.transform(outline(mask), lambda points: grid.to_qupath(points - room))
     area = shapely.intersection(area, shapely.box(0, 0, info.bounds.width, info.bounds.height))
     pieces = [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]
     pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
@@ -128,7 +128,8 @@ def _glass(
     return mode.astype(np.float32) if grain < LARGEST_GRAIN_OD else none
 
 
-def _overview(reader: GridReader, band: int = 128) -> RGB:
+def read_overview(reader: GridReader, band: int = 128) -> RGB:
+    """Read a whole grid in bands, so that little of the finer level is held at a time."""
     extent = reader.grid.extent
     image = np.empty((extent.height, extent.width, 3), np.uint8)
     for y in range(0, extent.height, band):
@@ -137,8 +138,18 @@ def _overview(reader: GridReader, band: int = 128) -> RGB:
     return image
 
 
-def _pen(density: npt.NDArray[np.float32], mpp: float) -> Mask:
-    """Strong colours that no stain has: blue, green, red and black ink."""
+def find_ink(density: npt.NDArray[np.float32], mpp: float, margin_um: float = 0.0) -> Mask:
+    """Find strong colours that no stain has: blue, green, red and black ink.
+
+    Parameters
+    ----------
+    density
+        Optical density, shape (height, width, 3).
+    mpp
+        Pixel size in µm.
+    margin_um
+        How far around the ink the mask reaches.
+    """
     red, green, blue = (density[..., channel] for channel in range(3))
     strong = density.max(axis=2) > 0.3
     blue_ink = red > 1.35 * green
@@ -147,8 +158,12 @@ def _pen(density: npt.NDArray[np.float32], mpp: float) -> Mask:
     black_ink = (density.min(axis=2) > 0.7) & (np.ptp(density, axis=2) < 0.12)
     ink = strong & (blue_ink | green_ink | red_ink | black_ink)
     # A marker draws lines of a millimetre; single pixels of such colour are nuclei or pigment.
-    core = ~_disk_dilation(~ink, max(1, round(SMALLEST_INK_RADIUS_UM / mpp)))
-    return _disk_dilation(core, max(2, round((SMALLEST_INK_RADIUS_UM + INK_MARGIN_UM) / mpp)))
+    radius = max(1, round(SMALLEST_INK_RADIUS_UM / mpp))
+    # Where not even the square within the disk fits, the disk need not be tried.
+    if not ndimage.minimum_filter(ink, 2 * math.floor(radius / math.sqrt(2)) + 1).any():
+        return np.zeros_like(ink)
+    core = ~_disk_dilation(~ink, radius)
+    return _disk_dilation(core, max(2, round((SMALLEST_INK_RADIUS_UM + margin_um) / mpp)))
 
 
 def _tidy(mask: Mask, mpp: float) -> Mask:
@@ -180,7 +195,7 @@ def _fill_small(mask: Mask, largest_px: float) -> Mask:
     return np.asarray(mask | fill[labels])
 
 
-def _outline(mask: Mask) -> shapely.Geometry:
+def outline(mask: Mask) -> shapely.Geometry:
     """Outline a mask in pixel-corner coordinates, holes included."""
     rings = measure.find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
     # Rows and columns of the padded image's pixel centres -> x, y of the mask's pixel corners.

@@ -1,0 +1,143 @@
+"""The page of a cohort: a row per slide, groups side by side, what failed is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from pages import Page
+from results import write_result
+
+from wsi_engine.cli import main
+from wsi_engine.errors import ResultError
+from wsi_engine.report.cohort import write_cohort_report
+from wsi_engine.report.slide import write_report
+
+HOSTILE = "<script>alert(1)<b>&'\" #1?"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Four slides: one with a page, one without nuclei, one with a hostile name."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(["a", "b", HOSTILE.replace("/", "")]):
+        places = rng.uniform(0, 4000, (40 + k, 2)).round(2)
+        areas = rng.gamma(6, 5 + k, 40 + k)
+        write_result(tmp_path / "out" / name, places, measurements={"Area µm^2": areas})
+    write_result(tmp_path / "out" / "none", [])
+    write_report(tmp_path / "out" / "a")
+    write_report(tmp_path / "out" / HOSTILE)
+    return tmp_path / "out"
+
+
+def manifest(output: Path, *rows: str) -> Path:
+    path = output.parent / "study.csv"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_a_row_for_every_slide(output: Path):
+    report = write_cohort_report(output)
+    assert report.files[-1] == output / "cohort.html"
+    page = Page(output / "cohort.html")
+    assert "4 slides" in page.words
+    assert "123 nuclei" in page.words
+    assert "none 0 0 1" in page.words, "no nuclei, none per mm², on 1 mm²"
+    assert page.text.count("<tr>") == 1 + 4
+
+
+def test_names_are_text_and_links_lead_to_the_pages(output: Path):
+    write_cohort_report(output)
+    page = Page(output / "cohort.html")
+    assert len(page.links) == 2
+    for link in page.links:
+        assert (output / unquote(link)).is_file()
+    assert HOSTILE in page.words
+    assert "<b>" not in page.text
+
+
+def test_the_only_script_is_the_one_that_sorts(output: Path):
+    write_cohort_report(output)
+    page = Page(output / "cohort.html")
+    [script] = page.scripts
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page.policy
+    assert not re.search(r"fetch|XMLHttp|import\b|eval|http", script)
+
+
+def test_flags_are_those_of_the_last_run(output: Path):
+    write_cohort_report(output)
+    assert Page(output / "cohort.html").words.count("not checked") == 2
+    record = json.loads((output / "a" / "run.json").read_text())
+    flags = json.loads((output / "a" / "quality.json").read_text())
+    flags["flags"].append(
+        {"name": "pen", "level": "bad", "value": 3.0, "unit": "mm²", "sentence": "Much pen."}
+    )
+    (output / "a" / "quality.json").write_text(json.dumps(flags))
+    write_cohort_report(output)
+    assert "✕ pen" in Page(output / "cohort.html").words
+    flags["run_finished"] = "2020-01-01T00:00:00+00:00"
+    assert flags["run_finished"] != record["finished"]
+    (output / "a" / "quality.json").write_text(json.dumps(flags))
+    write_cohort_report(output)
+    assert Page(output / "cohort.html").words.count("not checked") == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        # The column `group` first; else one that makes groups; patients make none.
+        (["slide,site,group", "a,x,<i>", "b,x,ctrl", "none,y,ctrl"], ["by group", "ctrl: 2"]),
+        (["slide,patient,site", "a,1,x", "b,2,x", "none,3,y"], ["by site", "x: 2 slides"]),
+        (["slide,patient", "a,1", "b,2", "none,3"], ["Side by side Per slide"]),
+    ],
+)  # fmt: skip
+def test_groups_of_the_manifest(output: Path, rows: list[str], told: list[str]):
+    write_cohort_report(output, manifest(output, *rows, f'"{HOSTILE.replace(chr(34), chr(34) * 2)}"'
+                        + "," * rows[0].count(",")))  # fmt: skip
+    page = Page(output / "cohort.html")
+    for words in told:
+        assert words in page.words
+    assert "<i>" not in page.text
+
+
+def test_what_has_no_result_is_told(output: Path):
+    (output / "half" / ".work" / "tiles").mkdir(parents=True)
+    (output / "broken").mkdir()
+    (output / "broken" / "failed.json").write_text('{"reason": "the slide is <damaged>"}')
+    (output / "notes").mkdir()
+    write_cohort_report(output)
+    page = Page(output / "cohort.html")
+    assert "2 without a result" in page.words
+    assert "broken : the slide is <damaged>" in page.words
+    assert "half : not finished" in page.words
+    assert "notes" not in page.words
+
+
+def test_many_slides_have_no_names_in_the_charts(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    for k in range(61):
+        values = {"Area µm^2": rng.gamma(6, 6, 5)}
+        write_result(tmp_path / f"slide {k:02}", rng.uniform(0, 4000, (5, 2)), measurements=values)
+    write_cohort_report(tmp_path)
+    drawings = Page(tmp_path / "cohort.html").drawings
+    words = " ".join("".join(text for text in drawing.itertext()) for drawing in drawings[1:])
+    assert "slide 07" not in words
+
+
+def test_the_command(output: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["cohort", str(output)])
+    assert not end.value.code
+    assert f"file: {output / 'cohort.html'}" in capsys.readouterr().out
+
+
+def test_no_results(tmp_path: Path):
+    with pytest.raises(ResultError, match="no finished result"):
+        write_cohort_report(tmp_path)

@@ -1,0 +1,225 @@
+"""Blur, pen and folds are found where they were made, and on clean slides none of them is."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from artefacts import INKS, MPP, band, defocused, folded, generated_slide, penned
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+from slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, glass, real_slide
+
+from wsi_engine.slide.frames import ModelBox, Mpp
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.pyramid import write_pyramid
+from wsi_engine.slide.quality import Flag, Overview, assess_slide, read_slide_overview
+from wsi_engine.slide.quality.assess import tissue_flag
+from wsi_engine.slide.quality.flag import level_of
+from wsi_engine.slide.quality.focus import FIELD_PX, SHARPNESS, sharpness
+from wsi_engine.slide.quality.folds import folds_flag
+from wsi_engine.slide.quality.overview import raster
+from wsi_engine.slide.resolution import with_resolution
+from wsi_engine.slide.tissue import Mask, find_tissue
+
+clean = functools.cache(generated_slide)
+
+
+def assessed(path: Path, mpp: float | None = None) -> dict[str, Flag]:
+    with open_slide(path) as slide:
+        info = with_resolution(slide.info, mpp)
+        area = shapely.union_all(find_tissue(slide, info).pieces)
+        return {
+            flag.name: flag
+            for flag in assess_slide(slide, info, area, read_slide_overview(slide, info))
+        }
+
+
+def flags_of(image: np.ndarray, folder: Path) -> dict[str, Flag]:
+    write_pyramid(folder / "slide.tif", image, MPP)
+    return assessed(folder / "slide.tif")
+
+
+def share_covered(flag: Flag, where: np.ndarray) -> float:
+    """Share of a mask in full-resolution pixels that a flag's places cover."""
+    covered = raster(shapely.union_all(flag.where), where.shape)
+    return float((covered & where).sum() / where.sum())
+
+
+# ---------------------------------------------------------------- clean slides
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp"), [(CMU, None), (TCGA_CR, 0.2467), (TCGA_V5, None), (MOSAIC, None)]
+)
+def test_nothing_is_flagged_on_clean_real_slides(name: str, mpp: float | None):
+    flags = assessed(real_slide(name), mpp)
+    assert list(flags) == ["blur", "pen", "folds", "tissue"]
+    assert {flag.level for flag in flags.values()} == {"ok"}
+    assert [flags[name].value for name in ("blur", "pen", "folds")] == [0, 0, 0]
+    assert not any(flag.where for flag in flags.values())
+
+
+def test_nothing_is_flagged_on_clean_generated_tissue(tmp_path: Path):
+    assert {flag.level for flag in flags_of(clean(), tmp_path).values()} == {"ok"}
+
+
+# ---------------------------------------------------------------- blur
+
+
+@pytest.mark.parametrize("sigma_um", [1.25, 2.0, 5.0])
+def test_tissue_out_of_focus(tmp_path: Path, sigma_um: float):
+    everywhere = np.ones(clean().shape[:2], bool)
+    blur = flags_of(defocused(clean(), everywhere, sigma_um), tmp_path)["blur"]
+    assert (blur.level, blur.value) == ("bad", 100.0)
+
+
+def test_only_the_blurred_half_is_named(tmp_path: Path):
+    left = np.zeros(clean().shape[:2], bool)
+    left[:, : left.shape[1] // 2] = True
+    blur = flags_of(defocused(clean(), left, 2.0), tmp_path)["blur"]
+    assert blur.level == "bad"
+    assert blur.value == pytest.approx(50, abs=12)
+    # A field that the border cuts is half sharp.
+    assert max(place.bounds[2] for place in blur.where) <= left.shape[1] / 2 + FIELD_PX
+    assert all(place.is_valid for place in blur.where)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"), [(CMU, 1000, 1500), (TCGA_V5, 3500, 2500), (MOSAIC, 1500, 1000)]
+)
+def test_sharpness_falls_as_real_tissue_is_blurred(name: str, x: int, y: int):
+    """Places in pixels of 0.5 µm."""
+    with open_slide(real_slide(name)) as slide:
+        reader = GridReader(slide, make_grid(slide.info, 0.5))
+        field = reader.read(ModelBox(x, y, FIELD_PX, FIELD_PX))
+    everywhere = np.ones(field.shape[:2], bool)
+    values = [sharpness(defocused(field, everywhere, sigma)) for sigma in (0.75, 1.0, 1.5, 2, 3)]
+    assert sharpness(field) > SHARPNESS > values[2]
+    assert values == sorted(values, reverse=True)
+
+
+def test_glass_is_not_out_of_focus():
+    assert sharpness(glass(FIELD_PX, FIELD_PX)) > SHARPNESS
+    assert sharpness(np.full((FIELD_PX, FIELD_PX, 3), 240, np.uint8)) == np.inf
+
+
+def test_focus_of_coarse_pixels_is_not_judged(tmp_path: Path):
+    write_pyramid(tmp_path / "slide.tif", clean()[::4, ::4], 2.0)
+    blur = assessed(tmp_path / "slide.tif")["blur"]
+    assert (blur.level, blur.value) == ("ok", None)
+
+
+# ---------------------------------------------------------------- pen
+
+
+@pytest.mark.parametrize("ink", INKS)
+def test_pen_beside_and_over_tissue(tmp_path: Path, ink: str):
+    stroke = [(120.0, 60.0), (700.0, 60.0), (800.0, 200.0)]
+    pen = flags_of(penned(clean(), stroke, ink), tmp_path)["pen"]
+    assert pen.level != "ok"
+    # 580 x 120 µm lie on glass; over tissue, ink is seen in part.
+    assert 0.05 < pen.value < 0.10
+    drawn = shapely.LineString(np.array(stroke) / MPP).buffer(75 / MPP, cap_style="square")
+    assert all(drawn.contains(place) for place in pen.where)
+
+
+def test_a_dot_of_pigment_is_no_pen(tmp_path: Path):
+    dot = penned(clean(), [(500.0, 500.0), (530.0, 500.0)], "black", width_um=30)
+    assert flags_of(dot, tmp_path)["pen"].level == "ok"
+
+
+# ---------------------------------------------------------------- folds
+
+
+@pytest.mark.parametrize("width_um", [40, 80])
+def test_three_layers_of_tissue(tmp_path: Path, width_um: float):
+    where = band(clean(), (500, 500), 350, width_um)
+    folds = flags_of(folded(clean(), where), tmp_path)["folds"]
+    assert folds.level == "bad"
+    assert len(folds.where) == 1
+    assert share_covered(folds, where) > 0.75
+    assert folds.where[0].area < 1.6 * where.sum()
+
+
+@functools.cache
+def seen(name: str, mpp: float | None) -> tuple[Overview, Mask]:
+    with open_slide(real_slide(name)) as slide:
+        info = with_resolution(slide.info, mpp)
+        overview = read_slide_overview(slide, info)
+        pieces = find_tissue(slide, info).pieces
+    return overview, overview.mask_of(shapely.union_all(pieces))
+
+
+@pytest.mark.parametrize("width_um", [30, 60, 100])
+@pytest.mark.parametrize(("name", "mpp"), [(TCGA_CR, 0.2467), (TCGA_V5, None)])
+def test_real_tissue_that_lies_on_itself(name: str, mpp: float | None, width_um: float):
+    overview, tissue = seen(name, mpp)
+    y, x = ndimage.center_of_mass(tissue)
+    pixel = overview.grid.mpp
+    where = tissue & band(overview.rgb, (x * pixel, y * pixel), 400, width_um, mpp=pixel)
+    image = folded(overview.rgb, where, mpp=pixel)
+    folds = folds_flag(replace(overview, rgb=image), tissue)
+    found = overview.mask_of(shapely.union_all(folds.where))
+    assert (found & where).sum() > 0.9 * where.sum()
+    near = ndimage.binary_dilation(where, iterations=round(20 / pixel))
+    # Dark tissue that touches the fold is taken for part of it.
+    assert (found & ~near).sum() < 0.001 * tissue.sum()
+
+
+def test_dark_tissue_that_is_no_band_is_no_fold(tmp_path: Path):
+    y, x = np.ogrid[: clean().shape[0], : clean().shape[1]]
+    patch = (x - 1000) ** 2 + (y - 1000) ** 2 < 160**2
+    assert flags_of(folded(clean(), patch), tmp_path)["folds"].level == "ok"
+
+
+# ---------------------------------------------------------------- amount, frames
+
+
+@pytest.mark.parametrize(
+    ("area", "level"), [(0.0, "bad"), (0.05, "look"), (0.1, "ok"), (200.0, "ok")]
+)
+def test_amount_of_tissue(area: float, level: str):
+    assert tissue_flag(area).level == level
+
+
+@pytest.mark.parametrize(
+    ("value", "level"), [(0, "ok"), (0.049, "ok"), (0.05, "look"), (0.25, "bad"), (1, "bad")]
+)
+def test_levels(value: float, level: str):
+    assert level_of(value, 0.05, 0.25) == level
+
+
+def test_a_large_slide_is_seen_coarsely(tmp_path: Path):
+    write_pyramid(tmp_path / "wide.tif", np.tile(glass(256, 256), (1, 32, 1)), 2.0)
+    with open_slide(tmp_path / "wide.tif") as slide:
+        overview = read_slide_overview(slide, slide.info)
+    assert max(overview.rgb.shape) <= 1200
+    assert overview.grid.mpp == pytest.approx(2.0 * 8192 / 1200)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 40)] * 4), min_size=1, max_size=5))
+def test_a_raster_covers_the_area(corners: list[tuple[int, int, int, int]]):
+    """Whole boxes are drawn to the pixel, also with holes and islands in holes."""
+    area = shapely.Polygon()
+    for a, b, c, d in corners:
+        area = area.symmetric_difference(shapely.box(min(a, c), min(b, d), max(a, c), max(b, d)))
+    area = area.buffer(0)
+    rows, columns = np.mgrid[0:40, 0:40] + 0.5
+    wanted = shapely.contains_xy(area, columns, rows)
+    np.testing.assert_array_equal(raster(area, (40, 40)), wanted)
+
+
+def test_anisotropic_pixels(tmp_path: Path):
+    write_pyramid(tmp_path / "slide.tif", clean(), Mpp(0.5, 0.5))
+    with open_slide(tmp_path / "slide.tif") as slide:
+        info = replace(slide.info, mpp=Mpp(0.5, 1.0))
+        overview = read_slide_overview(slide, info)
+    height, width = overview.rgb.shape[:2]
+    assert height == pytest.approx(2 * width, rel=0.01)

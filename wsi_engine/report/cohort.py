@@ -1,0 +1,177 @@
+"""The page of all slides of a folder: `cohort.html`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wsi_engine.regions.cohort import SLIDE, build_cohort
+from wsi_engine.regions.finished import FinishedResult
+from wsi_engine.regions.measure import RegionReport
+from wsi_engine.regions.tables import IDENTITY
+from wsi_engine.report.cohort_charts import Group, boxes_by_group, dots_by_group
+from wsi_engine.report.page import write_page
+from wsi_engine.report.pictures import data_uri
+from wsi_engine.report.quality_files import ShownFlag, read_flags
+from wsi_engine.report.slide import REPORT_FILE, SHOWN_AS_HISTOGRAM, THUMBNAIL_FILE
+
+COHORT_FILE = "cohort.html"
+FIRST_FIGURE = "Area mm^2"
+GROUP = "group"
+MOST_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One slide in the table of a cohort.
+
+    Attributes
+    ----------
+    thumbnail
+        Data URI; ``None`` where there is none.
+    page
+        Where the slide's own page is, relative to the cohort's.
+    facts
+        What the manifest says of it.
+    flags
+        Those that are not ok; ``None`` where the slide has not been checked since its run.
+    """
+
+    name: str
+    thumbnail: str | None
+    page: str | None
+    facts: list[str | None]
+    nuclei: float | None
+    area_mm2: float | None
+    density: float | None
+    flags: list[ShownFlag] | None
+
+
+def write_cohort_report(output: str | Path, manifest: str | Path | None = None) -> RegionReport:
+    """Join all finished slides of a folder into one table, and write its page.
+
+    Parameters
+    ----------
+    output
+        Folder of results; gets ``cohort.html`` beside the files of ``build_cohort``.
+    manifest
+        CSV with a column ``slide`` and any others. Distributions are shown by the column
+        ``group``, else by the first that puts slides into two to eight groups.
+
+    Returns
+    -------
+    RegionReport
+        The table and the files that were written.
+
+    Raises
+    ------
+    ResultError, ManifestError
+        As ``build_cohort`` does.
+    """
+    output = Path(output)
+    report = build_cohort(output, manifest)
+    slides = report.table.filter(pc.equal(report.table["kind"], "slide"))
+    names: list[str] = slides[SLIDE].to_pylist()
+    first = slides.column_names.index(FIRST_FIGURE)
+    facts = slides.column_names[len(IDENTITY) : first]
+    rows = [_slide_row(output / row[SLIDE], row, facts) for row in slides.to_pylist()]
+    group = _group_column(slides, facts)
+    groups = _groups(names, slides[group].to_pylist() if group else [None] * len(names))
+    page = write_page(
+        output / COHORT_FILE,
+        "cohort.html",
+        rows=rows,
+        facts=facts,
+        group=group,
+        unfinished=_unfinished(output),
+        nuclei=sum(row.nuclei or 0 for row in rows),
+        area_mm2=sum(row.area_mm2 or 0 for row in rows),
+        charts=_charts(slides, groups),
+    )
+    return RegionReport(report.table, [*report.files, page])
+
+
+def _slide_row(folder: Path, row: dict[str, Any], facts: list[str]) -> SlideRow:
+    flags = read_flags(FinishedResult(folder))
+    thumbnail = folder / THUMBNAIL_FILE
+    return SlideRow(
+        name=row[SLIDE],
+        thumbnail=data_uri(thumbnail.read_bytes()) if thumbnail.exists() else None,
+        page=f"{folder.name}/{REPORT_FILE}" if (folder / REPORT_FILE).exists() else None,
+        facts=[row[name] for name in facts],
+        nuclei=row["Nuclei"],
+        area_mm2=row["Searched area mm^2"],
+        density=row["Nuclei per mm^2"],
+        flags=None if flags is None else [flag for flag in flags if flag.level != "ok"],
+    )
+
+
+def _group_column(slides: pa.Table, facts: list[str]) -> str | None:
+    """Choose the column by which slides are put beside each other."""
+    if GROUP in facts:
+        return GROUP
+    for name in facts:
+        values = set(slides[name].to_pylist())
+        if 2 <= len(values) <= MOST_GROUPS and len(values) < len(slides):
+            return name
+    return None
+
+
+def _groups(names: list[str], values: list[str | None]) -> list[Group]:
+    members: dict[str | None, list[int]] = {}
+    for k, value in enumerate(values):
+        members.setdefault(value, []).append(k)
+    order = sorted(members, key=lambda value: (value is None, value or ""))
+    only = len(order) == 1 and order[0] is None
+    return [
+        Group(
+            name="" if only else value or "not stated",
+            slides=[names[k] for k in members[value]],
+            rows=members[value],
+        )
+        for value in order
+    ]
+
+
+def _charts(slides: pa.Table, groups: list[Group]) -> list[dict[str, Any]]:
+    charts = [
+        {
+            "title": "Nuclei per mm²",
+            "picture": dots_by_group(
+                "Nuclei per mm² of each slide", groups, slides["Nuclei per mm^2"].to_pylist()
+            ),
+        }
+    ]
+    for name in SHOWN_AS_HISTOGRAM:
+        columns = [f"{name}: {rank}" for rank in ("P5", "P25", "Median", "P75", "P95")]
+        if set(columns) <= set(slides.column_names):
+            ranks = list(zip(*(slides[column].to_pylist() for column in columns), strict=True))
+            title = name.replace("^2", "²")
+            charts.append({"title": title, "picture": boxes_by_group(title, groups, ranks)})
+    return charts
+
+
+def _unfinished(output: Path) -> list[tuple[str, str]]:
+    """Return the slides that have no result, and why, as far as it is known."""
+    found = []
+    for folder in sorted(path for path in output.iterdir() if path.is_dir()):
+        if (folder / "run.json").exists():
+            continue
+        if (folder / "failed.json").exists():
+            found.append((folder.name, _reason(folder / "failed.json")))
+        elif (folder / ".work").exists():
+            found.append((folder.name, "not finished: the same `wsi-engine run` goes on"))
+    return found
+
+
+def _reason(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return str(facts["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "failed"

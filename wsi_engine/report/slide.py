@@ -1,0 +1,204 @@
+"""The page of one slide: `report.html`."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+from PIL import Image
+
+from wsi_engine.errors import EngineError, ResultError, SlideError
+from wsi_engine.regions.finished import FinishedResult
+from wsi_engine.report.charts import distribution, histogram
+from wsi_engine.report.doubts import nuclei_flag, pixel_size_flag
+from wsi_engine.report.examples import Card, choose_examples, make_cards
+from wsi_engine.report.facts import class_rows, facts_of_run, headline, region_rows
+from wsi_engine.report.frames import MapFrame
+from wsi_engine.report.maps import (
+    FLAG_COLOURS,
+    class_map,
+    density,
+    density_map,
+    flag_key,
+    tissue_map,
+)
+from wsi_engine.report.page import write_page
+from wsi_engine.report.pictures import JPEG_QUALITY, FieldReader, jpeg
+from wsi_engine.report.quality_files import write_flags
+from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.protocol import Slide, SlideInfo
+from wsi_engine.slide.quality import Flag, assess_slide, read_slide_overview
+from wsi_engine.slide.tissue import find_tissue
+from wsi_engine.writing import atomic_path, clear_write_errors
+
+log = logging.getLogger(__name__)
+
+REPORT_FILE, THUMBNAIL_FILE = "report.html", "thumbnail.jpg"
+THUMBNAIL_PX = 240
+SHOWN_AS_HISTOGRAM = ("Area µm^2", "Circularity", "Hematoxylin: Mean")
+NO_SLIDE = (
+    "The slide was not at hand when this page was made, so there are no pictures of it and its "
+    "pixels were not checked. `wsi-engine report RESULT --slide PATH` makes the page again."
+)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a look at the slide gave; nothing where it is not at hand."""
+
+    flags: list[Flag]
+    photograph: bytes | None
+    typical: list[Card]
+    unusual: list[Card]
+
+
+def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
+    """Write the page of a finished slide.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<slide>``; gets ``report.html``, ``quality.json``, ``thumbnail.jpg`` and, where flags
+        name places, ``quality.geojson`` for QuPath.
+    slide
+        Where the slide is, if it has moved since the run.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``: one file that needs no network and runs no script.
+
+    Raises
+    ------
+    ResultError
+        When the folder is no finished result, or the slide is not that of the result.
+    SlideError
+        When the slide that was named cannot be opened.
+    OutputError
+        When the page cannot be written.
+
+    Notes
+    -----
+    Without the slide the page is made without pictures and says so.
+    """
+    result = FinishedResult(Path(folder))
+    with _slide_of(result, Path(slide) if slide is not None else None) as opened:
+        seen = _look(result, opened)
+    flags = [*seen.flags, nuclei_flag(result), pixel_size_flag(result)]
+    bounds = result.record["slide"]["bounds"]
+    frame = MapFrame(bounds["width"], bounds["height"], result.mpp)
+    searched, anchors = result.searched, result.anchors
+    with clear_write_errors(result.folder):
+        write_flags(result, flags)
+        _write_thumbnail(result.folder / THUMBNAIL_FILE, seen.photograph)
+    return write_page(
+        result.folder / REPORT_FILE,
+        "report.html",
+        name=result.name,
+        headline=headline(result),
+        overview=tissue_map(frame, searched, seen.photograph, flags),
+        without_slide=None if seen.photograph else NO_SLIDE,
+        density_map=density_map(frame, density(frame, anchors, searched), searched),
+        class_map=(
+            class_map(frame, anchors, result.labels, result.classes, searched)
+            if result.classes
+            else None
+        ),
+        classes=class_rows(result),
+        flags=flags,
+        flag_keys={
+            flag.name: flag_key(flag.name)
+            for flag in flags
+            if flag.where and flag.name in FLAG_COLOURS
+        },
+        histograms=list(_histograms(result)),
+        typical=seen.typical,
+        unusual=seen.unusual,
+        regions=region_rows(result),
+        facts=facts_of_run(result),
+    )
+
+
+def report_on(folder: Path) -> None:
+    """Write the page of a slide that was just finished; a problem is a warning, not an error.
+
+    The result is published: a page that cannot be made must not take it back.
+    """
+    try:
+        write_report(folder)
+    except EngineError as error:
+        log.warning("no report.html: %s", error)
+
+
+@contextmanager
+def _slide_of(result: FinishedResult, named: Path | None) -> Iterator[Slide | None]:
+    """Open the slide of a result: where the user says, else where the run found it."""
+    known = result.record.get("slide_path")
+    path = named or (Path(known) if known else None)
+    if path is None or (named is None and not path.is_file()):
+        yield None
+        return
+    identity = result.record["slide"].get("fingerprint")
+    try:
+        opened = open_slide(path)
+    except SlideError:
+        if named is not None:
+            raise
+        yield None
+        return
+    with opened:
+        if identity is not None and fingerprint(path) != identity:
+            if named is not None:
+                raise ResultError(
+                    f"{path.name} is not the slide of {result.folder}: give the one that was run"
+                )
+            yield None
+        else:
+            yield opened
+
+
+def _look(result: FinishedResult, slide: Slide | None) -> _Seen:
+    typical, unusual = choose_examples(result)
+    if slide is None:
+        return _Seen([], None, make_cards(result, typical, None), make_cards(result, unusual, None))
+    info = replace(slide.info, mpp=result.mpp)
+    overview = read_slide_overview(slide, info)
+    fields = FieldReader(slide, info)
+    return _Seen(
+        assess_slide(slide, info, _tissue(result, slide, info), overview),
+        jpeg(overview.rgb),
+        make_cards(result, typical, fields),
+        make_cards(result, unusual, fields),
+    )
+
+
+def _tissue(result: FinishedResult, slide: Slide, info: SlideInfo) -> shapely.Geometry:
+    """Return where the checks look: tissue, also where the run took all of the slide."""
+    if result.record["settings"]["tissue"]:
+        return result.searched
+    return result.searched & shapely.union_all(find_tissue(slide, info).pieces)
+
+
+def _histograms(result: FinishedResult) -> Iterator[dict[str, object]]:
+    for name in SHOWN_AS_HISTOGRAM:
+        if name in result.measurements:
+            values = np.asarray(result.column(name))
+            what = distribution(name, result.unit(name), values)
+            yield {"what": what, "picture": histogram(what, values)}
+
+
+def _write_thumbnail(path: Path, photograph: bytes | None) -> None:
+    """Write a small picture of the slide for the page of its cohort."""
+    if photograph is None:
+        return
+    with Image.open(io.BytesIO(photograph)) as image:
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        with atomic_path(path) as partial:
+            image.save(partial, "jpeg", quality=JPEG_QUALITY)

@@ -206,6 +206,20 @@ class GeoParquetReader(Closing):
         """Read one column of all nuclei."""
         return self._file.read(columns=[name])[name]
 
+    def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Read some columns of some nuclei, in the order of ``rows``.
+
+        Only the row groups that hold them are read, one at a time.
+        """
+        wanted, place = np.unique(np.asarray(rows, np.int64), return_inverse=True)
+        starts = self.group_starts
+        groups = np.searchsorted(starts, wanted, "right") - 1
+        parts = [self._file.schema_arrow.empty_table().select(columns)]
+        for k in np.unique(groups):
+            group = self.group(int(k), columns).select(columns)
+            parts.append(group.take(wanted[groups == k] - starts[k]))
+        return pa.concat_tables(parts).take(place)
+
     def nuclei(self, table: pa.Table) -> Nuclei:
         """Turn a row group into columns of nuclei; classes that no model gave become none."""
         number = {name: k for k, name in enumerate(self.classes)}

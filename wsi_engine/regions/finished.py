@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import shapely
 
 from wsi_engine.export.finished import FinishedRun
@@ -62,20 +61,6 @@ class FinishedResult(FinishedRun):
     def column(self, name: str) -> npt.NDArray[Any]:
         """Read one column, shape (n,)."""
         return np.asarray(self.table.column(name).to_numpy())
-
-    def take(self, rows: Sequence[int], names: Sequence[str]) -> pa.Table:
-        """Read some columns of some nuclei, in the order of ``rows``.
-
-        Only the row groups that hold them are read, one at a time.
-        """
-        wanted, place = np.unique(np.asarray(rows, np.int64), return_inverse=True)
-        starts = self.table.group_starts
-        groups = np.searchsorted(starts, wanted, "right") - 1
-        parts = [
-            self.table.group(int(k), names).select(names).take(wanted[groups == k] - starts[k])
-            for k in np.unique(groups)
-        ]
-        return pa.concat_tables(parts).take(place)
 
     def unit(self, name: str) -> str:
         """Return the unit of a measurement; empty if it has none, or is not told."""

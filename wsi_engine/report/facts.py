@@ -55,14 +55,14 @@ def class_rows(result: FinishedResult) -> list[dict[str, Any]]:
 
 
 def region_rows(result: FinishedResult) -> dict[str, Any] | None:
-    """Return what ``regions.parquet`` says of this run; ``None`` where there is none of it."""
+    """Return what ``regions.parquet`` says of these nuclei; ``None`` if nothing."""
     path = result.folder / "regions.parquet"
     try:
         table = pq.read_table(path)
-        finished = json.loads(table.schema.metadata[b"wsi_engine"])["run_finished"]
+        nuclei = json.loads(table.schema.metadata[b"wsi_engine"])["nuclei_sha256"]
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
-    if finished != result.record["finished"]:
+    if nuclei != result.digest:
         return None
     shown = {k: title for k, title in REGION_COLUMNS.items() if k in table.column_names}
     names = [name for name in ("region", "kind", "class") if name in table.column_names]

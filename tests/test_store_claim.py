@@ -222,3 +222,19 @@ def test_a_folder_that_cannot_be_is_an_error_and_not_somebody_elses(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         Claim.take(tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no device that is always full")
+def test_a_claim_that_cannot_be_written_is_not_left_behind(tmp_path, monkeypatch):
+    opened = os.open
+
+    def full(path, flags, mode):
+        os.close(opened(path, flags, mode))
+        return opened("/dev/full", os.O_WRONLY)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        with pytest.raises(OSError, match="No space left"):
+            Claim.take(tmp_path)
+    with Claim.take(tmp_path) as taken:
+        assert taken is not None

@@ -62,7 +62,7 @@ class Owner:
         except PermissionError:
             pass  # somebody else's, but there
         state, started = _process(self.pid)
-        return state in {"Z", "X"} or None is not started != self.process_started
+        return state in {"Z", "X"} or (started is not None and started != self.process_started)
 
 
 class Claim(Closing):
@@ -187,8 +187,12 @@ def _make(path: Path) -> bytes:
     me = Owner(platform.node(), _machine(), pid, _process(pid)[1], uuid.uuid4().hex)
     content = json.dumps(asdict(me)).encode()
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+    except OSError:
+        path.unlink()  # the disk is full
+        raise
     return content
 
 

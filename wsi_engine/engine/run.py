@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -11,9 +12,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
+from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles
+from wsi_engine.engine.earlier import finished_run, refuse_another, unfinished_run
 from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
@@ -27,6 +32,7 @@ from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
+from wsi_engine.errors import SlideChangedError
 from wsi_engine.export.geoparquet import read_nuclei
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
@@ -37,11 +43,14 @@ from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.schedule.clock import StageClock
+from wsi_engine.slide.fingerprint import Watch
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
 from wsi_engine.slide.stain_vectors import stain_doubts
-from wsi_engine.store.tile_store import TileStore
+from wsi_engine.store.tile_store import DamagedPartError, TileStore
 from wsi_engine.writing import clear_write_errors
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,10 +63,13 @@ class Result:
         ``OUT/<slide>``, or ``None`` where no output was asked for.
     record
         The content of ``run.json``.
+    is_earlier
+        Whether it was there already, and nothing was done.
     """
 
     folder: Path | None
     record: dict[str, Any]
+    is_earlier: bool = False
 
     @cached_property
     def nuclei(self) -> NucleusTable:
@@ -82,9 +94,13 @@ def run(
     *,
     config: str | Path | None = None,
     observe: Observer = ignore,
+    force: bool = False,
     **settings: Any,
 ) -> Result:
     """Find every nucleus on a slide.
+
+    Where an earlier run into the same folder was cut off, this one goes on; where it has
+    finished, its result is returned, and nothing is done.
 
     Parameters
     ----------
@@ -97,6 +113,8 @@ def run(
         YAML file with settings.
     observe
         Called with a ``Progress`` now and then.
+    force
+        Start again, whatever is there. Without it a result of other settings is not replaced.
     **settings
         Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
 
@@ -113,41 +131,96 @@ def run(
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     if output is not None:
-        return _run_slide(Path(slide), Path(output), chosen, observe)
+        return _run_slide(Path(slide), Path(output), chosen, observe, force)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(Path(slide), Path(scratch), chosen, observe)
+        result = _run_slide(Path(slide), Path(scratch), chosen, observe, force)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
 
 
-def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observer) -> Result:
+def _run_slide(
+    path: Path, output: Path, settings: RunSettings, observe: Observer, force: bool
+) -> Result:
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
-    started, clock = now(), StageClock()
+    started, clock, watch = now(), StageClock(), Watch(path)
     with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
+        basis = basis_of(path, settings)
+        if force:
+            folder.forget_tiles()
+        unfinished = unfinished_run(folder.path)
+        # What is unfinished beside a result is a run that was to replace it.
+        if unfinished is None and not force:
+            earlier = finished_run(folder.path, basis)
+            if earlier is not None:
+                folder.forget_tiles()
+                return Result(folder.path, earlier, is_earlier=True)
         plan = make_plan(slide, settings, devices[0], clock, observe)
+        basis = basis_of_tiles(basis, plan)
+        if unfinished is not None:
+            refuse_another(unfinished.basis, basis, f"{folder.path} holds an unfinished run")
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
-        with clear_write_errors(folder.path):
-            with TileStore(folder.tiles, plan.fingerprint) as store:
-                finished = store.finished_tiles
-                models = place(plan, devices, len(plan.tiles) - finished, clock, observe)
-                batch_size = batch_size_of(settings, devices)
-                tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
-                found = find_nuclei(plan, store, models, batch_size, clock, tracker)
+        try:
+            with clear_write_errors(folder.path):
+                tracker, resumed, warnings = _find(
+                    plan, basis, folder, corrections, devices, clock, observe, watch
+                )
+                _write_outlines(plan, folder.growing)
+                warnings += resolution_doubts(slide.info, settings.mpp)
+                warnings += stain_doubts(settings.stains, plan.measurer.stains)
+                made = corrections.summary(folder.path / FILE_NAME) if corrections else None
+                record = make_record(
+                    plan, basis, tracker, resumed, clock, devices, started, warnings, made
+                )
+                watch.check()
+                folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
+                folder.forget_tiles()
+        except SlideChangedError:
+            folder.forget_tiles()
+            raise
+    return Result(folder.path, record)
+
+
+def _find(
+    plan: Plan,
+    basis: Basis,
+    folder: ResultFolder,
+    corrections: Corrections,
+    devices: list[torch.device],
+    clock: StageClock,
+    observe: Observer,
+    watch: Watch,
+) -> tuple[Tracker, int, list[str]]:
+    """Compute the tiles that are missing, and write the nuclei of all.
+
+    Returns
+    -------
+    tracker, resumed, warnings
+        What it counted, how many tiles an earlier run had left, what to tell.
+    """
+
+    def check() -> None:
+        watch.check()
+        folder.check_held()
+
+    while True:
+        with TileStore(folder.tiles, plan.tiles, basis) as store:
+            resumed = store.finished_tiles
+            models = place(plan, devices, len(plan.tiles) - resumed, clock, observe)
+            batch_size = batch_size_of(plan.settings, devices)
+            tracker = Tracker(plan.info.path.name, len(plan.tiles), resumed, clock, observe)
+            found = find_nuclei(plan, store, models, batch_size, clock, tracker, check)
+            try:
                 with closing(found):
                     chunks, growing = in_context(found, plan), folder.growing
                     count, warnings = _write_nuclei(chunks, plan, corrections, growing, clock)
-                tracker.finish(count)
-            _write_outlines(plan, folder.growing)
-            warnings += resolution_doubts(slide.info, settings.mpp)
-            warnings += stain_doubts(settings.stains, plan.measurer.stains)
-            made = corrections.summary(folder.path / FILE_NAME) if corrections else None
-            record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
-            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
-            folder.forget_tiles()
-    return Result(folder.path, record)
+            except DamagedPartError as error:
+                log.warning("%s; its tiles are computed again", error)
+                continue
+            tracker.finish(count)
+        return tracker, resumed, warnings
 
 
 def _write_nuclei(

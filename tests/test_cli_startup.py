@@ -65,6 +65,8 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "apply nuclei.geojson.gz out/sample",
         "regions out/sample",
         "cohort out",
+        "status out",
+        "verify out",
         "evaluate nuclei.geojson.gz truth.geojson",
     ],
 )

@@ -55,7 +55,7 @@ def make_phantom(path: Path) -> Path:
 
 
 def run_once(slide: Path, scratch: Path, tile_size: int, model: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", str(scratch)]
+    command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", str(scratch), "--force"]
     command += ["--tile-size", str(tile_size), "--model", model]
     subprocess.run(command, check=True, capture_output=True)
     record: dict[str, Any] = json.loads((scratch / slide.stem / "run.json").read_text("utf-8"))

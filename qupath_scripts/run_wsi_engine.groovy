@@ -35,11 +35,17 @@ def hasArea = { it.isAnnotation() && it.getROI()?.isArea() }
 def regions = getSelectedObjects().findAll(hasArea) ?: getAnnotationObjects().findAll(hasArea)
 mkdirs(RESULTS)
 def command = COMMAND + ['run', slide.absolutePath, '-o', RESULTS]
+def roi = new File(buildFilePath(ROI_FOLDER, stem + '.geojson'))
+def before = roi.exists() ? roi.text : ''
+roi.delete()
 if (regions) {
     mkdirs(ROI_FOLDER)
-    def roi = buildFilePath(ROI_FOLDER, stem + '.geojson')
-    exportObjectsToGeoJson(regions, roi, 'FEATURE_COLLECTION')
-    command += ['--roi', roi]
+    exportObjectsToGeoJson(regions, roi.path, 'FEATURE_COLLECTION')
+    command += ['--roi', roi.path]
+}
+// Other regions, another result; for the same ones a run that was stopped goes on.
+if (before != (roi.exists() ? roi.text : '')) {
+    command += '--force'
 }
 if (PIXEL_SIZE_OF_QUPATH) {
     command += ['--mpp', String.valueOf(server.getPixelCalibration().getAveragedPixelSizeMicrons())]

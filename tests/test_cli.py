@@ -348,8 +348,9 @@ def test_a_model_that_fails_leaves_nothing_half_written(
         raise ValueError("broken model")
 
     monkeypatch.setattr(Watershed, "decode", broken)
-    with pytest.raises(ValueError, match="broken model"):
-        main(["run", str(sample.slide_path), "-o", str(tmp_path / "out"), "--model", "watershed"])
+    options = ["-o", tmp_path / "out", "--model", "watershed"]
+    code, _, err = run_cli(capsys, "run", sample.slide_path, *options)
+    assert_clear_error(code, err, "decoding failed at tile ", "ValueError: broken model")
     assert not (tmp_path / "out" / "sample").exists()
 
 

@@ -69,6 +69,8 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "export out/sample --to csv --to geojson --to geoparquet --to labels",
         "export out/sample --to annotationstore --to anndata",
         "report out/sample --slide slide.tif",
+        "status out",
+        "verify out",
         "evaluate nuclei.geojson.gz truth.geojson",
     ],
 )

@@ -200,7 +200,8 @@ def test_run_json_says_what_was_done(result, corrected):
     assert record["nuclei"]["count"] == before["nuclei"]["count"] - 1 == len(features_of(result))
     density = record["nuclei"]["count"] / record["nuclei"]["area_mm2"]
     assert record["nuclei"]["density_per_mm2"] == pytest.approx(density, abs=0.01)
-    untouched = before.keys() - {"nuclei", "corrections"}
+    assert record["files"].keys() == before["files"].keys() | {"corrections.geojson.gz"}
+    untouched = before.keys() - {"nuclei", "corrections", "files"}
     assert {k: record[k] for k in untouched} == {k: before[k] for k in untouched}
 
 
@@ -244,13 +245,35 @@ def test_split_files_stay_split(sample, tmp_path):
 def test_a_later_run_makes_the_corrections_again(result, corrected, sample):
     apply_corrections(corrected, result)
     expected, record = outputs(result), record_of(result)
-    again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS)
+    again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS, force=True)
     assert outputs(result) == expected
     assert again.record["nuclei"] == record["nuclei"]
     assert again.record["corrections"] == {
         k: v for k, v in record["corrections"].items() if k != "time"
     }
     assert again.record["warnings"] == record["warnings"]
+
+
+def test_a_run_with_the_same_settings_and_corrections_does_nothing(result, corrected, sample):
+    apply_corrections(corrected, result)
+    before = outputs(result) | {"run.json": (result / "run.json").read_bytes()}
+    again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS)
+    assert again.is_earlier
+    assert again.record == record_of(result)
+    assert before == outputs(result) | {"run.json": (result / "run.json").read_bytes()}
+
+
+def test_corrections_that_came_from_elsewhere_are_made(result, corrected, sample, tmp_path):
+    """Copied into the folder, or taken out of it: a run makes the result right."""
+    without = outputs(result)
+    apply_corrections(corrected, result)
+    expected, kept = outputs(result), result / "corrections.geojson.gz"
+    kept.rename(tmp_path / "aside")
+    assert not wsi_engine.run(sample.slide_path, result.parent, **SETTINGS).is_earlier
+    assert outputs(result) == without
+    (tmp_path / "aside").rename(kept)
+    assert not wsi_engine.run(sample.slide_path, result.parent, **SETTINGS).is_earlier
+    assert outputs(result) == expected
 
 
 def test_a_run_that_does_not_find_a_corrected_nucleus_says_so_and_keeps_it(
@@ -261,7 +284,7 @@ def test_a_run_that_does_not_find_a_corrected_nucleus_says_so_and_keeps_it(
         tmp_path / "roi.geojson",
         [item(shapely.box(*roi_far_from(features_of(result), sample)), object_type="annotation")],
     )
-    again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS, roi=far)
+    again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS, roi=far, force=True)
     ids = by_id(features_of(result)).keys()
     edited = corrected_ids(result, "edited")
     assert len(edited) == 4
@@ -287,7 +310,7 @@ def test_a_run_with_another_model_into_the_same_folder_is_refused(result, correc
     apply_corrections(corrected, result)
     before = outputs(result)
     with pytest.raises(CorrectionsError, match=r"model \(watershed\).*--output"):
-        wsi_engine.run(sample.slide_path, result.parent, model="starconvex")
+        wsi_engine.run(sample.slide_path, result.parent, model="starconvex", force=True)
     assert outputs(result) == before
 
 

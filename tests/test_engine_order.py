@@ -40,8 +40,8 @@ def test_bytes_do_not_depend_on_workers_and_batches(
 def test_a_second_run_into_the_same_folder_gives_the_same_bytes(
     sample: SampleTruth, expected: dict[str, bytes], tmp_path: Path
 ):
-    for _ in range(2):
-        result = wsi_engine.run(sample.slide_path, tmp_path, **TILES)
+    for force in (False, True):
+        result = wsi_engine.run(sample.slide_path, tmp_path, **TILES, force=force)
         assert _outputs(result) == expected
 
 

@@ -133,7 +133,7 @@ def test_the_annotations_are_written_beside_as_they_were_drawn(result, shapes):
 def test_regions_of_an_earlier_run_do_not_stay(sample, roi, tmp_path):
     run(sample, tmp_path, roi=roi)
     assert (tmp_path / "sample" / "roi.geojson").exists()
-    run(sample, tmp_path)
+    run(sample, tmp_path, force=True)
     assert not (tmp_path / "sample" / "roi.geojson").exists()
 
 
@@ -177,7 +177,9 @@ def test_tiles_are_used_again_only_for_the_same_regions(
         run(sample, tmp_path, roi=path, tile_size=256, observe=interrupt)
     if renamed:
         path.write_text(roi.read_text("utf-8").replace('"main"', '"other"'), "utf-8")
-    again = run(sample, tmp_path, roi=path, tile_size=256)
+        with pytest.raises(wsi_engine.EngineError, match=r"unfinished run with roi: \w+\.\.\. -> "):
+            run(sample, tmp_path, roi=path, tile_size=256)
+    again = run(sample, tmp_path, roi=path, tile_size=256, force=renamed)
     assert (again.record["tiles"]["resumed"] == 0) == renamed
     assert ("other" in again.nuclei.arrow["roi"].to_pylist()) == renamed
 

@@ -211,24 +211,7 @@ def test_holding_is_what_a_loop_over_annotations_finds(squares, seed):
 
 def test_the_order_in_the_file_does_not_matter(path, tmp_path):
     turned = write_file(tmp_path / "turned.geojson", DRAWN[::-1])
-    assert read_regions(turned).content() == read_regions(path).content()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"name": "other"},
-        {"id": identity(99)},
-        {"roi": ROI(shapely.box(0, 0, 100, 101))},
-        {"classification": None},
-    ],
-    ids=str,
-)
-def test_the_content_tells_changes_apart(path, tmp_path, change):
-    other = [replace(DRAWN[0], **change), *DRAWN[1:]]
-    assert read_regions(write_file(tmp_path / "other.geojson", other)).content() != (
-        read_regions(path).content()
-    )
+    assert ids(read_regions(turned).wanted) == ids(read_regions(path).wanted)
 
 
 def test_without_an_id_the_shape_gives_one(tmp_path):

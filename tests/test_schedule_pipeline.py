@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_engine.errors import DeviceError
+from wsi_engine.errors import DeviceError, TileError
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.inference import FittingInference
 from wsi_engine.schedule.pipeline import stream
@@ -140,10 +140,18 @@ def test_tiles_are_taken_lazily():
     assert stage_threads() == []
 
 
-def test_nothing_starts_before_the_first_result_is_asked_for():
-    results = run(read=lambda tile: pytest.fail("read"))
-    assert stage_threads() == []
+def test_the_first_batches_start_before_a_result_is_asked_for():
+    """While an earlier run's tiles are read from disk, the device is at work."""
+    started, limit = [], 3 * 2 + 2 * 2
+    results = run(itertools.cycle(TILES), read=lambda tile: started.append(tile) or read(tile))
+    deadline = time.monotonic() + 10
+    while len(started) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert len(started) <= limit
     results.close()
+    assert stage_threads() == []
 
 
 def failing(function, at, error):
@@ -171,7 +179,7 @@ def test_an_error_in_a_stage_is_raised_at_the_caller_and_the_threads_end(stage, 
     broken = failing(STAGES[stage], at, BrokenTileError(f"{stage} {at}"))
     arguments = {stage: [broken] if stage == "infer" else broken}
     taken = []
-    with pytest.raises(BrokenTileError, match=f"{stage} {at}"):
+    with pytest.raises(TileError, match=rf" at tiles? \d.*BrokenTileError: {stage} {at}"):
         taken.extend(run(batch_size=batch_size, **arguments))
     assert stage_threads() == []
     assert taken == EXPECTED[: len(taken)]
@@ -185,8 +193,16 @@ def test_results_before_the_broken_tile_still_come():
 
     results = run(decode=broken_at_seven, batch_size=4, workers=4)
     assert [next(results) for _ in range(7)] == EXPECTED[:7]
-    with pytest.raises(BrokenTileError):
+    with pytest.raises(TileError, match="decoding failed at tile 7 "):
         next(results)
+
+
+def test_an_error_that_explains_itself_is_passed_on_as_it_is():
+    def out_of_memory(batch):
+        raise DeviceError("too small")
+
+    with pytest.raises(DeviceError, match="too small"):
+        list(run(infer=[out_of_memory]))
 
 
 def test_an_error_of_the_tile_supply_is_raised_and_the_threads_end():

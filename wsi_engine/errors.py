@@ -16,6 +16,10 @@ class SlideError(EngineError):
     """The slide is missing, unreadable, or lacks something that the run needs."""
 
 
+class SlideChangedError(SlideError):
+    """The slide's file is not what it was when the run began."""
+
+
 class ResolutionError(SlideError):
     """The slide's pixel size is missing, contradictory or absurd."""
 
@@ -28,6 +32,14 @@ class ModelError(EngineError):
     """The model is unknown, its weights do not fit, or its output is not usable."""
 
 
+class TileError(EngineError):
+    """A tile could not be read, computed or decoded."""
+
+
+class BusyError(EngineError):
+    """Another process works on the same slide, or took it over."""
+
+
 class DeviceError(EngineError):
     """The device that was asked for is not there, or too small for a single tile."""
 
@@ -38,10 +50,6 @@ class SettingsError(EngineError):
 
 class OutputError(EngineError):
     """A result cannot be written: no permission, no space, or not a folder."""
-
-
-class StoreError(EngineError):
-    """What an earlier run left does not fit together."""
 
 
 class GeoJSONError(EngineError):

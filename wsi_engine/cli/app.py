@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from wsi_engine.cli import console, corrections, learning, machine, qupath, results, slides
+from wsi_engine.cli import (
+    console,
+    corrections,
+    learning,
+    machine,
+    qupath,
+    results,
+    runs,
+    slides,
+)
+from wsi_engine.cli.ending import TERMINATED, end_on_sigterm
 from wsi_engine.errors import EngineError
 from wsi_engine.version import __version__
 
@@ -19,6 +29,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": slides.run,
     "measure": slides.measure,
     "info": slides.info,
+    "status": runs.status,
+    "verify": runs.verify,
     "models": machine.models,
     "warm-up": machine.warm_up,
     "doctor": machine.doctor,
@@ -67,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors become one sentence and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     console.show_log_warnings()
+    end_on_sigterm(lambda: console.print_error(after_interruption(arguments)))
     try:
         app(arguments, prog_name="wsi-engine")
     except EngineError as error:
@@ -75,8 +88,12 @@ def main(arguments: list[str] | None = None) -> None:
         console.print_error(str(error))
         sys.exit(error.exit_code)
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            console.print_error(
-                "interrupted: finished tiles are kept, and the same command goes on from there"
-            )
+        if end.code in (INTERRUPTED, TERMINATED):
+            console.print_error(after_interruption(arguments))
         raise
+
+
+def after_interruption(arguments: list[str]) -> str:
+    """Say what is kept of a command that was cut off."""
+    same = "the same command without --force" if "--force" in arguments else "the same command"
+    return f"interrupted: finished tiles are kept, and {same} goes on from there"

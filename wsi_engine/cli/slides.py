@@ -59,6 +59,9 @@ def run(
         bool | None, typer.Option("--report/--no-report", help="Write report.html.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start again, whatever an earlier run left.")
+    ] = False,
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
     from wsi_engine.config import make_settings
@@ -89,7 +92,9 @@ def run(
     with progress_display() as observe:
         for path in paths:
             try:
-                results.append(run_slide(path, output, config=config, observe=observe, **chosen))
+                results.append(
+                    run_slide(path, output, config=config, observe=observe, force=force, **chosen)
+                )
             except EngineError as error:
                 if len(paths) == 1 or "--debug" in sys.argv:
                     raise
@@ -192,6 +197,10 @@ def _number_or_auto(option: str, text: str | None) -> int | str | None:
 
 def _print_result(result: Result) -> None:
     record = result.record
+    if result.is_earlier:
+        name, when = record["slide"]["name"], record["finished"]
+        text = f"{name}: already finished on {when}; --force to do it again"
+        console.out.print(text, highlight=False, markup=False, soft_wrap=True)
     nuclei, tiles = record["nuclei"], record["tiles"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("slide", escape(record["slide"]["name"]))

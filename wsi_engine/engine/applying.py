@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,9 @@ from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, ROI_FILE, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, RECORD, ROI_FILE, ResultFolder
 from wsi_engine.engine.provenance import now
+from wsi_engine.engine.record import NUMBER, Kind, read_record
 from wsi_engine.engine.rewriting import write_corrected
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.export.geoparquet import GeoParquetReader
@@ -34,6 +34,14 @@ from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
 """Share of the nuclei that a file may lack before someone has to say that they shall go."""
+
+_FACTS: dict[str, Kind] = {
+    "nuclei": dict,
+    "nuclei.area_mm2": NUMBER,
+    "settings.split": (int, type(None)),
+    "settings.roi_class": list,
+    "settings.exclude_class": list,
+}
 
 
 @dataclass(frozen=True)
@@ -147,14 +155,13 @@ class _Changes:
 
 
 def _run_record(folder: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (folder / RECORD).exists():
         raise CorrectionsError(
             f"{folder} holds no finished result: give the folder OUT/<slide> of a run"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CorrectionsError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        )
+    record = read_record(folder, _FACTS)
+    if not record["nuclei"]["area_mm2"] > 0:
+        raise CorrectionsError(f"{folder / RECORD}: nuclei on no area: run the slide again")
     return record
 
 

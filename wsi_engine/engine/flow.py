@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
+from wsi_engine.errors import ModelError
 from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.context import add_context
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
@@ -34,21 +34,30 @@ def find_nuclei(
     batch_size: int,
     clock: StageClock,
     tracker: Tracker,
+    check: Callable[[], None],
 ) -> Generator[Nuclei, None, None]:
     """Stream the nuclei of a slide, each once, in an order that depends on the plan alone.
 
-    Tiles that the store has from an earlier run are replayed, the others computed by the
-    models, one for each device.
+    Tiles that the store has from an earlier run come from there, the others are computed by the
+    models, one for each device; they begin at once, while those of the store are still read.
+
+    Parameters
+    ----------
+    check
+        Called before a computed tile is stored; raises where it must not be.
     """
     spec = plan.model.spec
+
+    def checked(tiles: Iterable[tuple[Tile, Nuclei]]) -> Iterator[tuple[Tile, Nuclei]]:
+        for tile, nuclei in tiles:
+            check()
+            yield tile, nuclei
+
     # Whatever goes wrong further on: the threads end before the slide is closed under them.
-    with closing(_compute(plan, store.finished_tiles, models, batch_size, clock)) as computed:
-        tiles = chain(
-            store.replay(plan.tiles),
-            store.keep(tracker.follow(clock.timed("wait", computed))),
-        )
+    with closing(_compute(plan, store.missing, models, batch_size, clock)) as computed:
+        followed = tracker.follow(checked(clock.timed("wait", computed)))
         settled = resolve_seams(
-            clock.timed("store", tiles),
+            clock.timed("store", store.complete(followed)),
             plan.tile_grid,
             plan.reader.grid,
             spec.largest_object_px,
@@ -85,6 +94,15 @@ def on_slide(tile: Tile, maps: Maps, grid: ModelGrid) -> tuple[Tile, Maps]:
     return replace(tile, window=seen), maps[rows, columns]
 
 
+def _require_numbers(maps: Maps, tile: Tile, model: str) -> None:
+    # A sum is NaN or infinite if any term is, and costs one pass without a copy.
+    if maps.dtype.kind == "f" and not np.isfinite(maps.sum(dtype=np.float32)):
+        raise ModelError(
+            f"{model} computed NaN or infinity on tile {tile.index}: its weights are damaged, or "
+            "do not suit this device; try --device cpu"
+        )
+
+
 def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
     """Find the points whose centres lie in [0, size); at least one is left."""
     first = max(0, math.ceil(-start / step - 0.5))
@@ -93,7 +111,7 @@ def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
 
 
 def _compute(
-    plan: Plan, finished: int, models: list[Model], batch_size: int, clock: StageClock
+    plan: Plan, tiles: list[Tile], models: list[Model], batch_size: int, clock: StageClock
 ) -> Generator[tuple[Tile, Nuclei], None, None]:
     settings, grid = plan.settings, plan.reader.grid
 
@@ -107,12 +125,13 @@ def _compute(
 
         # A nucleus at the slide's border must not compete with its own mirror image.
         seen, maps = on_slide(tile, maps, grid)
+        _require_numbers(maps, tile, plan.model.spec.name)
         predictions = plan.model.decode(maps)
         reach = plan.measurer.neighbourhood_um
         return nuclei_of_tile(predictions, seen, grid, settings.simplify_um, measure, reach)
 
     return stream(
-        islice(plan.tiles, finished, None),
+        tiles,
         read,
         [FittingInference(model.maps) for model in models],
         decode,

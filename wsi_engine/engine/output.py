@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
@@ -13,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from wsi_engine.closing import Closing
+from wsi_engine.errors import BusyError, OutputError
 from wsi_engine.export.column_dictionary import write_dictionary
 from wsi_engine.export.geoparquet import GeoParquetWriter
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
@@ -21,36 +23,59 @@ from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
 from wsi_engine.qupath.objects import RGB, RGBA
 from wsi_engine.qupath.writer import GeoJSONWriter
+from wsi_engine.store.claim import STALE_S, Claim, owner
+from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import atomic_path, clear_write_errors, sync
 
 NUCLEI_FILES = "nuclei*.geojson.gz"
 ROI_FILE = "roi.geojson"
 TISSUE_FILE = "tissue.geojson"
+REGION_FILES = "regions*"
 PAGE_FILES = ("report.html", "quality.*")
 """What tells of a result; when the result is replaced, it is of another one."""
+RECORD = "run.json"
+WORK = ".work"
+TILES = f"{WORK}/tiles"
 
 
 class ResultFolder:
-    """``OUT/<slide>/`` and the names in it, as a context.
+    """``OUT/<slide>/`` and the names in it, for one process at a time; a context.
 
     Files grow in ``.work`` and move to their names when all are whole; ``run.json`` comes last,
     so a folder that has it is complete. When the run fails, what tiles reported stays in
     ``.work/tiles``, from where the next run goes on; nothing else is left.
+
+    Raises
+    ------
+    BusyError
+        On entering, when another process works there.
+    OutputError
+        When nothing can be written there, or the name would lead out of the output folder.
     """
 
     def __init__(self, output: Path, slide_name: str) -> None:
+        if slide_name in {"", ".", ".."} or Path(slide_name).name != slide_name:
+            raise OutputError(f"a slide cannot be called {slide_name!r}: give its file a name")
         self.path = output / slide_name
-        self._work = self.path / ".work"
-        self.tiles = self._work / "tiles"
+        self._work = self.path / WORK
+        self.tiles = self.path / TILES
         self.growing = self._work / "growing"
 
     def __enter__(self) -> Self:
         with clear_write_errors(self.path):
-            shutil.rmtree(self.growing, ignore_errors=True)
-            self.growing.mkdir(parents=True)
-            probe = self.growing / "probe"
-            probe.write_bytes(b"\0")
-            probe.unlink()
+            claim = Claim.take(self._work)
+            if claim is None:
+                raise BusyError(_who_is_in(self.path))
+            self._claim = claim
+            try:
+                shutil.rmtree(self.growing, ignore_errors=True)
+                self.growing.mkdir(parents=True)
+                probe = self.growing / "probe"
+                probe.write_bytes(b"\0")
+                probe.unlink()
+            except OSError:
+                self._leave()
+                raise
         return self
 
     def __exit__(
@@ -59,10 +84,17 @@ class ResultFolder:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self.growing, ignore_errors=True)
-        if not any(self.tiles.glob("part-*.arrow")):
-            shutil.rmtree(self._work, ignore_errors=True)
-        if self.path.exists() and not any(self.path.iterdir()):
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._claim.is_held:
+            shutil.rmtree(self.growing, ignore_errors=True)
+            if not any(self.tiles.glob("part-*.arrow")):
+                self.forget_tiles()
+        with suppress(OSError):
+            self._claim.close()
+            # No more than is empty: the next may be there already.
+            self._work.rmdir()
             self.path.rmdir()
 
     @contextmanager
@@ -74,8 +106,7 @@ class ResultFolder:
         patterns
             Names of files that go, even if none has grown in their place.
         """
-        anew = self._work / "anew"
-        shutil.rmtree(anew, ignore_errors=True)
+        anew = self.growing / "anew"
         anew.mkdir()
         try:
             yield anew
@@ -87,20 +118,32 @@ class ResultFolder:
         finally:
             shutil.rmtree(anew, ignore_errors=True)
 
-    def publish(self, record: Mapping[str, Any], replaced: Sequence[str]) -> None:
+    def check_held(self) -> None:
+        """Raise `BusyError` if another process has taken the folder over."""
+        if not self._claim.is_held:
+            raise BusyError(
+                f"{self.path} was taken over by another process, as this one had not been heard "
+                "of for minutes: it goes on there"
+            )
+
+    def publish(self, record: dict[str, Any], replaced: Sequence[str]) -> None:
         """Move the grown files to their names, and write the record.
 
         Parameters
         ----------
         record
-            Content of ``run.json``.
+            Content of ``run.json``; ``files`` is added, with size and checksum of each.
         replaced
             Patterns of the names whose earlier files go, even if none has grown in their place.
         """
         grown = sorted(self.growing.iterdir())
         for file in grown:
             sync(file)
-        (self.path / "run.json").unlink(missing_ok=True)
+        files = self._published_files() | {file.name: describe_file(file) for file in grown}
+        self._claim.refresh()
+        self.check_held()
+        (self.path / RECORD).unlink(missing_ok=True)
+        sync(self.path)
         # The corrections are first by name, so whenever this is cut off, a new run has them.
         for file in grown:
             file.replace(self.path / file.name)
@@ -108,12 +151,39 @@ class ResultFolder:
         for pattern in replaced:
             for stale in [file for file in self.path.glob(pattern) if file.name not in names]:
                 stale.unlink()
-        with atomic_path(self.path / "run.json") as partial:
+        record["files"] = {name: files[name] for name in files if (self.path / name).exists()}
+        with atomic_path(self.path / RECORD) as partial:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 
+    def _published_files(self) -> dict[str, Any]:
+        try:
+            earlier = json.loads((self.path / RECORD).read_bytes())["files"]
+            return {str(name): entry for name, entry in earlier.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     def forget_tiles(self) -> None:
-        """Remove what tiles reported: the run that needed it is published."""
+        """Remove what tiles reported: nobody needs it any more."""
+        with clear_write_errors(self.path):
+            # Without their journal, parts that a crash leaves here are scraps.
+            (self.tiles / JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.tiles, ignore_errors=True)
+
+
+def describe_file(path: Path) -> dict[str, int | str]:
+    """Return what `run.json` keeps of a file: its bytes and sha256."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _who_is_in(folder: Path) -> str:
+    who = owner(folder / WORK)
+    by = f" (process {who.pid} on {who.host})" if who is not None else ""
+    return (
+        f"another process works on {folder}{by}: let it finish; if it is dead and was on another "
+        f"machine, wait {STALE_S / 60:g} minutes"
+    )
 
 
 def columns_for_qupath(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import shapely
 import torch
 
-from wsi_engine.config import RunSettings, digest
+from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.errors import RegionError
 from wsi_engine.models.protocol import Model, ModelSpec
@@ -72,21 +72,6 @@ class Plan:
     def namespace(self) -> uuid.UUID:
         """Of the ids of the nuclei."""
         return namespace_of(self.slide_fingerprint, self.model.spec.name)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of everything that the tiles' results depend on."""
-        return digest(
-            {
-                "result_version": RESULT_VERSION,
-                "slide": self.slide_fingerprint,
-                "settings": self.settings.result_settings(),
-                "model": self.model.settings(),
-                "stains": self.measurer.stains.describe(),
-                "regions": self.regions.content() if self.regions is not None else None,
-                "area": shapely.to_wkb(self.area, hex=True),
-            }
-        )
 
 
 def make_plan(

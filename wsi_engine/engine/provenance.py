@@ -16,6 +16,7 @@ from wsi_engine.version import __version__
 if TYPE_CHECKING:
     import torch
 
+    from wsi_engine.engine.basis import Basis
     from wsi_engine.engine.plan import Plan
     from wsi_engine.engine.progress import Tracker
     from wsi_engine.schedule.clock import StageClock
@@ -66,6 +67,7 @@ def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
 
 def make_record(
     plan: Plan,
+    basis: Basis,
     tracker: Tracker,
     resumed: int,
     clock: StageClock,
@@ -98,6 +100,7 @@ def make_record(
             "stains": plan.measurer.stains.describe(),
         },
         "settings": plan.settings.model_dump(mode="json"),
+        "basis": basis,
         "tiles": {
             "count": len(plan.tiles),
             "resumed": resumed,

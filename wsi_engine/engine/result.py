@@ -21,10 +21,13 @@ class Result:
         ``OUT/<slide>``, or ``None`` where no output was asked for.
     record
         The content of ``run.json``.
+    is_earlier
+        Whether it was there already, and nothing was done.
     """
 
     folder: Path | None
     record: dict[str, Any]
+    is_earlier: bool = False
 
     @cached_property
     def nuclei(self) -> NucleusTable:

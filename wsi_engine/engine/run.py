@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -9,13 +10,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.correcting import Corrected, labels_of
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
+from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles
+from wsi_engine.engine.earlier import finished_run, refuse_another, unfinished_run
 from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
     PAGE_FILES,
+    REGION_FILES,
     ROI_FILE,
     TISSUE_FILE,
     NucleusFiles,
@@ -28,20 +34,24 @@ from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
 from wsi_engine.engine.result import Result
 from wsi_engine.engine.rewriting import write_corrected
+from wsi_engine.errors import EngineError, SlideChangedError
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.features import Feature, annotation_feature
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.writer import write_features
-from wsi_engine.regions.measure import measure_regions
-from wsi_engine.report.slide import report_on
+from wsi_engine.regions.measure import ANNOTATIONS, measure_regions
+from wsi_engine.report.slide import REPORT_FILE, report_on
 from wsi_engine.schedule.clock import StageClock
+from wsi_engine.slide.fingerprint import Watch
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
 from wsi_engine.slide.stain_vectors import stain_doubts
-from wsi_engine.store.tile_store import TileStore
+from wsi_engine.store.tile_store import DamagedPartError, TileStore
 from wsi_engine.writing import clear_write_errors
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -50,9 +60,13 @@ def run(
     *,
     config: str | Path | None = None,
     observe: Observer = ignore,
+    force: bool = False,
     **settings: Any,
 ) -> Result:
     """Find every nucleus on a slide.
+
+    Where an earlier run into the same folder was cut off, this one goes on; where it has
+    finished, its result is returned, and nothing is done.
 
     Parameters
     ----------
@@ -65,6 +79,8 @@ def run(
         YAML file with settings.
     observe
         Called with a ``Progress`` now and then.
+    force
+        Start again, whatever is there. Without it a result of other settings is not replaced.
     **settings
         Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
 
@@ -81,53 +97,114 @@ def run(
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     if output is not None:
-        result = _run_slide(Path(slide), Path(output), chosen, observe)
+        result = _run_slide(Path(slide), Path(output), chosen, observe, force)
         _sum_up(result, chosen)
         return result
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(Path(slide), Path(scratch), chosen, observe)
+        result = _run_slide(Path(slide), Path(scratch), chosen, observe, force)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
 
 
-def _run_slide(path: Path, output: Path, settings: RunSettings, observe: Observer) -> Result:
+def _run_slide(
+    path: Path, output: Path, settings: RunSettings, observe: Observer, force: bool
+) -> Result:
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
-    started, clock = now(), StageClock()
+    started, clock, watch = now(), StageClock(), Watch(path)
     with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
-        plan = make_plan(slide, settings, devices[0], clock, observe)
-        corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
-        with clear_write_errors(folder.path):
-            with TileStore(folder.tiles, plan.fingerprint) as store:
-                finished = store.finished_tiles
-                models = place(plan, devices, len(plan.tiles) - finished, clock, observe)
-                batch_size = batch_size_of(settings, devices)
-                tracker = Tracker(path.name, len(plan.tiles), finished, clock, observe)
-                found = find_nuclei(plan, store, models, batch_size, clock, tracker)
-                with closing(found):
-                    count = _write_nuclei(in_context(found, plan), plan, folder.growing, clock)
-                warnings: list[str] = []
-                if corrections:
-                    count, warnings = _correct(plan, corrections, folder)
-                tracker.finish(count)
-            _write_outlines(plan, folder.growing)
-            warnings += resolution_doubts(slide.info, settings.mpp)
-            warnings += stain_doubts(settings.stains, plan.measurer.stains)
-            made = corrections.summary(folder.path / FILE_NAME) if corrections else None
-            record = make_record(plan, tracker, finished, clock, devices, started, warnings, made)
-            folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *PAGE_FILES])
+        basis = basis_of(path, settings)
+        if force:
             folder.forget_tiles()
+        unfinished = unfinished_run(folder.path)
+        # What is unfinished beside a result is a run that was to replace it.
+        if unfinished is None and not force:
+            earlier = finished_run(folder.path, basis)
+            if earlier is not None:
+                folder.forget_tiles()
+                return Result(folder.path, earlier, is_earlier=True)
+        plan = make_plan(slide, settings, devices[0], clock, observe)
+        basis = basis_of_tiles(basis, plan)
+        if unfinished is not None:
+            refuse_another(unfinished.basis, basis, f"{folder.path} holds an unfinished run")
+        corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
+        try:
+            with clear_write_errors(folder.path):
+                tracker, resumed, warnings = _find(
+                    plan, basis, folder, corrections, devices, clock, observe, watch
+                )
+                _write_outlines(plan, folder.growing)
+                warnings += resolution_doubts(slide.info, settings.mpp)
+                warnings += stain_doubts(settings.stains, plan.measurer.stains)
+                made = corrections.summary(folder.path / FILE_NAME) if corrections else None
+                record = make_record(
+                    plan, basis, tracker, resumed, clock, devices, started, warnings, made
+                )
+                watch.check()
+                replaced = [NUCLEI_FILES, ROI_FILE, REGION_FILES, *PAGE_FILES]
+                folder.publish(record, replaced)
+                folder.forget_tiles()
+        except EngineError:
+            # A slide that was exchanged may first be noticed as one that cannot be read.
+            try:
+                watch.check()
+            except SlideChangedError:
+                folder.forget_tiles()
+                raise
+            raise
     return Result(folder.path, record)
 
 
+def _find(
+    plan: Plan,
+    basis: Basis,
+    folder: ResultFolder,
+    corrections: Corrections,
+    devices: list[torch.device],
+    clock: StageClock,
+    observe: Observer,
+    watch: Watch,
+) -> tuple[Tracker, int, list[str]]:
+    """Compute the tiles that are missing, and write the nuclei of all.
+
+    Returns
+    -------
+    tracker, resumed, warnings
+        What it counted, how many tiles an earlier run had left, what to tell.
+    """
+
+    def check() -> None:
+        watch.check()
+        folder.check_held()
+
+    while True:
+        with TileStore(folder.tiles, plan.tiles, basis) as store:
+            resumed = store.finished_tiles
+            models = place(plan, devices, len(plan.tiles) - resumed, clock, observe)
+            batch_size = batch_size_of(plan.settings, devices)
+            tracker = Tracker(plan.info.path.name, len(plan.tiles), resumed, clock, observe)
+            found = find_nuclei(plan, store, models, batch_size, clock, tracker, check)
+            try:
+                with closing(found):
+                    count = _write_nuclei(in_context(found, plan), plan, folder.growing, clock)
+            except DamagedPartError as error:
+                log.warning("%s; its tiles are computed again", error)
+                continue
+        warnings: list[str] = []
+        if corrections:
+            count, warnings = _correct(plan, corrections, folder)
+        tracker.finish(count)
+        return tracker, resumed, warnings
+
+
 def _sum_up(result: Result, settings: RunSettings) -> None:
-    """Write what is computed from a finished result."""
+    """Write what is computed from a finished result, unless it is there already."""
     assert result.folder is not None
-    if settings.regions:
+    if settings.regions and not (result.folder / ANNOTATIONS).exists():
         measure_regions(result.folder)
-    if settings.report:
+    if settings.report and not (result.folder / REPORT_FILE).exists():
         report_on(result.folder)
 
 

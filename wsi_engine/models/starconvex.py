@@ -231,6 +231,13 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
 
 
+_NO_NETWORK = (
+    *(OSError, SafetensorError, RuntimeError, MemoryError),
+    *(AttributeError, KeyError, TypeError, ValueError, RecursionError),
+)
+"""What a file that is none leads to; its description may say anything."""
+
+
 def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
     """Read a network that `wsi_engine.learn.weights.save_weights` wrote, on the CPU in fp32.
 
@@ -252,16 +259,16 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
             )
         )
         network.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        spec = replace(
+            SPEC,
+            mpp=float(description["mpp"]),
+            max_overlap=float(description["max_overlap"]),
+            classes=tuple(description.get("classes", ())),
+            embedded=embedded,
+        )
+        return StarConvexModel(network, spec, float(description["threshold"]))
+    except _NO_NETWORK as error:
         raise ModelError(f"{path} holds no star-convex network: {error}") from error
-    spec = replace(
-        SPEC,
-        mpp=float(description["mpp"]),
-        max_overlap=float(description["max_overlap"]),
-        classes=tuple(description.get("classes", ())),
-        embedded=embedded,
-    )
-    return StarConvexModel(network, spec, float(description["threshold"]))
 
 
 def load_starconvex(weights: Path | None = None) -> StarConvexModel:

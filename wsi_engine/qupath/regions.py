@@ -86,14 +86,6 @@ class Regions:
             held[near[inside]] = k
         return held
 
-    def content(self) -> list[list[str | None]]:
-        """Return all on which results depend, in an order of its own, ready for JSON."""
-        return [
-            [role, item.id, item.name, item.class_name, shapely.to_wkb(item.geometry, hex=True)]
-            for role, items in (("wanted", self.wanted), ("excluded", self.excluded))
-            for item in items
-        ]
-
     @cached_property
     def _boxes(self) -> shapely.STRtree:
         shapes = _shapes(self.wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,11 @@ POLYGON_TYPE = pa.list_(pa.list_(pa.list_(pa.float64(), 2)))
 """GeoArrow's polygon: rings of interleaved x, y."""
 
 
-def write_part(path: Path, tiles: Sequence[TileNuclei]) -> int:
-    """Write the nuclei of some tiles atomically and return the file's CRC-32."""
+_METADATA = ("tiles", "classes", "measurements")
+
+
+def write_part(path: Path, tiles: Sequence[TileNuclei]) -> tuple[int, int]:
+    """Write the nuclei of some tiles atomically; return size and CRC-32 of the file."""
     owners = np.repeat(
         np.array([index for index, _ in tiles], np.int64), [len(nuclei) for _, nuclei in tiles]
     )
@@ -33,32 +36,65 @@ def write_part(path: Path, tiles: Sequence[TileNuclei]) -> int:
         "measurements": tiles[0][1].measurements.shape[1],
     }
     table = table.replace_schema_metadata({k: json.dumps(v) for k, v in contents.items()})
-    with (
-        atomic_path(path) as partial,
-        pa.OSFile(str(partial), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema) as writer,
-    ):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    return checksum(path)
+    content = sink.getvalue()
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+    return content.size, zlib.crc32(content)
 
 
-def read_part(path: Path) -> Iterator[TileNuclei]:
-    """Yield the tiles of a part in the order in which they were written."""
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
+def read_part(path: Path, size: int, crc32: int) -> list[TileNuclei]:
+    """Return the tiles of a part in the order in which they were written.
+
+    Parameters
+    ----------
+    size, crc32
+        As `write_part` returned them.
+
+    Raises
+    ------
+    ValueError
+        When the file is not what was written, or holds something else than nuclei.
+    """
+    try:
+        if path.stat().st_size != size:
+            raise ValueError("its size is another")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    if zlib.crc32(content) != crc32:
+        raise ValueError("its checksum is another")
+    return _tiles(content)
+
+
+def _tiles(content: bytes) -> list[TileNuclei]:
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+        # What an enemy wrote has a good checksum, too: offsets must not lead astray.
+        table.validate(full=True)
+        facts = [json.loads((table.schema.metadata or {})[key.encode()]) for key in _METADATA]
+    except (pa.ArrowException, KeyError, RecursionError) as error:
+        raise ValueError(f"not nuclei of tiles: {error}") from None
+    indices, classes, measurements = facts
+    widths = {"probabilities": classes, "measurements": measurements}
+    _require(table.schema.remove_metadata().equals(_SCHEMA))
+    _require(all(type(n) is int and 0 <= n < 1 << 20 for n in widths.values()))
+    _require(isinstance(indices, list) and all(type(n) is int for n in indices))
+    _require(all(column.null_count == 0 for column in table.columns))
+    for name, width in widths.items():
+        _require(len(table[name].combine_chunks().flatten()) == len(table) * width)
+    nuclei = _from_arrow(table, classes, measurements)
+    _require(bool(np.isfinite(nuclei.anchors).all()))
     owners = table["tile"].to_numpy()
-    nuclei = _from_arrow(table)
-    for index in json.loads(table.schema.metadata[b"tiles"]):
-        yield index, nuclei.take(owners == index)
+    _require(bool(np.isin(owners, indices).all()))
+    return [(index, nuclei.take(owners == index)) for index in indices]
 
 
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    value = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            value = zlib.crc32(chunk, value)
-    return value
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError("not nuclei of tiles")
 
 
 def polygons_to_arrow(polygons: np.ndarray) -> pa.Array:
@@ -87,41 +123,50 @@ def polygons_from_arrow(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(shapely.from_ragged_array(polygon, vertices, (rings, parts)))
 
 
+_SCHEMA = pa.schema(
+    {
+        "tile": pa.int64(),
+        "geometry": POLYGON_TYPE,
+        "anchor": pa.list_(pa.float64(), 2),
+        "score": pa.float32(),
+        "class": pa.int16(),
+        "probabilities": pa.list_(pa.float32()),
+        "owned": pa.bool_(),
+        "measurements": pa.list_(pa.float32()),
+    }
+)
+
+
 def _to_arrow(owners: np.ndarray, nuclei: Nuclei) -> pa.Table:
-    count = nuclei.probabilities.shape[1]
-    return pa.table(
-        {
-            "tile": pa.array(owners),
-            "geometry": polygons_to_arrow(nuclei.polygons),
-            "anchor": pa.FixedSizeListArray.from_arrays(pa.array(nuclei.anchors.ravel()), 2),
-            "score": pa.array(nuclei.scores),
-            "class": pa.array(nuclei.classes),
-            "probabilities": pa.array(
-                list(nuclei.probabilities) if count else [None] * len(nuclei),
-                pa.list_(pa.float32()),
-            ),
-            "owned": pa.array(nuclei.owned),
-            "measurements": _rows_to_arrow(nuclei.measurements),
-        }
-    )
+    columns = [
+        pa.array(owners),
+        polygons_to_arrow(nuclei.polygons),
+        pa.FixedSizeListArray.from_arrays(pa.array(nuclei.anchors.ravel()), 2),
+        pa.array(nuclei.scores),
+        pa.array(nuclei.classes),
+        _rows_to_arrow(nuclei.probabilities),
+        pa.array(nuclei.owned),
+        _rows_to_arrow(nuclei.measurements),
+    ]
+    return pa.table(columns, _SCHEMA)
 
 
 def _rows_to_arrow(rows: np.ndarray) -> pa.ListArray:
     offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.ravel()))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(rows.ravel()))
 
 
-def _from_arrow(table: pa.Table) -> Nuclei:
+def _from_arrow(table: pa.Table, classes: int, measurements: int) -> Nuclei:
     size = len(table)
     probabilities = table["probabilities"].combine_chunks().flatten().to_numpy()
-    measurements = table["measurements"].combine_chunks().flatten().to_numpy()
+    measured = table["measurements"].combine_chunks().flatten().to_numpy()
     anchors = table["anchor"].combine_chunks().flatten().to_numpy()
     return Nuclei(
         polygons=polygons_from_arrow(table["geometry"]),
         anchors=anchors.reshape(size, 2),
         scores=table["score"].to_numpy(),
         classes=table["class"].to_numpy(),
-        probabilities=probabilities.reshape(size, json.loads(table.schema.metadata[b"classes"])),
+        probabilities=probabilities.reshape(size, classes),
         owned=table["owned"].to_numpy(),
-        measurements=measurements.reshape(size, json.loads(table.schema.metadata[b"measurements"])),
+        measurements=measured.reshape(size, measurements),
     )

@@ -1,0 +1,44 @@
+"""How a command ends when it is told to: at once, whatever it waits for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+TERMINATED = 143
+"""Exit code after SIGTERM."""
+
+PATIENCE_S = 4.0
+"""Batch systems send SIGKILL five seconds or more after SIGTERM."""
+
+
+def end_on_sigterm(last_words: Callable[[], None]) -> None:
+    """From now on, end with `TERMINATED` on SIGTERM.
+
+    Threads that are busy with a batch get some seconds to end, and then are not waited for:
+    what is on disk is as good after that as after a power cut.
+
+    Parameters
+    ----------
+    last_words
+        Called where the command could not end by itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only there can signals be received
+
+    def give_up() -> None:
+        last_words()
+        os._exit(TERMINATED)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        impatience = threading.Timer(PATIENCE_S, give_up)
+        impatience.daemon = True
+        impatience.start()
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)

@@ -1,0 +1,66 @@
+"""Commands that look at what runs left: status, verify."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from wsi_engine.cli import console
+
+if TYPE_CHECKING:
+    from wsi_engine.engine.status import SlideStatus
+
+
+def status(
+    output: Annotated[Path, typer.Argument(help="Folder of results, or OUT/SLIDE.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show which slides are finished, how far the others are, and who works on them."""
+    from wsi_engine.engine.status import status_of
+
+    found = status_of(output)
+    if as_json:
+        typer.echo(json.dumps([asdict(slide) for slide in found], indent=2, ensure_ascii=False))
+    else:
+        _print_status(found)
+
+
+def verify(
+    output: Annotated[Path, typer.Argument(help="Folder of results, or OUT/SLIDE.")],
+) -> None:
+    """Check every checksum and count; exit with 1 and a line per problem if there is any."""
+    from wsi_engine.engine.status import slide_folders
+    from wsi_engine.engine.verifying import problems_of
+
+    slides = problems = 0
+    for folder in slide_folders(output):
+        slides += 1
+        for problem in problems_of(folder):
+            problems += 1
+            console.out.print(problem, highlight=False, markup=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+    console.out.print(f"{slides} slide(s): all is as it was written", highlight=False)
+
+
+def _print_status(found: list[SlideStatus]) -> None:
+    table = Table("slide", "state", "tiles", "nuclei", "finished (UTC)", "running on")
+    for slide in found:
+        tiles = "" if slide.tiles is None else f"{slide.tiles:,} / {slide.tiles_total:,}"
+        nuclei = "" if slide.nuclei is None else f"{slide.nuclei:,}"
+        when = (slide.finished or "").replace("T", " ")[:16]
+        rest = (when, slide.running or "")
+        table.add_row(escape(slide.folder), slide.state, tiles, nuclei, *map(escape, rest))
+    console.out.print(table)
+    counts = {state: sum(slide.state == state for slide in found) for state in _STATES}
+    text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    console.out.print(text or "no slides", highlight=False)
+
+
+_STATES = ("finished", "unfinished", "empty", "damaged")

@@ -1,0 +1,79 @@
+"""What a result rests on: on the same basis, a run finds the same nuclei."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import shapely
+
+import wsi_engine.models
+from wsi_engine.config import RunSettings
+from wsi_engine.engine.plan import RESULT_VERSION, Plan
+from wsi_engine.slide.fingerprint import fingerprint
+
+Basis = dict[str, Any]
+"""JSON-like; what differs is shown to the user by the names in it."""
+
+_WEIGHTS = Path(wsi_engine.models.__file__).parent / "weights"
+
+
+def basis_of(slide: Path, settings: RunSettings) -> Basis:
+    """Describe what the user gave: the slide, the settings, the files that they name.
+
+    Files count by their content, wherever they lie. This takes milliseconds.
+    """
+    described = settings.result_settings()
+    embedded = _WEIGHTS / f"{settings.model}.safetensors"
+    weights = settings.weights or (embedded if embedded.exists() else None)
+    for name, path in (("weights", weights), ("roi", settings.roi)):
+        described[name] = _digest(path) if path is not None else None
+    return {"version of results": RESULT_VERSION, "slide": fingerprint(slide)} | described
+
+
+def basis_of_tiles(basis: Basis, plan: Plan) -> Basis:
+    """Add what was found out before the first tile: calibration, stains, where to look."""
+    return basis | {
+        "calibration": plan.model.settings(),
+        "stain vectors": plan.measurer.stains.describe(),
+        "area": hashlib.sha256(shapely.to_wkb(plan.area)).hexdigest(),
+        "tiles": len(plan.tiles),
+    }
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what differs between two bases, ``name: was -> is``.
+
+    What only one of them tells is passed over: it is not known to differ.
+    """
+    before, after = dict(_leaves(was)), dict(_leaves(now))
+    return [
+        f"{name}: {_shown(before[name])} -> {_shown(after[name])}"
+        for name in before
+        if name in after and before[name] != after[name]
+    ]
+
+
+def _leaves(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(_shown, value)) or "none"
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}..." if len(text) > 30 else text
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"  # whoever needs it says so better

@@ -185,3 +185,17 @@ def test_model_occupied_can_be_read_while_the_model_runs(clock, time):
         time.passes(1)
     time.passes(9)
     assert clock.model_occupied == 4
+
+
+def test_times_of_another_clock_are_added_and_its_model_for_a_share(clock, time):
+    other = StageClock()
+    with clock.measure("read"):
+        time.passes(1)
+    with other.measure("read"):
+        time.passes(2)
+    with other.measure("infer"):
+        time.passes(4)
+    clock.add(other.times(), model_share=0.5)
+    assert wall(clock) == {"read": 3, "infer": 4}
+    assert clock.report()["infer"]["cpu_s"] == 2
+    assert clock.model_occupied == 2

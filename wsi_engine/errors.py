@@ -36,6 +36,10 @@ class TileError(EngineError):
     """A tile could not be read, computed or decoded."""
 
 
+class WorkerError(EngineError):
+    """A worker process died, or would compute something else than the others."""
+
+
 class BusyError(EngineError):
     """Another process works on the same slide, or took it over."""
 

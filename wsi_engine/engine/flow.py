@@ -26,20 +26,24 @@ from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.store.tile_store import TileStore
 
+TilesWithNuclei = Generator[tuple[Tile, Nuclei], None, None]
+
+Compute = Callable[[Iterable[Tile]], TilesWithNuclei]
+"""Finds the nuclei of some tiles, in their order."""
+
 
 def find_nuclei(
     plan: Plan,
     store: TileStore,
-    models: list[Model],
-    batch_size: int,
+    compute: Compute,
     clock: StageClock,
     tracker: Tracker,
     check: Callable[[], None],
 ) -> Generator[Nuclei, None, None]:
     """Stream the nuclei of a slide, each once, in an order that depends on the plan alone.
 
-    Tiles that the store has from an earlier run come from there, the others are computed by the
-    models, one for each device; they begin at once, while those of the store are still read.
+    Tiles that the store has from an earlier run come from there, the others are computed; they
+    begin at once, while those of the store are still read.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ def find_nuclei(
             yield tile, nuclei
 
     # Whatever goes wrong further on: the threads end before the slide is closed under them.
-    with closing(_compute(plan, store.missing, models, batch_size, clock)) as computed:
+    with closing(compute(store.missing)) as computed:
         followed = tracker.follow(checked(clock.timed("wait", computed)))
         settled = resolve_seams(
             clock.timed("store", store.complete(followed)),
@@ -110,9 +114,16 @@ def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
     return slice(first, max(stop, first + 1))
 
 
-def _compute(
-    plan: Plan, tiles: list[Tile], models: list[Model], batch_size: int, clock: StageClock
-) -> Generator[tuple[Tile, Nuclei], None, None]:
+def compute_tiles(
+    plan: Plan, models: list[Model], batch_size: int, clock: StageClock, tiles: Iterable[Tile]
+) -> TilesWithNuclei:
+    """Find the nuclei of some tiles in this process, in their order.
+
+    Parameters
+    ----------
+    models
+        Of the plan, one for each device.
+    """
     settings, grid = plan.settings, plan.reader.grid
 
     def read(tile: Tile) -> RGB:

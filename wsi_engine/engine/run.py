@@ -6,6 +6,7 @@ import logging
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.correcting import Corrected, labels_of
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles
+from wsi_engine.engine.computing import Processes, WorkerReports, computing
 from wsi_engine.engine.earlier import finished_run, refuse_another, unfinished_run
 from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.output import (
@@ -28,7 +30,6 @@ from wsi_engine.engine.output import (
     ResultFolder,
     columns_for_qupath,
 )
-from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
@@ -61,6 +62,8 @@ def run(
     config: str | Path | None = None,
     observe: Observer = ignore,
     force: bool = False,
+    jobs: int = 1,
+    executor: Executor | None = None,
     **settings: Any,
 ) -> Result:
     """Find every nucleus on a slide.
@@ -81,6 +84,14 @@ def run(
         Called with a ``Progress`` now and then.
     force
         Start again, whatever is there. Without it a result of other settings is not replaced.
+    jobs
+        Split the slide over so many processes; the result is the same. They are started on this
+        machine, where that pays, and share its processors and GPUs.
+    executor
+        Split it over the workers of this executor instead, such as Dask's
+        ``client.get_executor()``; ``jobs`` says how many it has. Their machines need the same
+        packages, and the slide under the same path. Each uses the GPUs that it sees, or as many
+        threads as ``OMP_NUM_THREADS`` gives it.
     **settings
         Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
 
@@ -96,19 +107,25 @@ def run(
     >>> len(result.nuclei)  # doctest: +SKIP
     """
     chosen = make_settings(Path(config) if config else None, **settings)
+    processes = Processes(jobs, executor)
     if output is not None:
-        result = _run_slide(Path(slide), Path(output), chosen, observe, force)
+        result = _run_slide(Path(slide), Path(output), chosen, observe, force, processes)
         _sum_up(result, chosen)
         return result
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(Path(slide), Path(scratch), chosen, observe, force)
+        result = _run_slide(Path(slide), Path(scratch), chosen, observe, force, processes)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
 
 
 def _run_slide(
-    path: Path, output: Path, settings: RunSettings, observe: Observer, force: bool
+    path: Path,
+    output: Path,
+    settings: RunSettings,
+    observe: Observer,
+    force: bool,
+    processes: Processes,
 ) -> Result:
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
@@ -132,8 +149,8 @@ def _run_slide(
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         try:
             with clear_write_errors(folder.path):
-                tracker, resumed, warnings = _find(
-                    plan, basis, folder, corrections, devices, clock, observe, watch
+                tracker, resumed, warnings, workers = _find(
+                    plan, basis, folder, corrections, processes, devices, clock, observe, watch
                 )
                 _write_outlines(plan, folder.growing)
                 warnings += resolution_doubts(slide.info, settings.mpp)
@@ -142,6 +159,7 @@ def _run_slide(
                 record = make_record(
                     plan, basis, tracker, resumed, clock, devices, started, warnings, made
                 )
+                record["workers"] = workers
                 watch.check()
                 replaced = [NUCLEI_FILES, ROI_FILE, REGION_FILES, *PAGE_FILES]
                 folder.publish(record, replaced)
@@ -162,17 +180,19 @@ def _find(
     basis: Basis,
     folder: ResultFolder,
     corrections: Corrections,
+    processes: Processes,
     devices: list[torch.device],
     clock: StageClock,
     observe: Observer,
     watch: Watch,
-) -> tuple[Tracker, int, list[str]]:
+) -> tuple[Tracker, int, list[str], WorkerReports]:
     """Compute the tiles that are missing, and write the nuclei of all.
 
     Returns
     -------
-    tracker, resumed, warnings
-        What it counted, how many tiles an earlier run had left, what to tell.
+    tracker, resumed, warnings, workers
+        What it counted, how many tiles an earlier run had left, what to tell, and the worker
+        processes that took part.
     """
 
     def check() -> None:
@@ -182,13 +202,16 @@ def _find(
     while True:
         with TileStore(folder.tiles, plan.tiles, basis) as store:
             resumed = store.finished_tiles
-            models = place(plan, devices, len(plan.tiles) - resumed, clock, observe)
-            batch_size = batch_size_of(plan.settings, devices)
-            tracker = Tracker(plan.info.path.name, len(plan.tiles), resumed, clock, observe)
-            found = find_nuclei(plan, store, models, batch_size, clock, tracker, check)
+            left = len(plan.tiles) - resumed
             try:
-                with closing(found):
-                    count = _write_nuclei(in_context(found, plan), plan, folder.growing, clock)
+                with computing(plan, processes, devices, left, clock, observe) as (
+                    compute,
+                    workers,
+                ):
+                    tracker = Tracker(plan.info.path.name, len(plan.tiles), resumed, clock, observe)
+                    with closing(find_nuclei(plan, store, compute, clock, tracker, check)) as found:
+                        chunks = in_context(found, plan)
+                        count = _write_nuclei(chunks, plan, folder.growing, clock)
             except DamagedPartError as error:
                 log.warning("%s; its tiles are computed again", error)
                 continue
@@ -196,7 +219,7 @@ def _find(
         if corrections:
             count, warnings = _correct(plan, corrections, folder)
         tracker.finish(count)
-        return tracker, resumed, warnings
+        return tracker, resumed, warnings, workers
 
 
 def _sum_up(result: Result, settings: RunSettings) -> None:

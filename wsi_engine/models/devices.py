@@ -51,6 +51,20 @@ def default_batch_size(devices: list[torch.device]) -> int:
     return CPU_BATCH if devices[0].type == "cpu" else CUDA_BATCH
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """Return bf16 where the device has instructions for it, else fp32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device by what the last digits of its results depend on."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return f"{kind} {str(fastest_dtype(device)).removeprefix('torch.')}"
+
+
 def reuse_freed_memory() -> None:
     """Let layers that run on the processor reuse memory instead of mapping fresh pages.
 

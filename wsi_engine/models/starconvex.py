@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
+from wsi_engine.models.devices import fastest_dtype
 from wsi_engine.models.protocol import ModelSpec, Predictions
 from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
 from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX
@@ -221,14 +222,6 @@ class StarConvexModel:
             largest_px=self.spec.largest_object_px,
             classes=len(self.spec.classes),
         )
-
-
-def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Return bf16 where the device has instructions for it, else fp32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
 
 
 _NO_NETWORK = (

@@ -5,14 +5,32 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 MODEL_STAGES = frozenset({"infer", "decode"})
 """What a model does: pixels to maps on the device, maps to polygons."""
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """What a clock has measured, to be sent to another process.
+
+    Attributes
+    ----------
+    wall, cpu
+        Seconds by stage.
+    model_occupied
+        Seconds in which at least one thread was in a stage of the model.
+    """
+
+    wall: Mapping[str, float]
+    cpu: Mapping[str, float]
+    model_occupied: float
 
 
 class StageClock:
@@ -68,6 +86,28 @@ class StageClock:
         """Seconds spent inside a stage, summed over its threads."""
         with self._lock:
             return self._wall[stage]
+
+    def times(self) -> StageTimes:
+        """Return all that was measured so far."""
+        occupied = self.model_occupied
+        with self._lock:
+            return StageTimes(dict(self._wall), dict(self._cpu), occupied)
+
+    def add(self, times: StageTimes, model_share: float) -> None:
+        """Add what was measured in another process.
+
+        Parameters
+        ----------
+        model_share
+            Of its ``model_occupied`` that counts: with n processes at work 1 / n, so that the
+            sum is the mean over the processes.
+        """
+        with self._lock:
+            for stage, seconds in times.wall.items():
+                self._wall[stage] += seconds
+            for stage, seconds in times.cpu.items():
+                self._cpu[stage] += seconds
+            self._model_occupied += times.model_occupied * model_share
 
     def report(self) -> dict[str, dict[str, float]]:
         """Return wall and processor seconds by stage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -120,11 +121,21 @@ class GridReader:
         return resample(source, x, y)
 
     @property
+    def lost(self) -> frozenset[LevelBox]:
+        """What could not be read so far, in pixels of the level."""
+        with self._lock:
+            return frozenset(self._unreadable)
+
+    def add_lost(self, boxes: Iterable[LevelBox]) -> None:
+        """Count as unreadable what another reader of the same slide could not read."""
+        with self._lock:
+            self._unreadable.update(boxes)
+
+    @property
     def unreadable(self) -> list[QuPathBox]:
         """What could not be read so far, in QuPath pixels, top left first."""
         grid, scale = self.grid, self.level.downsample
-        with self._lock:
-            boxes = sorted(self._unreadable, key=lambda box: (box.y, box.x))
+        boxes = sorted(self.lost, key=lambda box: (box.y, box.x))
         return [
             QuPathBox(
                 box.x * scale - grid.origin_x,

@@ -26,6 +26,14 @@ _METADATA = ("tiles", "classes", "measurements")
 
 def write_part(path: Path, tiles: Sequence[TileNuclei]) -> tuple[int, int]:
     """Write the nuclei of some tiles atomically; return size and CRC-32 of the file."""
+    content = pack_tiles(tiles)
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+    return len(content), zlib.crc32(content)
+
+
+def pack_tiles(tiles: Sequence[TileNuclei]) -> bytes:
+    """Return the nuclei of some tiles (at least one) as an Arrow file."""
     owners = np.repeat(
         np.array([index for index, _ in tiles], np.int64), [len(nuclei) for _, nuclei in tiles]
     )
@@ -39,10 +47,8 @@ def write_part(path: Path, tiles: Sequence[TileNuclei]) -> tuple[int, int]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    content = sink.getvalue()
-    with atomic_path(path) as partial:
-        partial.write_bytes(content)
-    return content.size, zlib.crc32(content)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def read_part(path: Path, size: int, crc32: int) -> list[TileNuclei]:
@@ -66,10 +72,17 @@ def read_part(path: Path, size: int, crc32: int) -> list[TileNuclei]:
         raise ValueError(error.strerror) from None
     if zlib.crc32(content) != crc32:
         raise ValueError("its checksum is another")
-    return _tiles(content)
+    return unpack_tiles(content)
 
 
-def _tiles(content: bytes) -> list[TileNuclei]:
+def unpack_tiles(content: bytes) -> list[TileNuclei]:
+    """Return the tiles of an Arrow file in the order in which they were packed.
+
+    Raises
+    ------
+    ValueError
+        When it holds something else.
+    """
     try:
         table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
         # What an enemy wrote has a good checksum, too: offsets must not lead astray.

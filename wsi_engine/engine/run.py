@@ -92,6 +92,7 @@ def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
+    name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
     force: bool = False,
@@ -109,6 +110,8 @@ def run(
     output
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet`` and
         ``run.json``. Without it nothing is kept but what the result holds.
+    name
+        Of the folder in ``output``, if not that of the slide without its suffix.
     config
         YAML file with settings.
     observe
@@ -130,23 +133,25 @@ def run(
     >>> len(result.nuclei)  # doctest: +SKIP
     """
     chosen = make_settings(Path(config) if config else None, **settings)
+    slide = Path(slide)
+    name = slide.stem if name is None else name
     if output is not None:
-        return _run_slide(Path(slide), Path(output), chosen, observe, force)
+        return _run_slide(slide, Path(output), name, chosen, observe, force)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(Path(slide), Path(scratch), chosen, observe, force)
+        result = _run_slide(slide, Path(scratch), name, chosen, observe, force)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
 
 
 def _run_slide(
-    path: Path, output: Path, settings: RunSettings, observe: Observer, force: bool
+    path: Path, output: Path, name: str, settings: RunSettings, observe: Observer, force: bool
 ) -> Result:
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
     started, clock, watch = now(), StageClock(), Watch(path)
-    with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
+    with open_slide(path) as slide, ResultFolder(output, name) as folder:
         basis = basis_of(path, settings)
         if force:
             folder.forget_tiles()

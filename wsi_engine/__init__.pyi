@@ -1,3 +1,4 @@
+from .archive.run import ArchiveSummary, run_archive
 from .config import RunSettings
 from .corrections.diff import diff
 from .engine.applying import apply_corrections
@@ -13,6 +14,7 @@ from .slide.opening import open_slide
 from .version import __version__
 
 __all__ = [
+    "ArchiveSummary",
     "EngineError",
     "NucleusTable",
     "Progress",
@@ -27,5 +29,6 @@ __all__ = [
     "open_slide",
     "read_objects",
     "run",
+    "run_archive",
     "write_objects",
 ]

@@ -350,7 +350,7 @@ def test_a_model_that_fails_leaves_nothing_half_written(
     monkeypatch.setattr(Watershed, "decode", broken)
     options = ["-o", tmp_path / "out", "--model", "watershed"]
     code, _, err = run_cli(capsys, "run", sample.slide_path, *options)
-    assert_clear_error(code, err, r"decoding failed at tile \d+", "ValueError: broken model")
+    assert_clear_error(code, err, "decoding failed at tile ", "ValueError: broken model")
     assert not (tmp_path / "out" / "sample").exists()
 
 

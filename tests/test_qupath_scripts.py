@@ -32,6 +32,7 @@ LANGUAGE = {
     *("containsKey", "keySet", "collect", "collectMany", "countBy", "find", "findAll", "any"),
     *("every", "each", "sort", "sum", "unique", "join", "split", "replace", "replaceAll"),
     *("substring", "lastIndexOf", "withDefault", "listFiles", "isDirectory", "isFile"),
+    *("exists", "delete"),
     *("withWriter", "write", "eachLine", "getPath", "getScheme", "getAuthority", "start"),
     *("destroy", "waitFor", "environment", "redirectErrorStream", "getInputStream"),
     *("getOutputStream", "close", "setVariable", "evaluate", "println", "File", "URI", "HashSet"),

@@ -32,7 +32,7 @@ from wsi_engine.engine.placing import batch_size_of, place
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.progress import Observer, Tracker, ignore
 from wsi_engine.engine.provenance import describe_slide, make_record, now
-from wsi_engine.errors import SlideChangedError
+from wsi_engine.errors import EngineError, SlideChangedError
 from wsi_engine.export.geoparquet import read_nuclei
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.nuclei.identity import nucleus_ids
@@ -182,8 +182,13 @@ def _run_slide(
                 watch.check()
                 folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE])
                 folder.forget_tiles()
-        except SlideChangedError:
-            folder.forget_tiles()
+        except EngineError:
+            # A slide that was exchanged may first be noticed as one that cannot be read.
+            try:
+                watch.check()
+            except SlideChangedError:
+                folder.forget_tiles()
+                raise
             raise
     return Result(folder.path, record)
 

@@ -75,10 +75,11 @@ def test_a_folder_of_slides_and_a_pattern(capsys, sample: SampleTruth, tmp_path:
     shutil.copy(sample.slide_path, slides / "deeper" / "two.tif")
     code, *_ = run_cli(capsys, "run", slides, "-o", tmp_path / "a", "--tile-size", 512)
     assert code == 0
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"one", "two"}
+    of_archive = {".archive", "archive.sqlite", "summary.csv"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"one", "two", *of_archive}
     code, *_ = run_cli(capsys, "run", f"{slides}/*.tif", "-o", tmp_path / "b")
     assert code == 0
-    assert {path.name for path in (tmp_path / "b").iterdir()} == {"one"}
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"one", *of_archive}
 
 
 def test_one_bad_slide_does_not_stop_the_others(capsys, sample: SampleTruth, tmp_path: Path):
@@ -87,7 +88,8 @@ def test_one_bad_slide_does_not_stop_the_others(capsys, sample: SampleTruth, tmp
     code, _, err = run_cli(capsys, "run", bad, sample.slide_path, "-o", tmp_path / "out")
     assert_clear_error(code, err, "bad.svs", "not a slide")
     assert (tmp_path / "out" / "sample" / "run.json").exists()
-    assert not (tmp_path / "out" / "bad").exists()
+    assert [path.name for path in (tmp_path / "out" / "bad").iterdir()] == ["failed.json"]
+    assert err.rstrip().endswith(f"1 slide failed; the reasons are in {tmp_path}/out/summary.csv")
 
 
 def test_split_files_hold_all_nuclei_once(capsys, sample: SampleTruth, tmp_path: Path):

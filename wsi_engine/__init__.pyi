@@ -1,3 +1,4 @@
+from .archive.run import ArchiveSummary, run_archive
 from .config import RunSettings
 from .corrections.diff import diff
 from .engine.applying import apply_corrections
@@ -19,6 +20,7 @@ from .slide.opening import open_slide
 from .version import __version__
 
 __all__ = [
+    "ArchiveSummary",
     "EngineError",
     "NucleusTable",
     "Progress",
@@ -36,6 +38,7 @@ __all__ = [
     "open_slide",
     "read_objects",
     "run",
+    "run_archive",
     "write_cohort_report",
     "write_objects",
     "write_report",

@@ -70,3 +70,7 @@ class ResultError(EngineError):
 
 class ManifestError(EngineError):
     """The table of slides of a study cannot be joined to the results."""
+
+
+class ClusterError(EngineError):
+    """The machines that shall do slides cannot be reached, or lack something."""

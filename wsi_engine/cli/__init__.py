@@ -5,6 +5,6 @@ computes with a network waits for torch.
 """
 
 from wsi_engine.cli.app import INTERRUPTED, main
-from wsi_engine.cli.slides import DAMAGED
+from wsi_engine.cli.console import DAMAGED
 
 __all__ = ["DAMAGED", "INTERRUPTED", "main"]

@@ -15,6 +15,7 @@ from wsi_engine.cli import (
     machine,
     qupath,
     results,
+    run,
     runs,
     slides,
 )
@@ -26,7 +27,7 @@ INTERRUPTED = 130
 
 # In the order of `--help`.
 COMMANDS: dict[str, Callable[..., None]] = {
-    "run": slides.run,
+    "run": run.run,
     "measure": slides.measure,
     "info": slides.info,
     "status": runs.status,

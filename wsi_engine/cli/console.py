@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+DAMAGED = 3
+"""Exit code of a run that finished, but could not read all of a slide."""
+
 out = Console()
 err = Console(stderr=True)
 

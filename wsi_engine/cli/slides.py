@@ -1,111 +1,19 @@
-"""Commands that open slides: run, measure, info, sample."""
+"""Commands that open a slide: measure, info, sample."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from wsi_engine.cli import console
+from wsi_engine.cli.console import DAMAGED
 from wsi_engine.cli.progress import progress_display
-from wsi_engine.errors import EngineError, ResolutionError, SettingsError
+from wsi_engine.errors import ResolutionError
 
 if TYPE_CHECKING:
     from wsi_engine.engine.result import Result
-
-DAMAGED = 3
-"""Exit code of a run that finished, but could not read all of a slide."""
-
-
-def run(
-    slides: Annotated[list[str], typer.Argument(help="Slides, folders or patterns.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
-    ] = None,
-    roi: Annotated[
-        Path | None, typer.Option(help="GeoJSON with annotations that bound the work.")
-    ] = None,
-    roi_class: Annotated[
-        list[str] | None,
-        typer.Option(help="Only annotations of this class bound the work; can be repeated."),
-    ] = None,
-    exclude_class: Annotated[
-        list[str] | None,
-        typer.Option(help="Annotations of this class are cut out; can be repeated."),
-    ] = None,
-    tissue: Annotated[
-        bool | None, typer.Option("--tissue/--no-tissue", help="Leave out the glass.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0,1.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Tiles per batch, or auto.")] = None,
-    compile: Annotated[
-        str | None, typer.Option(help="Compile the network: auto (where it pays), always, never.")
-    ] = None,
-    workers: Annotated[
-        str | None, typer.Option(help="Threads that read and decode, or auto.")
-    ] = None,
-    tile_size: Annotated[
-        int | None, typer.Option(help="Side of a tile in the model's pixels.")
-    ] = None,
-    split: Annotated[int | None, typer.Option(help="Most nuclei per GeoJSON file.")] = None,
-    report: Annotated[
-        bool | None, typer.Option("--report/--no-report", help="Write report.html.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Start again, whatever an earlier run left.")
-    ] = False,
-) -> None:
-    """Find every nucleus on slides and write them for QuPath."""
-    from wsi_engine.config import make_settings
-    from wsi_engine.engine.run import run as run_slide
-    from wsi_engine.models.registry import find_model
-    from wsi_engine.slide.finding import find_slides
-
-    chosen: dict[str, Any] = {
-        "model": model,
-        "weights": weights,
-        "mpp": mpp,
-        "roi": roi,
-        "roi_class": roi_class or None,
-        "exclude_class": exclude_class or None,
-        "tissue": tissue,
-        "device": device,
-        "batch_size": _number_or_auto("--batch-size", batch_size),
-        "compile": compile,
-        "workers": _number_or_auto("--workers", workers),
-        "tile_size": tile_size,
-        "split": split,
-        "report": report,
-    }
-    find_model(make_settings(config, **chosen).model)
-    paths = find_slides(slides)
-    exit_code = 0
-    results: list[Result] = []
-    with progress_display() as observe:
-        for path in paths:
-            try:
-                results.append(
-                    run_slide(path, output, config=config, observe=observe, force=force, **chosen)
-                )
-            except EngineError as error:
-                if len(paths) == 1 or "--debug" in sys.argv:
-                    raise
-                console.print_error(str(error))
-                exit_code = error.exit_code
-    for result in results:
-        _print_result(result)
-        if not result.is_complete:
-            exit_code = exit_code or DAMAGED
-    if exit_code:
-        raise typer.Exit(exit_code)
 
 
 def measure(
@@ -185,49 +93,6 @@ def sample(
 
     written = write_sample(path, seed)
     console.print_facts({"slide": written.slide_path, "truth": written.truth_path})
-
-
-def _number_or_auto(option: str, text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise SettingsError(f"{option} {text}: give a whole number from 1, or auto")
-    return int(text)
-
-
-def _print_result(result: Result) -> None:
-    record = result.record
-    if result.is_earlier:
-        name, when = record["slide"]["name"], record["finished"]
-        text = f"{name}: already finished on {when}; --force to do it again"
-        console.out.print(text, highlight=False, markup=False, soft_wrap=True)
-    nuclei, tiles = record["nuclei"], record["tiles"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("slide", escape(record["slide"]["name"]))
-    table.add_row("nuclei", f"{nuclei['count']:,}")
-    table.add_row(
-        "density", f"{nuclei['density_per_mm2']:,.0f} per mm² on {nuclei['area_mm2']:.3f} mm²"
-    )
-    rate = tiles["megapixels"] / tiles["seconds"] if tiles["seconds"] else 0.0
-    table.add_row(
-        "speed",
-        f"{tiles['seconds']:.1f} s for {tiles['count']} tiles, {rate:.2f} Mpx/s at "
-        f"{record['model']['mpp']} µm, model busy {tiles['model_busy']:.0%}",
-    )
-    if record["peak_rss_mb"] is not None:
-        table.add_row("memory", f"{record['peak_rss_mb']:,.0f} MB at the peak")
-    if result.folder is not None:
-        for path in sorted(result.folder.iterdir()):
-            table.add_row("file", escape(str(path)))
-    console.out.print(table, soft_wrap=True)
-    for warning in record["warnings"]:
-        console.print_warning(f"{record['slide']['name']}: {warning}")
-    if not result.is_complete:
-        lost = len(record["unreadable"])
-        console.print_warning(
-            f"{record['slide']['name']}: {lost} damaged region(s) could not be read and were "
-            "left out; run.json lists them"
-        )
 
 
 def _print_measured(result: Result) -> None:

@@ -59,6 +59,7 @@ def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
+    name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
     force: bool = False,
@@ -78,6 +79,8 @@ def run(
     output
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
+    name
+        Of the folder in ``output``, if not that of the slide without its suffix.
     config
         YAML file with settings.
     observe
@@ -108,12 +111,14 @@ def run(
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     processes = Processes(jobs, executor)
+    slide = Path(slide)
+    name = slide.stem if name is None else name
     if output is not None:
-        result = _run_slide(Path(slide), Path(output), chosen, observe, force, processes)
+        result = _run_slide(slide, Path(output), name, chosen, observe, force, processes)
         _sum_up(result, chosen)
         return result
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(Path(slide), Path(scratch), chosen, observe, force, processes)
+        result = _run_slide(slide, Path(scratch), name, chosen, observe, force, processes)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
@@ -122,6 +127,7 @@ def run(
 def _run_slide(
     path: Path,
     output: Path,
+    name: str,
     settings: RunSettings,
     observe: Observer,
     force: bool,
@@ -131,7 +137,7 @@ def _run_slide(
     if devices[0].type == "cpu":
         reuse_freed_memory()
     started, clock, watch = now(), StageClock(), Watch(path)
-    with open_slide(path) as slide, ResultFolder(output, path.stem) as folder:
+    with open_slide(path) as slide, ResultFolder(output, name) as folder:
         basis = basis_of(path, settings)
         if force:
             folder.forget_tiles()

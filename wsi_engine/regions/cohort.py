@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,11 +17,12 @@ from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.regions.finished import FinishedResult, finished_results
 from wsi_engine.regions.measure import RegionReport, measure_regions
 from wsi_engine.regions.tables import IDENTITY, write_table
+from wsi_engine.study import read_study
 from wsi_engine.writing import clear_write_errors
 
 log = logging.getLogger(__name__)
 
-SLIDE = "slide"
+SLIDE, PATH = "slide", "path"
 
 
 @dataclass(frozen=True)
@@ -88,47 +87,30 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read the table of a study, separated by commas, semicolons or tabs.
+    """Read the table of a study; the one that `wsi-engine run` was given serves, too.
 
     Raises
     ------
     ManifestError
-        When it is absent, is no CSV, has no column ``slide``, or names a slide twice.
+        When it cannot be read, has no column ``slide`` or ``path``, or names a slide twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read as UTF-8 text: {error}") from None
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        lines = [(reader.line_num, line) for line in reader if any(line)]
-    except csv.Error as error:
-        raise ManifestError(f"{path.name}: line {reader.line_num}: {error}") from None
-    names = [name.strip() for name in lines[0][1]] if lines else []
-    if SLIDE not in names:
-        raise ManifestError(f"{path.name} has no column {SLIDE!r}; it has {', '.join(names)}")
-    if len(set(names)) < len(names) or not all(names):
-        raise ManifestError(f"{path.name}: each column needs a name of its own")
-    key = names.index(SLIDE)
+    study = read_study(path)
+    key = next((name for name in (SLIDE, PATH) if name in study.columns), None)
+    if key is None:
+        raise ManifestError(
+            f"{path.name} has no column {SLIDE!r}; it has {', '.join(study.columns)}"
+        )
+    columns = tuple(name for name in study.columns if name != key)
     rows: dict[str, tuple[str | None, ...]] = {}
-    for number, line in lines[1:]:
-        if len(line) != len(names):
-            raise ManifestError(
-                f"{path.name}: line {number} has {len(line)} values, the header {len(names)}"
-            )
-        values = [value.strip() or None for value in line]
-        slide = values.pop(key)
-        if slide is None:
+    for number, values in study.rows:
+        written = values[key]
+        if written is None:
             raise ManifestError(f"{path.name}: line {number} names no slide")
+        slide = PurePath(written).name
         if slide in rows:
             raise ManifestError(f"{path.name} names slide {slide} twice: keep one row of it")
-        rows[slide] = tuple(values)
-    del names[key]
-    return Manifest(path, tuple(names), rows)
+        rows[slide] = tuple(values[name] for name in columns)
+    return Manifest(path, columns, rows)
 
 
 def _joined(table: pa.Table, study: Manifest, names: dict[str, str]) -> pa.Table:

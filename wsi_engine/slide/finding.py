@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import logging
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsi_engine.errors import SlideError
+
+log = logging.getLogger(__name__)
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi"}
@@ -15,24 +19,32 @@ SLIDE_SUFFIXES = frozenset(
 """What a folder is searched for."""
 
 
-def find_slides(inputs: Iterable[str]) -> list[Path]:
+def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Path]:
     """Expand files, folders (searched to any depth) and glob patterns.
+
+    Parameters
+    ----------
+    inputs
+        Names of files and folders, or patterns with ``*``, ``?`` and ``**``.
+    leave_out
+        A folder that is not searched: that of the results may lie among the slides.
 
     Returns
     -------
     list of Path
-        In the order given, each once; the content of folders and patterns sorted.
+        In the order given; the content of folders and patterns sorted. A file that has several
+        names, by symbolic links, is given once, by the first.
 
     Raises
     ------
     SlideError
-        When an input names nothing, or two slides would share one result folder.
+        When an input names nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            slides = sorted(p for p in path.rglob("*") if p.suffix.lower() in SLIDE_SUFFIXES)
+            slides = sorted(_slides_in(path, leave_out))
         elif path.exists():
             slides = [path]
         else:
@@ -41,13 +53,30 @@ def find_slides(inputs: Iterable[str]) -> list[Path]:
             raise SlideError(
                 f"{name}: no such file" if not path.is_dir() else f"no slide in {name}"
             )
-        found |= dict.fromkeys(slides)
-    by_stem: dict[str, Path] = {}
-    for slide in found:
-        other = by_stem.setdefault(slide.stem, slide)
-        if other != slide:
-            raise SlideError(
-                f"{other} and {slide} would both write to {slide.stem}/: run them into different "
-                "output folders"
-            )
-    return list(found)
+        for slide in slides:
+            found.setdefault(os.path.realpath(slide), slide)
+    return list(found.values())
+
+
+def _slides_in(top: Path, leave_out: Path | None) -> Iterator[Path]:
+    """Walk a folder, through symbolic links, but into no folder twice; hidden ones are not seen."""
+    seen = {_identity(leave_out)} if leave_out is not None and leave_out.exists() else set()
+    for folder, below, files in os.walk(top, onerror=_warn, followlinks=True):
+        here = _identity(Path(folder))
+        if here in seen:
+            below.clear()
+            continue
+        seen.add(here)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SLIDE_SUFFIXES:
+                yield Path(folder, name)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _warn(error: OSError) -> None:
+    log.warning("%s cannot be searched for slides: %s", error.filename, error.strerror)

@@ -1,0 +1,1 @@
+"""Many slides: which there are, who does which, what became of each."""

@@ -1,0 +1,67 @@
+"""Who does the slides: this process, or the workers of a crew."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from wsi_engine.archive.events import Listener
+from wsi_engine.archive.outcome import Outcome
+from wsi_engine.archive.task import SlideTask, do_slide
+from wsi_engine.closing import Closing
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a task that was given out; ``outcome`` is ``None`` if its worker died."""
+
+    task: SlideTask
+    worker: str
+    outcome: Outcome | None
+
+
+class Crew(Closing):
+    """Does slides, one at a time on each worker; a context."""
+
+    @abstractmethod
+    def idle(self) -> list[str]:
+        """Names of the workers that live and have nothing to do."""
+
+    @abstractmethod
+    def give(self, task: SlideTask, worker: str) -> None:
+        """Let an idle worker do a slide."""
+
+    @abstractmethod
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Return what came of tasks since the last call; waits for the first, not for long."""
+
+
+class AloneInProcess(Crew):
+    """A crew of one: this process.
+
+    Parameters
+    ----------
+    listen
+        Told of every slide's progress.
+    """
+
+    def __init__(self, listen: Listener) -> None:
+        self._listen = listen
+        self._reports: list[Report] = []
+
+    def idle(self) -> list[str]:
+        """Return the name of this process, which is never busy when it is asked."""
+        return ["this process"]
+
+    def give(self, task: SlideTask, worker: str) -> None:
+        """Do a slide."""
+        self._reports.append(Report(task, worker, do_slide(task, self._listen, worker)))
+
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Return the report of the slide that was done."""
+        del timeout_s
+        reports, self._reports = self._reports, []
+        return reports
+
+    def close(self) -> None:
+        """Leave nothing behind."""

@@ -1,0 +1,75 @@
+"""What an archive tells while it goes on; docs/archive.md says what each event holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+EventName = Literal[
+    "archive_started",
+    "worker_joined",
+    "slide_started",
+    "slide_progress",
+    "slide_warning",
+    "slide_done",
+    "slide_failed",
+    "slide_elsewhere",
+    "worker_died",
+    "archive_ended",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Attributes
+    ----------
+    event
+        What.
+    slide, worker
+        To which slide (the name of its result), where; ``None`` if that is not the point.
+    facts
+        What there is to tell besides: numbers, texts.
+    time
+        UTC, ISO 8601.
+    """
+
+    event: EventName
+    slide: str | None = None
+    worker: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
+    del event
+
+
+class JsonLog:
+    """A listener that writes each event as one line of JSON, at once.
+
+    Parameters
+    ----------
+    stream
+        Text file.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        """Write an event."""
+        named = {"slide": event.slide, "worker": event.worker}
+        line = {"time": event.time, "event": event.event}
+        line |= {name: value for name, value in named.items() if value is not None}
+        # ASCII, so that a name in no known encoding, or with line breaks, cannot break the line.
+        self._stream.write(json.dumps(line | dict(event.facts), ensure_ascii=True) + "\n")
+        self._stream.flush()

@@ -1,0 +1,158 @@
+"""The register of an archive: which slide has which name, for good."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsi_engine.archive.inputs import ListedSlide, SlideJob
+from wsi_engine.archive.names import candidates, folder_name, is_url
+from wsi_engine.errors import OutputError, ResultError
+from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.store.claim import Claim
+from wsi_engine.writing import atomic_path, clear_write_errors
+
+FOLDER = ".archive"
+"""In the folder of results: what belongs to the archive and to no slide."""
+
+OWN_NAMES = frozenset({"archive.sqlite", "summary.csv", "cohort.csv", "cohort.parquet"})
+
+_LONGEST_WAIT_S = 600
+
+
+class Register:
+    """Names of slides in ``OUT/.archive/slides.json``.
+
+    A slide is given its name when it is first seen, and keeps it, whatever is found later: its
+    stem, if no other slide in sight has it, or else the shortest trail of its path that is its
+    own (`names.candidates`). All drivers enter their slides under one claim, so no two see
+    different names.
+
+    Parameters
+    ----------
+    output
+        Folder of results.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self.path = output / FOLDER / "slides.json"
+
+    def enter(self, slides: Iterable[ListedSlide]) -> list[SlideJob]:
+        """Give every slide its name, and keep the names and facts.
+
+        Raises
+        ------
+        ResultError
+            When the register cannot be read.
+        OutputError
+            When it cannot be written.
+        """
+        slides = list(slides)
+        with clear_write_errors(self._output), exclusive(self._output):
+            known = self.entries()
+            naming = _Naming(self._output, known)
+            names = naming.names_of(slides)
+            for slide in slides:
+                entry = known.setdefault(names[slide.path], {"facts": {}})
+                entry["path"] = slide.path
+                if slide.facts:
+                    entry["facts"] = dict(slide.facts)
+            with atomic_path(self.path) as partial:
+                partial.write_text(json.dumps({"slides": known}, indent=1), encoding="ascii")
+        return [
+            SlideJob(slide.path, names[slide.path], slide.overrides, slide.facts)
+            for slide in slides
+        ]
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Return path and facts of every slide by the name of its result."""
+        try:
+            entries = json.loads(self.path.read_text(encoding="utf-8"))["slides"]
+            for name, entry in entries.items():
+                if name != folder_name(name) or not isinstance(entry["path"], str):
+                    raise ResultError(f"{self.path}: {name!r} is no name of a slide")
+                entry["facts"].items()
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResultError(
+                f"{self.path} cannot be read ({error!r}): without it, which slide has which name "
+                "is not known; restore it, or use another output folder"
+            ) from None
+        return dict(entries)
+
+
+@contextmanager
+def exclusive(output: Path) -> Iterator[None]:
+    """Be the only one who writes what all drivers of an archive share; waits for others."""
+    waited_from = time.monotonic()
+    while (claim := Claim.take(output / FOLDER)) is None:
+        if time.monotonic() - waited_from > _LONGEST_WAIT_S:
+            raise OutputError(f"{output / FOLDER} has been in use by another run for ten minutes")
+        time.sleep(0.05)
+    with claim:
+        yield
+
+
+class _Naming:
+    def __init__(self, output: Path, known: dict[str, dict[str, Any]]) -> None:
+        self._output = output
+        self._known = known
+        # Some file systems do not tell A from a.
+        self._taken = {name.casefold() for name in known} | OWN_NAMES
+
+    def names_of(self, slides: list[ListedSlide]) -> dict[str, str]:
+        """Return the name of each slide by its path."""
+        names = {entry["path"]: name for name, entry in self._known.items()}
+        unnamed = {
+            slide.path: _wished_and_candidates(slide) for slide in slides if slide.path not in names
+        }
+        while unnamed:
+            by_name: dict[str, list[str]] = defaultdict(list)
+            for path, wishes in unnamed.items():
+                by_name[wishes[0].casefold()].append(path)
+            for paths in by_name.values():
+                chosen = [path for path in paths if self._is_free(unnamed[path][0], path)]
+                for path in paths:
+                    if chosen == [path] or len(unnamed[path]) == 1:
+                        names[path] = unnamed.pop(path)[0]
+                        self._taken.add(names[path].casefold())
+                    else:
+                        unnamed[path] = unnamed[path][1:]
+        return names
+
+    def _is_free(self, name: str, path: str) -> bool:
+        if name.casefold() not in self._taken:
+            result = self._output / name / "run.json"
+            # A run of this slide alone may have been here before.
+            return not result.exists() or _is_of(result, path)
+        held_by = self._known.get(name)
+        # The slide was moved, or its disk is now mounted elsewhere.
+        return (
+            held_by is not None
+            and not is_url(held_by["path"])
+            and not Path(held_by["path"]).exists()
+            and _is_of(self._output / name / "run.json", path)
+        )
+
+
+def _wished_and_candidates(slide: ListedSlide) -> list[str]:
+    wished = [folder_name(slide.name)] if slide.name is not None else []
+    return [*wished, *candidates(slide.path)]
+
+
+def _is_of(record: Path, path: str) -> bool:
+    """Whether a run was of the slide that is at a path now."""
+    if is_url(path):
+        return False
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))["slide"]["fingerprint"]
+        return bool(fingerprint(Path(path)) == known)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

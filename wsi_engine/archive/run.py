@@ -1,0 +1,208 @@
+"""Many slides in, each done once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wsi_engine.archive.cache import CacheSettings, default_folder
+from wsi_engine.archive.crew import AloneInProcess, Crew
+from wsi_engine.archive.driver import Driver
+from wsi_engine.archive.events import Event, Listener, ignore
+from wsi_engine.archive.inputs import SlideJob, list_slides, share_first
+from wsi_engine.archive.manifest import read_manifest
+from wsi_engine.archive.outcome import Outcome, read_failure, read_record
+from wsi_engine.archive.register import Register
+from wsi_engine.archive.summary import write_views
+from wsi_engine.archive.task import SlideTask
+from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.errors import SettingsError
+from wsi_engine.models.registry import find_model
+
+
+@dataclass(frozen=True)
+class ArchiveSummary:
+    """What became of the slides.
+
+    Attributes
+    ----------
+    output
+        Folder of results.
+    outcomes
+        One per slide, in the order of the input; those that no run has had yet are missing.
+    seconds
+        That this run took.
+    """
+
+    output: Path
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def _of(self, status: str) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.status == status)
+
+    @property
+    def done(self) -> tuple[Outcome, ...]:
+        """Slides with a result."""
+        return self._of("done")
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Slides that failed, now or earlier."""
+        return self._of("failed")
+
+    @property
+    def elsewhere(self) -> tuple[Outcome, ...]:
+        """Slides that another run, which is alive, is at."""
+        return self._of("elsewhere")
+
+    @property
+    def computed(self) -> int:
+        """Number of slides that this run did."""
+        return sum(outcome.computed for outcome in self.done)
+
+    @property
+    def damaged(self) -> tuple[Outcome, ...]:
+        """Slides that are done, but could not be read everywhere."""
+        return tuple(outcome for outcome in self.done if outcome.damaged)
+
+
+def run_archive(
+    slides: Iterable[str | Path],
+    output: str | Path,
+    *,
+    manifest: str | Path | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    cluster: str | None = None,
+    share: tuple[int, int] = (1, 1),
+    retry_failed: bool = False,
+    force: bool = False,
+    wait: bool = False,
+    cache: CacheSettings | None = None,
+    listen: Listener = ignore,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> ArchiveSummary:
+    """Find every nucleus on many slides, doing none twice.
+
+    The same call can be made by several processes, on several machines, at the same time and
+    again: slides that are finished stay as they are, those that somebody is at are left to them.
+
+    Parameters
+    ----------
+    slides
+        Files, folders, patterns or URLs.
+    output
+        Folder that gets a folder per slide, ``summary.csv`` and ``archive.sqlite``.
+    manifest
+        CSV with a row per slide; see docs/archive.md.
+    jobs
+        Number of worker processes, each with one slide at a time; 1 for this process alone.
+    scheduler
+        Address of a Dask scheduler whose workers do the slides, such as ``tcp://host:8786``.
+    cluster
+        ``slurm``, ``lsf`` or ``kubernetes``: start ``jobs`` workers there, as Dask's
+        configuration files describe it.
+    share
+        (k, n): begin with the k-th of n shares of the slides, then help with the others.
+    retry_failed
+        Try slides again that failed in an earlier run.
+    force
+        Do slides again that are finished, and begin those anew that are not.
+    wait
+        Wait for slides that other runs are at, and take them over if those die.
+    cache
+        For slides that are named by URL.
+    listen
+        Told of everything that happens, as it happens.
+    config, **settings
+        As for `run`.
+
+    Raises
+    ------
+    EngineError
+        When nothing can be done at all. What is wrong with one slide is its outcome.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> summary = we.run_archive(["archive/"], "results", jobs=4)  # doctest: +SKIP
+    >>> [outcome.failure.reason for outcome in summary.failed]  # doctest: +SKIP
+    """
+    if jobs < 1:
+        raise SettingsError(f"--jobs {jobs}: give a number from 1")
+    if scheduler is not None and cluster is not None:
+        raise SettingsError("--scheduler and --cluster exclude each other: give one of them")
+    started = time.monotonic()
+    output = Path(output).absolute()
+    chosen = make_settings(Path(config) if config else None, **settings)
+    find_model(chosen.model)
+    rows = read_manifest(Path(manifest)) if manifest is not None else ()
+    listed = list_slides([str(slide) for slide in slides], rows, leave_out=output)
+    todo = share_first(Register(output).enter(listed), share)
+    cache = cache or CacheSettings(default_folder())
+    again = _Again(failed=retry_failed or force, done=force)
+    tasks = [_task(job, output, chosen, cache, again) for job in todo]
+    driver = Driver(output, tasks, wait, listen)
+    driver.look()
+    if driver.has_work:
+        with _crew(jobs, scheduler, cluster, listen) as crew:
+            driver.work(crew)
+    write_views(output)
+    order = {slide.path: k for k, slide in enumerate(listed)}
+    todo.sort(key=lambda job: order[job.path])
+    outcomes = [driver.outcomes[job.name] for job in todo if job.name in driver.outcomes]
+    summary = ArchiveSummary(output, tuple(outcomes), time.monotonic() - started)
+    listen(Event("archive_ended", facts=_counts(summary)))
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """What is done again, of what has ended before this run begins."""
+
+    failed: bool
+    done: bool
+
+
+def _task(
+    job: SlideJob, output: Path, chosen: RunSettings, cache: CacheSettings, again: _Again
+) -> SlideTask:
+    settings = chosen
+    if job.overrides:
+        settings = make_settings(None, **{**chosen.model_dump(), **job.overrides})
+    task = SlideTask(job, output, settings, cache)
+    if again.done:
+        record = read_record(task.folder)
+        task = replace(task, redo_of=record["finished"] if record is not None else "")
+    failure = read_failure(task.folder)
+    if failure is None or (task.counts(failure) and not again.failed):
+        return task
+    return replace(task, attempt=failure.attempts + 1, retry_of=failure.when)
+
+
+def _crew(jobs: int, scheduler: str | None, cluster: str | None, listen: Listener) -> Crew:
+    if scheduler is None and cluster is None and jobs == 1:
+        return AloneInProcess(listen)
+    from wsi_engine.archive.dask_crew import cluster_crew, local_crew, scheduler_crew
+
+    if scheduler is not None:
+        return scheduler_crew(scheduler, listen)
+    if cluster is not None:
+        return cluster_crew(cluster, jobs, listen)
+    return local_crew(jobs, listen)
+
+
+def _counts(summary: ArchiveSummary) -> dict[str, Any]:
+    return {
+        "done": len(summary.done),
+        "computed": summary.computed,
+        "failed": len(summary.failed),
+        "elsewhere": len(summary.elsewhere),
+        "damaged": len(summary.damaged),
+        "seconds": round(summary.seconds, 1),
+    }

@@ -1,0 +1,260 @@
+"""One slide of an archive as one task: done, failed, or being done elsewhere, but never twice."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_engine.archive.cache import CacheSettings, local_copy
+from wsi_engine.archive.events import Event, Listener
+from wsi_engine.archive.inputs import SlideJob
+from wsi_engine.archive.outcome import (
+    Failure,
+    Outcome,
+    done,
+    failed,
+    forget_failure,
+    is_finished,
+    read_failure,
+    read_record,
+    write_failure,
+)
+from wsi_engine.archive.register import FOLDER
+from wsi_engine.config import RunSettings, digest
+from wsi_engine.engine.progress import Progress
+from wsi_engine.engine.provenance import now
+from wsi_engine.errors import BusyError, DeviceError, EngineError, OutputError
+from wsi_engine.store.claim import Claim, owner
+from wsi_engine.writing import clear_write_errors
+
+SECONDS_BETWEEN_REPORTS = 0.5
+
+
+@dataclass(frozen=True)
+class SlideTask:
+    """All that a worker needs to do a slide; can be sent to another machine.
+
+    Attributes
+    ----------
+    job
+        The slide.
+    output
+        Folder of results.
+    settings
+        For this slide.
+    cache
+        Where slides that are named by URL are copied to.
+    attempt
+        Number of this one, counted from 1 over all runs.
+    retry_of
+        When the failure happened that this attempt is to make good; a later one stands.
+    redo_of
+        When the result was finished that this attempt is to replace; a later one stands.
+    threads
+        That read and decode, and that networks on the processor use; ``None`` for all.
+    slot
+        Number of the worker on its machine, by which GPUs are shared out; ``None`` for all.
+    """
+
+    job: SlideJob
+    output: Path
+    settings: RunSettings
+    cache: CacheSettings
+    attempt: int = 1
+    retry_of: str | None = None
+    redo_of: str | None = None
+    threads: int | None = None
+    slot: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Of the result."""
+        return self.output / self.job.name
+
+    @property
+    def digest(self) -> str:
+        """Of the settings, as far as the result depends on them."""
+        return digest(self.settings.result_settings())
+
+    def counts(self, failure: Failure) -> bool:
+        """Whether an earlier failure stands: the same was asked for, and it is not retried."""
+        return failure.settings == self.digest and failure.when != self.retry_of
+
+    def failure(self, reason: str, error: str, trace: str | None = None) -> Failure:
+        """Return the record of a failure of this attempt, now and here."""
+        return Failure(reason, error, self.attempt, now(), platform.node(), self.digest, trace)
+
+
+def known_outcome(task: SlideTask) -> Outcome | None:
+    """Return what became of a slide earlier; ``None`` if there is something to do."""
+    record = read_record(task.folder)
+    if record is not None and record["finished"] == task.redo_of:
+        return None
+    if record is not None:
+        path = None if task.job.is_remote else Path(task.job.path)
+        if is_finished(task.folder, record, path, task.job.file_name, task.settings):
+            return done(task.job.name, record, computed=False)
+        return None
+    failure = read_failure(task.folder)
+    if failure is not None and task.counts(failure):
+        return failed(task.job.name, failure, computed=False)
+    return None
+
+
+def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Outcome:
+    """Do a slide, unless it is done, has failed, or somebody who is alive is at it.
+
+    Nothing that is wrong with the slide is raised: it is the outcome.
+    """
+    name = task.job.name
+    with _claimed(task) as claimed:
+        if not claimed:
+            return elsewhere(task)
+        known = known_outcome(task)
+        if known is not None:
+            return known
+        facts = {"attempt": task.attempt, "host": platform.node(), "pid": os.getpid()}
+        listen(Event("slide_started", name, worker, facts))
+        try:
+            with _warnings_as_events(name, worker, listen):
+                return _run(task, _reporter(name, worker, listen))
+        except BusyError:
+            return elsewhere(task)
+        except (OutputError, DeviceError) as error:
+            # A full disk says nothing about the slide: the next run tries it again, unasked.
+            return failed(name, task.failure(str(error), type(error).__name__), computed=True)
+        except EngineError as error:
+            return _give_up(task, task.failure(str(error), type(error).__name__))
+        # One slide must not stop the others, whatever a library raises on it.
+        except Exception as error:
+            kind, trace = type(error).__name__, "".join(traceback.format_exception(error))
+            return _give_up(task, task.failure(f"{kind}: {error}", kind, trace))
+
+
+def elsewhere(task: SlideTask) -> Outcome:
+    """Return the outcome of a slide that another run has."""
+    # The other may be a run of this slide alone, which claims nothing but its folder.
+    other = owner(_claims(task)) or owner(task.folder / ".work")
+    return Outcome(task.job.name, "elsewhere", owner=other.host if other is not None else None)
+
+
+def died(task: SlideTask) -> Outcome:
+    """Return, and keep, the outcome of a slide on which workers died."""
+    with _claimed(task) as claimed:
+        if not claimed:
+            return elsewhere(task)
+        reason = (
+            f"{task.job.file_name}: the worker process died, {task.attempt} times: killed, out of "
+            "memory, or a crash in a library; try it alone, with a smaller --tile-size"
+        )
+        return _give_up(task, task.failure(reason, "WorkerDied"))
+
+
+def _give_up(task: SlideTask, failure: Failure) -> Outcome:
+    """Keep a failure, and return it as the outcome.
+
+    A finished result that was not asked for as it is stays, and counts.
+    """
+    if read_record(task.folder) is None:
+        write_failure(task.folder, failure)
+    return failed(task.job.name, failure, computed=True)
+
+
+def _run(task: SlideTask, observe: Callable[[Progress], None]) -> Outcome:
+    from wsi_engine.engine.run import run
+
+    job, settings = task.job, _for_worker(task)
+    with local_copy(job.path, task.cache) as path:
+        result = run(
+            path,
+            task.output,
+            name=job.name,
+            observe=observe,
+            force=task.redo_of is not None,
+            **settings.model_dump(),
+        )
+    forget_failure(task.folder)
+    return done(job.name, result.record, computed=not result.is_earlier)
+
+
+def _for_worker(task: SlideTask) -> RunSettings:
+    """Fit the settings to the share of the machine that the worker has; results do not change."""
+    settings = task.settings
+    share: dict[str, Any] = {}
+    if task.threads is not None:
+        import torch
+
+        torch.set_num_threads(task.threads)
+        if settings.workers == "auto":
+            share["workers"] = task.threads
+    if task.slot is not None:
+        from wsi_engine.models.devices import resolve_devices
+
+        devices = resolve_devices(settings.device)
+        share["device"] = str(devices[task.slot % len(devices)])
+    return settings.model_copy(update=share)
+
+
+def _claims(task: SlideTask) -> Path:
+    return task.output / FOLDER / "claims" / task.job.name
+
+
+@contextmanager
+def _claimed(task: SlideTask) -> Iterator[bool]:
+    """Claim a slide for the block, beside its folder: a slide that fails leaves no folder."""
+    folder = _claims(task)
+    with clear_write_errors(folder):
+        claim = Claim.take(folder)
+    if claim is None:
+        yield False
+        return
+    with claim:
+        yield True
+    with suppress(OSError):
+        folder.rmdir()  # unless somebody else has just claimed it
+
+
+def _reporter(name: str, worker: str | None, listen: Listener) -> Callable[[Progress], None]:
+    """Report progress when a stage changes, and now and then."""
+    last_stage, reported_at = "", 0.0
+
+    def observe(progress: Progress) -> None:
+        nonlocal last_stage, reported_at
+        now_s = time.monotonic()
+        if progress.stage == last_stage and now_s - reported_at < SECONDS_BETWEEN_REPORTS:
+            return
+        last_stage, reported_at = progress.stage, now_s
+        facts = {
+            "stage": progress.stage,
+            "tiles": progress.tiles,
+            "tiles_total": progress.tiles_total,
+            "nuclei": progress.nuclei,
+            "megapixels": round(progress.megapixels, 3),
+            "seconds": round(progress.seconds, 3),
+        }
+        listen(Event("slide_progress", name, worker, facts))
+
+    return observe
+
+
+@contextmanager
+def _warnings_as_events(name: str, worker: str | None, listen: Listener) -> Iterator[None]:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            listen(Event("slide_warning", name, worker, {"text": record.getMessage()}))
+
+    logger = logging.getLogger("wsi_engine")
+    before, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [Handler(logging.WARNING)], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before, propagate

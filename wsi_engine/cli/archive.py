@@ -1,0 +1,157 @@
+"""The progress of many slides, live or as lines, and what became of them."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from wsi_engine.archive.standing import Standing, UnderWay
+from wsi_engine.archive.summary import DATABASE, TABLE
+from wsi_engine.cli import console
+from wsi_engine.closing import Closing
+
+if TYPE_CHECKING:
+    from wsi_engine.archive.events import Event
+    from wsi_engine.archive.run import ArchiveSummary
+
+MOST_ROWS = 20
+"""Slides that are named one by one; of more, only numbers are shown."""
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class ArchiveDisplay(Closing):
+    """Shows how an archive stands; a listener, and a context.
+
+    On a terminal, a bar for all slides and a line per worker; elsewhere, a line per slide, and
+    one for all now and then.
+    """
+
+    def __init__(self, shown_on: Console = console.err) -> None:
+        self._console = shown_on
+        self._standing = Standing()
+        self._printed_at = time.monotonic()
+        self._live = (
+            Live(get_renderable=self._render, console=shown_on, refresh_per_second=4)
+            if shown_on.is_terminal
+            else None
+        )
+        if self._live is not None:
+            self._live.start()
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event, and tell what cannot wait."""
+        self._standing(event)
+        name, facts = event.slide, event.facts
+        if event.event == "slide_warning":
+            console.print_warning(f"{name}: {facts['text']}")
+        elif event.event == "slide_failed":
+            console.print_error(f"{name}: {facts['reason']}")
+        elif event.event == "worker_died":
+            after = "it is tried once more" if facts["tried_again"] else "it is given up"
+            console.print_warning(f"{name}: the worker process died; {after}")
+        elif self._live is None:
+            self._print(event)
+
+    def close(self) -> None:
+        """Leave the display as it stands."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _print(self, event: Event) -> None:
+        standing, name, facts = self._standing, event.slide, event.facts
+        if event.event == "slide_done":
+            ended = standing.done + standing.failed
+            self._line(f"{ended}/{standing.slides} {name}: {facts['nuclei']:,} nuclei")
+        elif event.event == "slide_elsewhere":
+            self._line(f"{name}: is being done on {facts['owner'] or 'another machine'}")
+        elif (
+            event.event == "slide_progress"
+            and time.monotonic() - self._printed_at > SECONDS_BETWEEN_LINES
+        ):
+            self._line(_numbers(standing))
+
+    def _line(self, text: str) -> None:
+        self._printed_at = time.monotonic()
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _render(self) -> Group:
+        standing = self._standing
+        workers = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for label, slide in sorted(standing.workers.items()):
+            workers.add_row(f"[dim]{escape(label)}", *_cells(slide))
+        ended = standing.done + standing.failed
+        bar = ProgressBar(total=max(standing.slides, 1), completed=ended)
+        return Group(Text(_numbers(standing)), workers, bar)
+
+
+def print_summary(summary: ArchiveSummary) -> None:
+    """Print what became of the slides; the last lines tell what is not done, and why."""
+    table = Table("slide", "nuclei", "seconds", box=None, padding=(0, 2, 0, 0))
+    for outcome in summary.done:
+        table.add_row(escape(outcome.name), f"{outcome.nuclei:,}", f"{outcome.seconds:.1f}")
+    if 0 < len(summary.done) <= MOST_ROWS:
+        console.out.print(table, soft_wrap=True)
+    done, earlier = len(summary.done), len(summary.done) - summary.computed
+    nuclei = sum(outcome.nuclei for outcome in summary.done)
+    text = f"{_slides(done)}, {nuclei:,} nuclei"
+    if earlier:
+        text += f" ({earlier} were done already)"
+    facts = {"done": text, "table": summary.output / TABLE, "database": summary.output / DATABASE}
+    console.print_facts(facts)
+    for outcome in summary.damaged[:MOST_ROWS]:
+        console.print_warning(
+            f"{outcome.name}: {outcome.damaged} damaged region(s) could not be read and were left "
+            "out; run.json lists them"
+        )
+    warned = sum(outcome.warnings > 0 for outcome in summary.done)
+    if warned:
+        console.print_warning(f"{_slides(warned)} with warnings: run.json of each has them")
+    if summary.elsewhere:
+        are = "is" if len(summary.elsewhere) == 1 else "are"
+        console.print_warning(
+            f"{_slides(len(summary.elsewhere))} {are} being done elsewhere: give the same command "
+            "again, or --wait, to see how they end"
+        )
+    if summary.failed:
+        earlier = len(summary.failed) - sum(outcome.computed for outcome in summary.failed)
+        skipped = f", {earlier} of them earlier: --retry-failed tries them again" if earlier else ""
+        console.print_warning(
+            f"{_slides(len(summary.failed))} failed{skipped}; the reasons are in "
+            f"{summary.output / TABLE}"
+        )
+
+
+def _numbers(standing: Standing) -> str:
+    parts = [
+        f"{standing.done} done",
+        f"{standing.running} running",
+        f"{standing.failed} failed",
+        f"{standing.left} left",
+    ]
+    if standing.elsewhere:
+        parts.append(f"{standing.elsewhere} elsewhere")
+    if standing.tiles_per_second:
+        parts.append(f"{standing.tiles_per_second:.2g} tiles/s")
+    if standing.eta_s is not None:
+        parts.append(f"{timedelta(seconds=round(standing.eta_s))} to go")
+    return ", ".join(parts)
+
+
+def _cells(slide: UnderWay | None) -> tuple[str, str]:
+    if slide is None:
+        return "", ""
+    tiles = f" {slide.tiles}/{slide.tiles_total} tiles" if slide.tiles_total else ""
+    return escape(slide.slide), f"{slide.stage}{tiles}, {slide.nuclei:,} nuclei"
+
+
+def _slides(number: int) -> str:
+    return f"{number:,} slide" + ("" if number == 1 else "s")

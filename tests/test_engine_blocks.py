@@ -28,11 +28,11 @@ import wsi_engine
 import wsi_engine.convert.errors
 import wsi_engine.learn.errors
 import wsi_engine.models.compiling
-from wsi_engine.cli.splitting import split_options
+from wsi_engine.archive.splitting import split_options
 from wsi_engine.engine import blocks, computing, local_workers
 from wsi_engine.engine.blocks import BLOCKS_UNDER_WAY_PER_JOB, block_size
 from wsi_engine.engine.computing import MEGAPIXELS_THAT_PAY, jobs_that_pay
-from wsi_engine.errors import DeviceError, EngineError, SettingsError, WorkerError
+from wsi_engine.errors import ClusterError, DeviceError, EngineError, SettingsError, WorkerError
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.sample import SampleTruth
 
@@ -404,10 +404,10 @@ def test_small_slides_are_not_split_unasked(sample: SampleTruth, tmp_path: Path)
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("wsi_engine.cli.splitting._PATIENCE_S", 1)
+    monkeypatch.setattr("wsi_engine.archive.clusters.PATIENCE_S", 1)
     for address in ("tcp://127.0.0.1:1", "nonsense://"):
         with (
-            pytest.raises(WorkerError, match=f"^no Dask scheduler answers at {address}"),
+            pytest.raises(ClusterError, match=f"^no Dask scheduler answers at {address}"),
             split_options(2, address),
         ):
             pass

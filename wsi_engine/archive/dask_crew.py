@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import os
 import queue
@@ -16,20 +15,13 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
+from wsi_engine.archive.clusters import connect, import_distributed, start
 from wsi_engine.archive.crew import Crew, Report
 from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.outcome import Outcome
 from wsi_engine.archive.task import SlideTask, do_slide
 from wsi_engine.errors import ClusterError
 
-CLUSTERS = {
-    "slurm": ("dask_jobqueue", "SLURMCluster", "dask-jobqueue"),
-    "lsf": ("dask_jobqueue", "LSFCluster", "dask-jobqueue"),
-    "kubernetes": ("dask_kubernetes.operator", "KubeCluster", "dask-kubernetes"),
-}
-"""By name: module, class, and package to install."""
-
-_EXTRA = "pip install 'wsi-engine[cluster]'"
 _SECONDS_BETWEEN_LOOKS = 0.5
 _LONGEST_FETCH_S = 30
 _SHORT_GOODBYE_S, _LONG_GOODBYE_S = 2, 30
@@ -190,7 +182,7 @@ def local_crew(workers: int, listen: Listener) -> DaskCrew:
     ClusterError
         When Dask is not installed.
     """
-    distributed = _import("distributed", _EXTRA)
+    distributed = import_distributed()
     import dask
 
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -219,22 +211,9 @@ def cluster_crew(kind: str, workers: int, listen: Listener) -> DaskCrew:
     Raises
     ------
     ClusterError
-        When there is no such kind, its package is not installed, or it cannot be started.
+        When it cannot be started.
     """
-    if kind not in CLUSTERS:
-        raise ClusterError(f"unknown kind of cluster {kind!r}: there are {', '.join(CLUSTERS)}")
-    module, name, package = CLUSTERS[kind]
-    _import("distributed", _EXTRA)
-    make = getattr(_import(module, f"pip install {package}"), name)
-    try:
-        cluster = make()
-        cluster.scale(workers)
-    # Whatever the cluster's own tools say.
-    except Exception as error:
-        raise ClusterError(
-            f"the {kind} cluster cannot be started ({error}): see the configuration of {package}"
-        ) from None
-    return _crew_of(cluster, listen)
+    return _crew_of(start(kind, workers), listen)
 
 
 def scheduler_crew(address: str, listen: Listener) -> DaskCrew:
@@ -245,16 +224,11 @@ def scheduler_crew(address: str, listen: Listener) -> DaskCrew:
     ClusterError
         When it does not answer.
     """
-    distributed = _import("distributed", _EXTRA)
-    try:
-        client = distributed.Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ClusterError(f"no Dask scheduler answers at {address}: {error}") from None
-    return DaskCrew(client, listen)
+    return DaskCrew(connect(address), listen)
 
 
 def _crew_of(cluster: Any, listen: Listener) -> DaskCrew:
-    distributed = _import("distributed", _EXTRA)
+    distributed = import_distributed()
     return DaskCrew(distributed.Client(cluster, set_as_default=False), listen, cluster)
 
 
@@ -265,13 +239,6 @@ def _end_processes(cluster: Any) -> None:
             nanny.auto_restart = False
             with suppress(ProcessLookupError):
                 os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def _import(module: str, advice: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ClusterError(f"{module.split('.')[0]} is not installed: {advice}") from None
 
 
 def _do_in_worker(task: SlideTask, label: str, topic: str) -> Outcome:

@@ -18,7 +18,7 @@ from wsi_engine.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
-    from wsi_engine.engine.run import Result
+    from wsi_engine.engine.result import Result
 
 MANY = "Many slides"
 """Heading of the options that are of no use for one."""
@@ -72,7 +72,8 @@ def run(
         typer.Option(help="CSV that names slides, and what is special.", rich_help_panel=MANY),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(help="Slides at a time, each in a process.", rich_help_panel=MANY)
+        int,
+        typer.Option(help="Slides at a time, or parts of one slide.", rich_help_panel=MANY),
     ] = 1,
     scheduler: Annotated[
         str | None,
@@ -111,6 +112,7 @@ def run(
     from wsi_engine.archive.cache import CacheSettings, default_folder, parse_bytes
     from wsi_engine.archive.inputs import parse_share
     from wsi_engine.archive.register import FOLDER
+    from wsi_engine.archive.splitting import split_options
     from wsi_engine.config import make_settings
     from wsi_engine.models.registry import find_model
 
@@ -148,21 +150,22 @@ def run(
         raise SettingsError("name slides, a folder of them, or a --manifest")
     find_model(make_settings(**settings).model)
     is_one = len(named) == 1 and Path(named[0]).is_file() and not (output / FOLDER).exists()
-    wants_many = manifest is not None or jobs > 1 or scheduler or cluster or share or log
+    wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
-        _run_one(Path(named[0]), output, settings, force)
+        with split_options(jobs, scheduler, cluster) as processes:
+            _run_one(Path(named[0]), output, settings | processes | {"force": force})
     else:
         archive["force"] = force
         _run_many(named, output, settings | archive, log, log_format == "json")
 
 
-def _run_one(slide: Path, output: Path, settings: dict[str, Any], force: bool) -> None:
+def _run_one(slide: Path, output: Path, options: dict[str, Any]) -> None:
     from wsi_engine.archive.names import folder_name
     from wsi_engine.engine.run import run as run_slide
 
     with progress_display() as observe:
         name = folder_name(slide.stem)
-        result = run_slide(slide, output, name=name, observe=observe, force=force, **settings)
+        result = run_slide(slide, output, name=name, observe=observe, **options)
     _print_result(result)
     if not result.is_complete:
         raise typer.Exit(DAMAGED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -65,19 +65,44 @@ def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Course:
+    """How a run goes.
+
+    Attributes
+    ----------
+    started
+        When it began.
+    clock
+        Times of its stages.
+    devices
+        On which this process computes.
+    resumed
+        Number of tiles that an earlier run left.
+    workers
+        Of each process that took part its devices, how many tiles it did, and its peak of
+        memory; none if only this one did.
+    tracker
+        Of the tiles, from the first on.
+    """
+
+    started: str
+    clock: StageClock
+    devices: list[torch.device]
+    resumed: int = 0
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    tracker: Tracker = field(init=False)
+
+
 def make_record(
     plan: Plan,
     basis: Basis,
-    tracker: Tracker,
-    resumed: int,
-    clock: StageClock,
-    devices: list[torch.device],
-    started: str,
+    course: Course,
     warnings: list[str],
     corrections: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of ``run.json`` for a finished slide."""
-    state, tissue = tracker.state, plan.tissue
+    state, tissue = course.tracker.state, plan.tissue
     return {
         "slide": describe_slide(plan.info, plan.slide_fingerprint),
         "slide_path": str(plan.info.path.resolve()),
@@ -103,7 +128,7 @@ def make_record(
         "basis": basis,
         "tiles": {
             "count": len(plan.tiles),
-            "resumed": resumed,
+            "resumed": course.resumed,
             "core_px": plan.tile_grid.core,
             "halo_px": plan.tile_grid.halo,
             "read_level": plan.reader.level.index,
@@ -111,11 +136,12 @@ def make_record(
             "seconds": round(state.seconds, 3),
             "model_busy": round(state.busy, 4),
         },
-        "stages": clock.report(),
+        "workers": course.workers,
+        "stages": course.clock.report(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": versions(),
-        "machine": machine(devices),
-        "started": started,
+        "machine": machine(course.devices),
+        "started": course.started,
         "finished": now(),
     }
 

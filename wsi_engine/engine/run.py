@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.corrections.correcting import Corrected, labels_of
-from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
-from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles
-from wsi_engine.engine.computing import Processes, WorkerReports, computing
+from wsi_engine.corrections.record import corrections_for
+from wsi_engine.engine.basis import basis_of, basis_of_tiles
+from wsi_engine.engine.computing import Processes
 from wsi_engine.engine.earlier import finished_run, refuse_another, unfinished_run
-from wsi_engine.engine.flow import find_nuclei, in_context
-from wsi_engine.engine.output import (
-    NUCLEI_FILES,
-    PAGE_FILES,
-    REGION_FILES,
-    ROI_FILE,
-    TISSUE_FILE,
-    NucleusFiles,
-    ResultFolder,
-    columns_for_qupath,
-)
-from wsi_engine.engine.plan import Plan, make_plan
-from wsi_engine.engine.progress import Observer, Tracker, ignore
-from wsi_engine.engine.provenance import describe_slide, make_record, now
+from wsi_engine.engine.output import ResultFolder
+from wsi_engine.engine.plan import make_plan
+from wsi_engine.engine.progress import Observer, ignore
+from wsi_engine.engine.provenance import Course, now
 from wsi_engine.engine.result import Result
-from wsi_engine.engine.rewriting import write_corrected
-from wsi_engine.errors import EngineError, SlideChangedError
+from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
-from wsi_engine.nuclei.identity import nucleus_ids
-from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.qupath.features import Feature, annotation_feature
-from wsi_engine.qupath.object_features import object_features
-from wsi_engine.qupath.writer import write_features
 from wsi_engine.regions.measure import ANNOTATIONS, measure_regions
 from wsi_engine.report.slide import REPORT_FILE, report_on
 from wsi_engine.schedule.clock import StageClock
@@ -49,10 +26,6 @@ from wsi_engine.slide.fingerprint import Watch
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_doubts
 from wsi_engine.slide.stain_vectors import stain_doubts
-from wsi_engine.store.tile_store import DamagedPartError, TileStore
-from wsi_engine.writing import clear_write_errors
-
-log = logging.getLogger(__name__)
 
 
 def run(
@@ -136,7 +109,7 @@ def _run_slide(
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
-    started, clock, watch = now(), StageClock(), Watch(path)
+    course, watch = Course(now(), StageClock(), devices), Watch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
         basis = basis_of(path, settings)
         if force:
@@ -148,84 +121,15 @@ def _run_slide(
             if earlier is not None:
                 folder.forget_tiles()
                 return Result(folder.path, earlier, is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], clock, observe)
+        plan = make_plan(slide, settings, devices[0], course.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
             refuse_another(unfinished.basis, basis, f"{folder.path} holds an unfinished run")
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
-        try:
-            with clear_write_errors(folder.path):
-                tracker, resumed, warnings, workers = _find(
-                    plan, basis, folder, corrections, processes, devices, clock, observe, watch
-                )
-                _write_outlines(plan, folder.growing)
-                warnings += resolution_doubts(slide.info, settings.mpp)
-                warnings += stain_doubts(settings.stains, plan.measurer.stains)
-                made = corrections.summary(folder.path / FILE_NAME) if corrections else None
-                record = make_record(
-                    plan, basis, tracker, resumed, clock, devices, started, warnings, made
-                )
-                record["workers"] = workers
-                watch.check()
-                replaced = [NUCLEI_FILES, ROI_FILE, REGION_FILES, *PAGE_FILES]
-                folder.publish(record, replaced)
-                folder.forget_tiles()
-        except EngineError:
-            # A slide that was exchanged may first be noticed as one that cannot be read.
-            try:
-                watch.check()
-            except SlideChangedError:
-                folder.forget_tiles()
-                raise
-            raise
-    return Result(folder.path, record)
-
-
-def _find(
-    plan: Plan,
-    basis: Basis,
-    folder: ResultFolder,
-    corrections: Corrections,
-    processes: Processes,
-    devices: list[torch.device],
-    clock: StageClock,
-    observe: Observer,
-    watch: Watch,
-) -> tuple[Tracker, int, list[str], WorkerReports]:
-    """Compute the tiles that are missing, and write the nuclei of all.
-
-    Returns
-    -------
-    tracker, resumed, warnings, workers
-        What it counted, how many tiles an earlier run had left, what to tell, and the worker
-        processes that took part.
-    """
-
-    def check() -> None:
-        watch.check()
-        folder.check_held()
-
-    while True:
-        with TileStore(folder.tiles, plan.tiles, basis) as store:
-            resumed = store.finished_tiles
-            left = len(plan.tiles) - resumed
-            try:
-                with computing(plan, processes, devices, left, clock, observe) as (
-                    compute,
-                    workers,
-                ):
-                    tracker = Tracker(plan.info.path.name, len(plan.tiles), resumed, clock, observe)
-                    with closing(find_nuclei(plan, store, compute, clock, tracker, check)) as found:
-                        chunks = in_context(found, plan)
-                        count = _write_nuclei(chunks, plan, folder.growing, clock)
-            except DamagedPartError as error:
-                log.warning("%s; its tiles are computed again", error)
-                continue
-        warnings: list[str] = []
-        if corrections:
-            count, warnings = _correct(plan, corrections, folder)
-        tracker.finish(count)
-        return tracker, resumed, warnings, workers
+        doubts = resolution_doubts(slide.info, settings.mpp)
+        doubts += stain_doubts(settings.stains, plan.measurer.stains)
+        work = SlideRun(plan, basis, folder, corrections, processes, course, watch, observe)
+        return Result(folder.path, work.complete(doubts))
 
 
 def _sum_up(result: Result, settings: RunSettings) -> None:
@@ -235,64 +139,3 @@ def _sum_up(result: Result, settings: RunSettings) -> None:
         measure_regions(result.folder)
     if settings.report and not (result.folder / REPORT_FILE).exists():
         report_on(result.folder)
-
-
-def _write_nuclei(chunks: Iterator[Nuclei], plan: Plan, folder: Path, clock: StageClock) -> int:
-    """Name and write the nuclei as they come; return their number."""
-    spec, settings, columns = plan.model.spec, plan.settings, plan.columns
-    facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
-    for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
-    with NucleusFiles(folder, spec.classes, columns, for_qupath, facts, settings.split) as files:
-        for nuclei in chunks:
-            ids = nucleus_ids(plan.namespace, nuclei.anchors)
-            found = Corrected(ids, nuclei, [None] * len(nuclei))
-            with clock.measure("write"):
-                files.write(ids, nuclei, labels_of(found, (), plan.regions))
-    return files.count
-
-
-def _correct(plan: Plan, corrections: Corrections, folder: ResultFolder) -> tuple[int, list[str]]:
-    """Make the corrections in what has grown.
-
-    Returns
-    -------
-    count, warnings
-        Number of nuclei, and what to tell of corrections that met none.
-    """
-    with folder.growing_anew(NUCLEI_FILES) as corrected:
-        count, unmet = write_corrected(
-            folder.growing,
-            corrected,
-            corrections,
-            regions=plan.regions,
-            split=plan.settings.split,
-        )
-    if not unmet:
-        return count, []
-    return count, [
-        f"{unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
-        "those that were edited are in the result as they were corrected"
-    ]
-
-
-def _write_outlines(plan: Plan, folder: Path) -> None:
-    write_features(folder / TISSUE_FILE, _tissue_features(plan))
-    if plan.regions is not None:
-        drawn = (*plan.regions.wanted, *plan.regions.excluded)
-        write_features(folder / ROI_FILE, object_features(drawn))
-
-
-def _tissue_features(plan: Plan) -> list[Feature]:
-    pixel_mm2 = plan.reader.grid.slide_mpp.pixel_area_um2 / 1e6
-    pieces = plan.tissue.pieces if plan.tissue is not None else ()
-    return [
-        annotation_feature(
-            str(uuid.uuid5(plan.namespace, f"tissue {k}")),
-            piece,
-            name=f"Tissue {k}",
-            classification="Tissue",
-            locked=True,
-            measurements={"Area mm^2": piece.area * pixel_mm2},
-        )
-        for k, piece in enumerate(pieces, start=1)
-    ]

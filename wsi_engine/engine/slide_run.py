@@ -1,0 +1,182 @@
+"""One slide between its plan and its published result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from wsi_engine.corrections.correcting import Corrected, labels_of
+from wsi_engine.corrections.record import FILE_NAME, Corrections
+from wsi_engine.engine.basis import Basis
+from wsi_engine.engine.computing import Processes, computing
+from wsi_engine.engine.flow import find_nuclei, in_context
+from wsi_engine.engine.outlines import write_outlines
+from wsi_engine.engine.output import (
+    NUCLEI_FILES,
+    PAGE_FILES,
+    REGION_FILES,
+    ROI_FILE,
+    NucleusFiles,
+    ResultFolder,
+    columns_for_qupath,
+)
+from wsi_engine.engine.plan import Plan
+from wsi_engine.engine.progress import Observer, Tracker
+from wsi_engine.engine.provenance import Course, describe_slide, make_record
+from wsi_engine.engine.rewriting import write_corrected
+from wsi_engine.errors import EngineError, SlideChangedError
+from wsi_engine.nuclei.identity import nucleus_ids
+from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.slide.fingerprint import Watch
+from wsi_engine.store.tile_store import DamagedPartError, TileStore
+from wsi_engine.writing import clear_write_errors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SlideRun:
+    """Finds the nuclei of a slide, and publishes them in its folder.
+
+    Attributes
+    ----------
+    plan, basis
+        What is computed, and all that the result depends on.
+    folder
+        Of the result; held by this process.
+    corrections
+        That a person made to an earlier result.
+    processes
+        Over how many the tiles are split.
+    course
+        Is told how the run goes.
+    watch
+        Of the slide's file: if it changes, nothing is published.
+    observe
+        Called with a ``Progress`` now and then.
+    """
+
+    plan: Plan
+    basis: Basis
+    folder: ResultFolder
+    corrections: Corrections
+    processes: Processes
+    course: Course
+    watch: Watch
+    observe: Observer
+
+    def complete(self, doubts: list[str]) -> dict[str, Any]:
+        """Compute what is missing, write all files, and publish them.
+
+        Parameters
+        ----------
+        doubts
+            What there is to tell of the slide already.
+
+        Returns
+        -------
+        dict
+            The content of ``run.json``.
+        """
+        try:
+            with clear_write_errors(self.folder.path):
+                count, warnings = self._corrected(self._find())
+                self.course.tracker.finish(count)
+                write_outlines(self.plan, self.folder.growing)
+                return self._publish(warnings + doubts)
+        except EngineError:
+            # A slide that was exchanged may first be noticed as one that cannot be read.
+            try:
+                self.watch.check()
+            except SlideChangedError:
+                self.folder.forget_tiles()
+                raise
+            raise
+
+    def _find(self) -> int:
+        """Compute the tiles that are missing, and write the nuclei of all; return their number."""
+        while True:
+            try:
+                with TileStore(self.folder.tiles, self.plan.tiles, self.basis) as store:
+                    return self._find_with(store)
+            except DamagedPartError as error:
+                log.warning("%s; its tiles are computed again", error)
+
+    def _find_with(self, store: TileStore) -> int:
+        plan, course, total = self.plan, self.course, len(self.plan.tiles)
+        course.resumed = store.finished_tiles
+        with computing(
+            plan,
+            self.processes,
+            course.devices,
+            total - course.resumed,
+            course.clock,
+            self.observe,
+        ) as (compute, course.workers):
+            course.tracker = Tracker(
+                plan.info.path.name, total, course.resumed, course.clock, self.observe
+            )
+            found = find_nuclei(plan, store, compute, course.clock, course.tracker, self._check)
+            with closing(found):
+                return self._write(in_context(found, plan))
+
+    def _check(self) -> None:
+        self.watch.check()
+        self.folder.check_held()
+
+    def _write(self, chunks: Iterator[Nuclei]) -> int:
+        """Name and write the nuclei as they come; return their number."""
+        plan, spec, columns = self.plan, self.plan.model.spec, self.plan.columns
+        facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
+        with NucleusFiles(
+            self.folder.growing,
+            spec.classes,
+            columns,
+            columns_for_qupath(columns, plan.settings.geojson_measurements),
+            facts,
+            plan.settings.split,
+        ) as files:
+            for nuclei in chunks:
+                ids = nucleus_ids(plan.namespace, nuclei.anchors)
+                found = Corrected(ids, nuclei, [None] * len(nuclei))
+                with self.course.clock.measure("write"):
+                    files.write(ids, nuclei, labels_of(found, (), plan.regions))
+        return files.count
+
+    def _corrected(self, count: int) -> tuple[int, list[str]]:
+        """Make the corrections in what has grown.
+
+        Returns
+        -------
+        count, warnings
+            Number of nuclei, and what to tell of corrections that met none.
+        """
+        if not self.corrections:
+            return count, []
+        with self.folder.growing_anew(NUCLEI_FILES) as anew:
+            count, unmet = write_corrected(
+                self.folder.growing,
+                anew,
+                self.corrections,
+                regions=self.plan.regions,
+                split=self.plan.settings.split,
+            )
+        if not unmet:
+            return count, []
+        return count, [
+            f"{unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
+            "those that were edited are in the result as they were corrected"
+        ]
+
+    def _publish(self, warnings: list[str]) -> dict[str, Any]:
+        folder, made = self.folder, None
+        if self.corrections:
+            made = self.corrections.summary(folder.path / FILE_NAME)
+        record = make_record(self.plan, self.basis, self.course, warnings, made)
+        self.watch.check()
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, REGION_FILES, *PAGE_FILES])
+        folder.forget_tiles()
+        return record

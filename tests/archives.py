@@ -19,10 +19,13 @@ SETTINGS = {
     "tile_size": 256,
     "device": "cpu",
     "measure": ("shape",),
+    "regions": False,
+    "report": False,
 }
 """Fast, and without a search for tissue: the slides have nothing else."""
 
 OPTIONS = ["--model", "watershed", "--no-tissue", "--tile-size", "256", "--device", "cpu"]
+OPTIONS += ["--no-regions", "--no-report"]
 """The same for the command line."""
 
 

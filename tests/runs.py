@@ -13,7 +13,25 @@ import numpy as np
 from wsi_engine.phantom import RepeatedBlock, lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.slide.pyramid import write_pyramid
 
-SETTINGS: dict[str, Any] = {"model": "watershed", "tile_size": 96, "tissue": False, "workers": 2}
+SETTINGS: dict[str, Any] = {
+    "model": "watershed",
+    "tile_size": 96,
+    "tissue": False,
+    "workers": 2,
+    "regions": False,
+    "report": False,
+}
+
+OPTIONS = [
+    "--model",
+    "watershed",
+    "--tile-size",
+    "96",
+    "--no-tissue",
+    "--no-regions",
+    "--no-report",
+]
+"""The same for the command line."""
 
 TILES = 64
 """Of the small slide with these settings."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import SETTINGS, outputs, write_small_slide
+from runs import OPTIONS, SETTINGS, outputs, write_small_slide
 
 import wsi_engine
 from wsi_engine.cli import main
@@ -39,7 +39,7 @@ def slow(self, maps):
     return decode(self, maps)
 
 Watershed.decode = slow
-main(["run", slide, "-o", out, "--model", "watershed", "--tile-size", "96", "--no-tissue"])
+main(["run", slide, "-o", out, *sys.argv[4:]])
 """
 
 
@@ -48,7 +48,7 @@ def test_sigterm(tmp_path: Path, seconds: float):
     slide = write_small_slide(tmp_path / "small.tif")
     out = tmp_path / "out"
     out.mkdir()
-    command = [sys.executable, "-c", RUN, slide, out, str(seconds)]
+    command = [sys.executable, "-c", RUN, slide, out, str(seconds), *OPTIONS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (out / "twenty").exists():

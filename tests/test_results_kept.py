@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from runs import SETTINGS, outputs, write_small_slide
+from runs import OPTIONS, SETTINGS, outputs, write_small_slide
 
 import wsi_engine
 from wsi_engine.cli import main
@@ -80,10 +80,21 @@ def states(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_the_command_says_that_it_has_nothing_to_do(slide, out, capsys):
-    options = ["--model", "watershed", "--tile-size", 96, "--no-tissue"]
-    main_quietly("run", slide, "-o", out, *options)
+    main_quietly("run", slide, "-o", out, *OPTIONS)
     text = capsys.readouterr().out
     assert f"already finished on {record_of(out)['finished']}; --force to do it again" in text
+
+
+def test_what_a_finished_run_did_not_sum_up_any_more_is_made_up_for(slide, out):
+    """A run may be killed between its result and the regions and the page of it."""
+    settings = SETTINGS | {"regions": True, "report": True}
+    before = states(out / "small")
+    assert wsi_engine.run(slide, out, **settings).is_earlier
+    after = states(out / "small")
+    assert {name: after[name] for name in before} == before
+    assert {"regions.csv", "regions.geojson", "report.html"} <= after.keys()
+    assert wsi_engine.run(slide, out, **settings).is_earlier
+    assert states(out / "small") == after
 
 
 def test_force_does_it_again(slide, out):
@@ -159,7 +170,7 @@ def test_a_record_that_lacks_what_is_shown_of_it_is_an_error(slide, out, left_ou
     record = record_of(out)
     del record[left_out]
     write_record(out, record)
-    command = ["run", slide, "-o", out, "--model", "watershed", "--tile-size", 96, "--no-tissue"]
+    command = ["run", slide, "-o", out, *OPTIONS]
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in command])
     assert end.value.code == 1

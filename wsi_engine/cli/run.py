@@ -60,6 +60,9 @@ def run(
         int | None, typer.Option(help="Side of a tile in the model's pixels.")
     ] = None,
     split: Annotated[int | None, typer.Option(help="Most nuclei per GeoJSON file.")] = None,
+    regions: Annotated[
+        bool | None, typer.Option("--regions/--no-regions", help="Write regions.csv and others.")
+    ] = None,
     report: Annotated[
         bool | None, typer.Option("--report/--no-report", help="Write report.html.")
     ] = None,
@@ -132,6 +135,7 @@ def run(
         "workers": _number_or_auto("--workers", workers),
         "tile_size": tile_size,
         "split": split,
+        "regions": regions,
         "report": report,
     }
     archive: dict[str, Any] = {

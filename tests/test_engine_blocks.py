@@ -37,7 +37,7 @@ from wsi_engine.models.watershed import Watershed
 from wsi_engine.sample import SampleTruth
 
 MODELS = ("watershed", "starconvex")
-TILES = {"tile_size": 256, "device": "cpu"}
+TILES = {"tile_size": 256, "device": "cpu", "regions": False, "report": False}
 FAST = TILES | {"model": "watershed"}
 FILES = ["columns.json", "nuclei.geojson.gz", "nuclei.parquet", "tissue.geojson"]
 

@@ -427,6 +427,6 @@ def test_a_new_result_takes_the_old_page_with_it(sample: SampleTruth, tmp_path: 
     folder = wsi_engine.run(sample.slide_path, tmp_path, **settings).folder
     assert folder is not None
     assert (folder / "report.html").exists()
-    wsi_engine.run(sample.slide_path, tmp_path, **settings, report=False)
+    wsi_engine.run(sample.slide_path, tmp_path, **settings, report=False, force=True)
     assert not (folder / "report.html").exists()
     assert not (folder / "quality.json").exists()

@@ -30,7 +30,7 @@ def test_sixteen_times_the_area_takes_the_same_memory(tmp_path: Path):
     )
     assert large < 1.1 * small
 
-    default = _peak_mb(tmp_path / "large.tif", tmp_path, "--model", "watershed")
+    default = _peak_mb(tmp_path / "large.tif", tmp_path, "--model", "watershed", "--force")
     assert default < 1500
 
 

@@ -164,7 +164,7 @@ def test_what_fails_once_is_named_and_the_run_goes_on(
 
 # --- Names --------------------------------------------------------------------------------------
 
-NAMES = ['ゲノム σ-42  it\'s "q" `$(x)`\t.tif', "-o --force\n[x]*{y}?%20#.tif", "...tif.tif"]
+NAMES = ['ゲノム σ-42  it\'s "q" `$(x)`\t.tif', "-o --force\n[x]*{y}?%20#.tif", "a...tif.tif"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
@@ -184,14 +184,12 @@ def test_any_name_will_do(original, expected, tmp_path, name):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
-@pytest.mark.parametrize("name", ["...tif", "..tif"])
+@pytest.mark.parametrize("name", [n for n in ("...tif", "..tif") if Path(n).stem in {".", ".."}])
 def test_a_name_cannot_lead_out_of_the_output_folder(original, tmp_path, name):
     """Without its suffix it is the folder above, or the folder itself."""
     slide = tmp_path / "slides" / name
     slide.parent.mkdir()
     os.link(original, slide)
-    if slide.stem not in {".", ".."}:
-        pytest.skip("this version of Python takes it for a name without a suffix")
     with pytest.raises(wsi_engine.EngineError, match="give its file a name"):
         wsi_engine.run(slide, tmp_path / "out", **SETTINGS)
     assert sorted(tmp_path.iterdir()) == [slide.parent]

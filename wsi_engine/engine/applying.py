@@ -103,10 +103,22 @@ def apply_corrections(
         When the folder holds no result, or the file lacks more than half of the nuclei.
     GeoJSONError
         When the file cannot be read.
+    BusyError
+        When another process works in the folder.
     OutputError
         When the result cannot be written.
     """
     edited, folder = Path(edited), Path(folder).resolve()
+    _refuse_without_result(folder)
+    # What is read here decides what is written: nobody may change it in between.
+    with ResultFolder(folder.parent, folder.name) as result:
+        return _apply(edited, result, partial=partial, yes=yes, drawn_class=drawn_class)
+
+
+def _apply(
+    edited: Path, result: ResultFolder, *, partial: bool, yes: bool, drawn_class: Sequence[str]
+) -> Applied:
+    folder = result.path
     run_record = _run_record(folder)
     with GeoParquetReader(folder / "nuclei.parquet") as table:
         slide, model = table.facts["slide"]["fingerprint"], table.facts["model"]
@@ -128,7 +140,7 @@ def apply_corrections(
     if corrections != earlier:
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
         had_page = (folder / REPORT_FILE).exists()
-        nuclei = _rewrite(earlier, corrections, folder, run_record)
+        nuclei = _rewrite(earlier, corrections, result, run_record)
         if (folder / ANNOTATIONS).exists():
             measure_regions_again(folder)
         if had_page:
@@ -154,11 +166,14 @@ class _Changes:
     duplicates: int
 
 
-def _run_record(folder: Path) -> dict[str, Any]:
+def _refuse_without_result(folder: Path) -> None:
     if not (folder / RECORD).exists():
         raise CorrectionsError(
             f"{folder} holds no finished result: give the folder OUT/<slide> of a run"
         )
+
+
+def _run_record(folder: Path) -> dict[str, Any]:
     record = read_record(folder, _FACTS)
     if not record["nuclei"]["area_mm2"] > 0:
         raise CorrectionsError(f"{folder / RECORD}: nuclei on no area: run the slide again")
@@ -226,14 +241,14 @@ def _digests(edited: Path) -> list[tuple[str, str]]:
 
 
 def _rewrite(
-    earlier: Corrections, corrections: Corrections, folder: Path, record: dict[str, Any]
+    earlier: Corrections, corrections: Corrections, result: ResultFolder, record: dict[str, Any]
 ) -> int:
     """Write the result anew with its corrections; return the number of nuclei."""
-    settings = record["settings"]
+    folder, settings = result.path, record["settings"]
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_regions(folder / ROI_FILE, settings["roi_class"], settings["exclude_class"])
-    with ResultFolder(folder.parent, folder.name) as result, clear_write_errors(folder):
+    with clear_write_errors(folder):
         count, _ = write_corrected(
             folder,
             result.growing,

@@ -31,6 +31,7 @@ from wsi_engine.errors import (
 from wsi_engine.nuclei.context import CONTEXT_COLUMNS, measure_context
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
+from wsi_engine.regions.cohort import build_cohort
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 
@@ -417,6 +418,29 @@ def test_no_file_of_the_user_is_touched_or_counted(result, corrected, sample):
     assert not any(diff(result, corrected).counts.values())
     wsi_engine.run(sample.slide_path, result.parent, **SETTINGS, force=True)
     assert {name: (result / name).read_bytes() for name in USERS_FILES} == contents
+
+
+@pytest.mark.parametrize("then", ["apply", "run"])
+def test_cut_off_before_its_regions_are_renewed_the_next_makes_up_for_it(
+    result, corrected, sample, monkeypatch, then
+):
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("wsi_engine.regions.measure.summarise", cut)
+        with pytest.raises(KeyboardInterrupt):
+            apply_corrections(corrected, result)
+    count = record_of(result)["nuclei"]["count"]
+    assert count == len(features_of(result))
+    assert pq.read_table(result / "regions.parquet")["Nuclei"][0].as_py() != count
+    if then == "apply":
+        assert apply_corrections(corrected, result).edited == 0
+    else:
+        assert wsi_engine.run(sample.slide_path, result.parent, **SETTINGS).is_earlier
+    assert pq.read_table(result / "regions.parquet")["Nuclei"][0].as_py() == count
+    assert (result / "report.html").exists()
+    build_cohort(result.parent)
 
 
 # --- what a file may be ---------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, RECORD, ROI_FILE,
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.record import NUMBER, Kind, read_record
 from wsi_engine.engine.rewriting import write_corrected
+from wsi_engine.engine.summing_up import sum_up
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.export.geoparquet import GeoParquetReader
 from wsi_engine.nuclei.identity import namespace_of
@@ -28,8 +29,7 @@ from wsi_engine.nuclei.polygons import settled
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
-from wsi_engine.regions.measure import ANNOTATIONS, measure_regions_again
-from wsi_engine.report.slide import REPORT_FILE, report_on
+from wsi_engine.report.slide import REPORT_FILE
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
@@ -119,7 +119,7 @@ def _apply(
     edited: Path, result: ResultFolder, *, partial: bool, yes: bool, drawn_class: Sequence[str]
 ) -> Applied:
     folder = result.path
-    run_record = _run_record(folder)
+    run_record, had_page = _run_record(folder), (folder / REPORT_FILE).exists()
     with GeoParquetReader(folder / "nuclei.parquet") as table:
         slide, model = table.facts["slide"]["fingerprint"], table.facts["model"]
         earlier = corrections_for(folder, slide, model)
@@ -139,12 +139,9 @@ def _apply(
     corrections = earlier.followed_by(lacking, changes.edited, changes.added)
     if corrections != earlier:
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
-        had_page = (folder / REPORT_FILE).exists()
         nuclei = _rewrite(earlier, corrections, result, run_record)
-        if (folder / ANNOTATIONS).exists():
-            measure_regions_again(folder)
-        if had_page:
-            report_on(folder)
+    # Also where nothing is new: this may have been cut off before.
+    sum_up(folder, regions=False, report=had_page or run_record["settings"].get("report") is True)
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),

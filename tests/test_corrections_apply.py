@@ -394,6 +394,17 @@ def test_of_two_at_once_one_waits_and_nothing_is_lost(result, tmp_path, monkeypa
     assert record_of(result)["corrections"]["deleted"] == 1
 
 
+def test_the_picture_of_the_slide_stays_where_the_slide_has_gone(result, corrected):
+    """Without the slide the page is made again, but its picture and flags cannot be."""
+    record = record_of(result)
+    record["slide_path"] = "/absent/sample.tif"
+    (result / "run.json").write_text(json.dumps(record), "utf-8")
+    before = (result / "thumbnail.jpg").read_bytes()
+    assert apply_corrections(corrected, result).deleted == 3
+    assert (result / "thumbnail.jpg").read_bytes() == before
+    assert (result / "quality.json").exists()
+
+
 USERS_FILES = (
     "nuclei_corrected.geojson.gz",
     "nuclei_01.geojson.gz",

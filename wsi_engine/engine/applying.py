@@ -17,7 +17,7 @@ from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, RECORD, ROI_FILE, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, ResultFolder
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.record import NUMBER, Kind, read_record
 from wsi_engine.engine.rewriting import write_corrected
@@ -259,5 +259,6 @@ def _rewrite(
         nuclei = record["nuclei"]
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / FILE_NAME) | {"time": now()}
-        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME, *PAGE_FILES])
+        # The slide is the same, so what the page's other files tell of its pixels stays.
+        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME, REPORT_FILE])
     return count

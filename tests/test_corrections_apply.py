@@ -18,11 +18,20 @@ from objects_by_hand import as_qupath_gives_back, disc, feature, identity, item,
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.corrections.diff import diff
+from wsi_engine.corrections.sources import objects_of
 from wsi_engine.engine.applying import apply_corrections
-from wsi_engine.errors import CorrectionsError, GeoJSONError, OutputError, ResultError
+from wsi_engine.engine.verifying import problems_of
+from wsi_engine.errors import (
+    BusyError,
+    CorrectionsError,
+    GeoJSONError,
+    OutputError,
+    ResultError,
+)
 from wsi_engine.nuclei.context import CONTEXT_COLUMNS, measure_context
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
+from wsi_engine.regions.cohort import build_cohort
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 
@@ -365,6 +374,84 @@ def test_an_added_nucleus_that_is_deleted_again_leaves_no_trace(result, tmp_path
     assert apply_corrections(back, result).deleted == 1
     assert outputs(result) == before
     assert not (result / "corrections.geojson.gz").exists()
+
+
+def test_of_two_at_once_one_waits_and_nothing_is_lost(result, tmp_path, monkeypatch):
+    first = edit(result, tmp_path / "first.geojson", lambda features: features[1:])
+    second = edit(result, tmp_path / "second.geojson", lambda features: features[:1])
+    refused = []
+
+    def meanwhile(path, problems):
+        if path == first:
+            with pytest.raises(BusyError, match="let it finish") as caught:
+                apply_corrections(second, result, yes=True)
+            refused.append(caught)
+        return objects_of(path, problems)
+
+    monkeypatch.setattr("wsi_engine.engine.applying.objects_of", meanwhile)
+    assert apply_corrections(first, result).deleted == 1
+    assert len(refused) == 1
+    assert record_of(result)["corrections"]["deleted"] == 1
+
+
+def test_the_picture_of_the_slide_stays_where_the_slide_has_gone(result, corrected):
+    """Without the slide the page is made again, but its picture and flags cannot be."""
+    record = record_of(result)
+    record["slide_path"] = "/absent/sample.tif"
+    (result / "run.json").write_text(json.dumps(record), "utf-8")
+    before = (result / "thumbnail.jpg").read_bytes()
+    assert apply_corrections(corrected, result).deleted == 3
+    assert (result / "thumbnail.jpg").read_bytes() == before
+    assert (result / "quality.json").exists()
+
+
+USERS_FILES = (
+    "nuclei_corrected.geojson.gz",
+    "nuclei_01.geojson.gz",
+    "nuclei_of_me/notes.txt",
+    "regions_tumour.geojson",
+    "regions_old/regions.csv",
+    "quality.txt",
+)
+
+
+def test_no_file_of_the_user_is_touched_or_counted(result, corrected, sample):
+    """The engine knows its own by their whole names; folders are none of them."""
+    for name in USERS_FILES:
+        (result / name).parent.mkdir(exist_ok=True)
+        (result / name).write_bytes(b"mine")
+    mine = result / "nuclei_corrected.geojson.gz"
+    mine.write_bytes(gzip.compress(corrected.read_bytes()))
+    contents = {name: (result / name).read_bytes() for name in USERS_FILES}
+    assert apply_corrections(mine, result).deleted == 3
+    assert {name: (result / name).read_bytes() for name in USERS_FILES} == contents
+    assert problems_of(result) == []
+    assert not any(diff(result, corrected).counts.values())
+    wsi_engine.run(sample.slide_path, result.parent, **SETTINGS, force=True)
+    assert {name: (result / name).read_bytes() for name in USERS_FILES} == contents
+
+
+@pytest.mark.parametrize("then", ["apply", "run"])
+def test_cut_off_before_its_regions_are_renewed_the_next_makes_up_for_it(
+    result, corrected, sample, monkeypatch, then
+):
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("wsi_engine.regions.measure.summarise", cut)
+        with pytest.raises(KeyboardInterrupt):
+            apply_corrections(corrected, result)
+    count = record_of(result)["nuclei"]["count"]
+    assert count == len(features_of(result))
+    assert pq.read_table(result / "regions.parquet")["Nuclei"][0].as_py() != count
+    if then == "apply":
+        assert apply_corrections(corrected, result).edited == 0
+    else:
+        assert wsi_engine.run(sample.slide_path, result.parent, **SETTINGS).is_earlier
+    assert pq.read_table(result / "regions.parquet")["Nuclei"][0].as_py() == count
+    assert (result / "report.html").exists()
+    build_cohort(result.parent)
 
 
 # --- what a file may be ---------------------------------------------------------------------------

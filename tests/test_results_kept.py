@@ -15,7 +15,8 @@ from wsi_engine.cli import main
 from wsi_engine.engine.basis import basis_of, differences
 from wsi_engine.engine.status import status_of
 from wsi_engine.engine.verifying import problems_of
-from wsi_engine.errors import EngineError, OutputError, ResultError, SettingsError
+from wsi_engine.errors import BusyError, EngineError, OutputError, ResultError, SettingsError
+from wsi_engine.regions.summary import summarise
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,22 @@ def test_what_a_finished_run_did_not_sum_up_any_more_is_made_up_for(slide, out):
     assert {"regions.csv", "regions.geojson", "report.html"} <= after.keys()
     assert wsi_engine.run(slide, out, **settings).is_earlier
     assert states(out / "small") == after
+
+
+def test_regions_of_a_finished_run_are_computed_by_one_process_at_a_time(slide, out, monkeypatch):
+    settings, refused = SETTINGS | {"regions": True}, []
+
+    def meanwhile(*arguments):
+        if not refused:
+            refused.append(True)
+            with pytest.raises(BusyError, match="let it finish"):
+                wsi_engine.run(slide, out, **settings)
+        return summarise(*arguments)
+
+    monkeypatch.setattr("wsi_engine.regions.measure.summarise", meanwhile)
+    assert wsi_engine.run(slide, out, **settings).is_earlier
+    assert refused
+    assert (out / "small" / "regions.parquet").exists()
 
 
 def test_force_does_it_again(slide, out):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, TISSUE_FILE, files_called
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.reader import iter_objects
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
-RESULT_FILES = ("nuclei.geojson.gz", "nuclei_*.geojson.gz", "tissue.geojson", "roi.geojson")
+RESULT_FILES = (NUCLEI_FILES, TISSUE_FILE, ROI_FILE)
 
 
 def object_files(path: Path) -> list[Path]:
@@ -32,8 +33,8 @@ def object_files(path: Path) -> list[Path]:
         if not path.exists():
             raise GeoJSONError(f"{path}: no such file")
         return [path]
-    if (path / "run.json").exists():
-        return [file for pattern in RESULT_FILES for file in sorted(path.glob(pattern))]
+    if (path / RECORD).exists():
+        return [file for name in RESULT_FILES for file in files_called(path, name)]
     files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
     if not files:
         raise GeoJSONError(f"{path}: there is no GeoJSON file in this folder")

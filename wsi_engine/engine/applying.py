@@ -17,10 +17,11 @@ from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
-from wsi_engine.engine.output import NUCLEI_FILES, PAGE_FILES, RECORD, ROI_FILE, ResultFolder
+from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, ResultFolder
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.record import NUMBER, Kind, read_record
 from wsi_engine.engine.rewriting import write_corrected
+from wsi_engine.engine.summing_up import sum_up
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.export.geoparquet import GeoParquetReader
 from wsi_engine.nuclei.identity import namespace_of
@@ -28,8 +29,7 @@ from wsi_engine.nuclei.polygons import settled
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
-from wsi_engine.regions.measure import ANNOTATIONS, measure_regions_again
-from wsi_engine.report.slide import REPORT_FILE, report_on
+from wsi_engine.report.slide import REPORT_FILE
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
@@ -103,11 +103,23 @@ def apply_corrections(
         When the folder holds no result, or the file lacks more than half of the nuclei.
     GeoJSONError
         When the file cannot be read.
+    BusyError
+        When another process works in the folder.
     OutputError
         When the result cannot be written.
     """
     edited, folder = Path(edited), Path(folder).resolve()
-    run_record = _run_record(folder)
+    _refuse_without_result(folder)
+    # What is read here decides what is written: nobody may change it in between.
+    with ResultFolder(folder.parent, folder.name) as result:
+        return _apply(edited, result, partial=partial, yes=yes, drawn_class=drawn_class)
+
+
+def _apply(
+    edited: Path, result: ResultFolder, *, partial: bool, yes: bool, drawn_class: Sequence[str]
+) -> Applied:
+    folder = result.path
+    run_record, had_page = _run_record(folder), (folder / REPORT_FILE).exists()
     with GeoParquetReader(folder / "nuclei.parquet") as table:
         slide, model = table.facts["slide"]["fingerprint"], table.facts["model"]
         earlier = corrections_for(folder, slide, model)
@@ -127,12 +139,9 @@ def apply_corrections(
     corrections = earlier.followed_by(lacking, changes.edited, changes.added)
     if corrections != earlier:
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
-        had_page = (folder / REPORT_FILE).exists()
-        nuclei = _rewrite(earlier, corrections, folder, run_record)
-        if (folder / ANNOTATIONS).exists():
-            measure_regions_again(folder)
-        if had_page:
-            report_on(folder)
+        nuclei = _rewrite(earlier, corrections, result, run_record)
+    # Also where nothing is new: this may have been cut off before.
+    sum_up(folder, regions=False, report=had_page or run_record["settings"].get("report") is True)
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),
@@ -154,11 +163,14 @@ class _Changes:
     duplicates: int
 
 
-def _run_record(folder: Path) -> dict[str, Any]:
+def _refuse_without_result(folder: Path) -> None:
     if not (folder / RECORD).exists():
         raise CorrectionsError(
             f"{folder} holds no finished result: give the folder OUT/<slide> of a run"
         )
+
+
+def _run_record(folder: Path) -> dict[str, Any]:
     record = read_record(folder, _FACTS)
     if not record["nuclei"]["area_mm2"] > 0:
         raise CorrectionsError(f"{folder / RECORD}: nuclei on no area: run the slide again")
@@ -226,14 +238,14 @@ def _digests(edited: Path) -> list[tuple[str, str]]:
 
 
 def _rewrite(
-    earlier: Corrections, corrections: Corrections, folder: Path, record: dict[str, Any]
+    earlier: Corrections, corrections: Corrections, result: ResultFolder, record: dict[str, Any]
 ) -> int:
     """Write the result anew with its corrections; return the number of nuclei."""
-    settings = record["settings"]
+    folder, settings = result.path, record["settings"]
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_regions(folder / ROI_FILE, settings["roi_class"], settings["exclude_class"])
-    with ResultFolder(folder.parent, folder.name) as result, clear_write_errors(folder):
+    with clear_write_errors(folder):
         count, _ = write_corrected(
             folder,
             result.growing,
@@ -247,5 +259,6 @@ def _rewrite(
         nuclei = record["nuclei"]
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / FILE_NAME) | {"time": now()}
-        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME, *PAGE_FILES])
+        # The slide is the same, so what the page's other files tell of its pixels stays.
+        result.publish(record, replaced=[NUCLEI_FILES, FILE_NAME, REPORT_FILE])
     return count

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from wsi_engine.closing import Closing
+from wsi_engine.corrections.record import FILE_NAME as CORRECTIONS
 from wsi_engine.errors import BusyError, OutputError
 from wsi_engine.export.column_dictionary import write_dictionary
 from wsi_engine.export.geoparquet import GeoParquetWriter
@@ -25,13 +27,16 @@ from wsi_engine.qupath.objects import RGB, RGBA
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.store.claim import STALE_S, Claim, owner
 from wsi_engine.store.tile_store import JOURNAL
-from wsi_engine.writing import atomic_path, clear_write_errors, sync
+from wsi_engine.writing import clear_write_errors, sync
 
-NUCLEI_FILES = "nuclei*.geojson.gz"
+Name = str | re.Pattern[str]
+"""Of a file of the engine, or of several: whatever else lies in the folder is the user's."""
+
+NUCLEI_FILES: Name = re.compile(r"nuclei(_\d{3,})?\.geojson\.gz")
 ROI_FILE = "roi.geojson"
 TISSUE_FILE = "tissue.geojson"
-REGION_FILES = "regions*"
-PAGE_FILES = ("report.html", "quality.*")
+REGION_FILES: Name = re.compile(r"regions(\.geojson|\.parquet|\.csv|_columns\.json)")
+PAGE_FILES = ("report.html", "quality.json", "quality.geojson", "thumbnail.jpg")
 """What tells of a result; when the result is replaced, it is of another one."""
 RECORD = "run.json"
 WORK = ".work"
@@ -98,21 +103,20 @@ class ResultFolder:
             self.path.rmdir()
 
     @contextmanager
-    def growing_anew(self, *patterns: str) -> Iterator[Path]:
+    def growing_anew(self, *names: Name) -> Iterator[Path]:
         """Give an empty folder whose files take the place of those that have grown.
 
         Parameters
         ----------
-        patterns
-            Names of files that go, even if none has grown in their place.
+        names
+            Of files that go, even if none has grown in their place.
         """
         anew = self.growing / "anew"
         anew.mkdir()
         try:
             yield anew
-            for pattern in patterns:
-                for stale in [*self.growing.glob(pattern)]:
-                    stale.unlink()
+            for stale in files_called(self.growing, *names):
+                stale.unlink()
             for file in anew.iterdir():
                 file.replace(self.growing / file.name)
         finally:
@@ -126,7 +130,7 @@ class ResultFolder:
                 "of for minutes: it goes on there"
             )
 
-    def publish(self, record: dict[str, Any], replaced: Sequence[str]) -> None:
+    def publish(self, record: dict[str, Any], replaced: Sequence[Name]) -> None:
         """Move the grown files to their names, and write the record.
 
         Parameters
@@ -134,26 +138,44 @@ class ResultFolder:
         record
             Content of ``run.json``; ``files`` is added, with size and checksum of each.
         replaced
-            Patterns of the names whose earlier files go, even if none has grown in their place.
+            Names whose earlier files go, even if none has grown in their place.
         """
-        grown = sorted(self.growing.iterdir())
-        for file in grown:
-            sync(file)
-        files = self._published_files() | {file.name: describe_file(file) for file in grown}
+        grown = {file.name: describe_file(file) for file in sorted(self.growing.iterdir())}
+        earlier = {file.name for file in files_called(self.path, *replaced)}
+        stale = earlier - grown.keys()
+        record["files"] = self._files_but(stale) | grown
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        (self.growing / RECORD).write_text(text, encoding="utf-8")
+        for name in (*grown, RECORD):
+            sync(self.growing / name)
         self._claim.refresh()
         self.check_held()
+        # From here on nothing needs room on the disk. Corrections are first: whenever this is
+        # cut off after that, a new run makes them.
         (self.path / RECORD).unlink(missing_ok=True)
         sync(self.path)
-        # The corrections are first by name, so whenever this is cut off, a new run has them.
-        for file in grown:
-            file.replace(self.path / file.name)
-        names = {file.name for file in grown}
-        for pattern in replaced:
-            for stale in [file for file in self.path.glob(pattern) if file.name not in names]:
-                stale.unlink()
-        record["files"] = {name: files[name] for name in files if (self.path / name).exists()}
-        with atomic_path(self.path / RECORD) as partial:
-            partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        for name in sorted({*grown, *stale}, key=lambda name: (name != CORRECTIONS, name)):
+            if name in stale:
+                (self.path / name).unlink()
+            else:
+                (self.growing / name).replace(self.path / name)
+        sync(self.path)
+        (self.growing / RECORD).replace(self.path / RECORD)
+        sync(self.path)
+
+    def _files_but(self, stale: Collection[str]) -> dict[str, Any]:
+        """Describe the files of the earlier record that stay.
+
+        They are as it has them, but for corrections: a person may exchange those.
+        """
+        files = self._published_files()
+        if (self.path / CORRECTIONS).is_file():
+            files[CORRECTIONS] = describe_file(self.path / CORRECTIONS)
+        return {
+            name: entry
+            for name, entry in files.items()
+            if name not in stale and (self.path / name).exists()
+        }
 
     def _published_files(self) -> dict[str, Any]:
         try:
@@ -168,6 +190,16 @@ class ResultFolder:
             # Without their journal, parts that a crash leaves here are scraps.
             (self.tiles / JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.tiles, ignore_errors=True)
+
+
+def files_called(folder: Path, *names: Name) -> list[Path]:
+    """Return the files of a folder that have one of the names, sorted."""
+    wanted = [re.compile(re.escape(name)) if isinstance(name, str) else name for name in names]
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and any(name.fullmatch(path.name) for name in wanted)
+    )
 
 
 def describe_file(path: Path) -> dict[str, int | str]:

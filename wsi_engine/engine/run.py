@@ -18,9 +18,8 @@ from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.provenance import Course, now
 from wsi_engine.engine.result import Result
 from wsi_engine.engine.slide_run import SlideRun
+from wsi_engine.engine.summing_up import sum_up
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
-from wsi_engine.regions.measure import ANNOTATIONS, measure_regions
-from wsi_engine.report.slide import REPORT_FILE, report_on
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.fingerprint import Watch
 from wsi_engine.slide.opening import open_slide
@@ -87,11 +86,11 @@ def run(
     slide = Path(slide)
     name = slide.stem if name is None else name
     if output is not None:
-        result = _run_slide(slide, Path(output), name, chosen, observe, force, processes)
-        _sum_up(result, chosen)
-        return result
+        return _run_slide(slide, Path(output), name, chosen, observe, force, processes, kept=True)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(slide, Path(scratch), name, chosen, observe, force, processes)
+        result = _run_slide(
+            slide, Path(scratch), name, chosen, observe, force, processes, kept=False
+        )
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
@@ -105,7 +104,10 @@ def _run_slide(
     observe: Observer,
     force: bool,
     processes: Processes,
+    *,
+    kept: bool,
 ) -> Result:
+    regions, report = kept and settings.regions, kept and settings.report
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
@@ -120,6 +122,7 @@ def _run_slide(
             earlier = finished_run(folder.path, basis)
             if earlier is not None:
                 folder.forget_tiles()
+                sum_up(folder.path, regions=regions, report=report)
                 return Result(folder.path, earlier, is_earlier=True)
         plan = make_plan(slide, settings, devices[0], course.clock, observe)
         basis = basis_of_tiles(basis, plan)
@@ -129,13 +132,6 @@ def _run_slide(
         doubts = resolution_doubts(slide.info, settings.mpp)
         doubts += stain_doubts(settings.stains, plan.measurer.stains)
         work = SlideRun(plan, basis, folder, corrections, processes, course, watch, observe)
-        return Result(folder.path, work.complete(doubts))
-
-
-def _sum_up(result: Result, settings: RunSettings) -> None:
-    """Write what is computed from a finished result, unless it is there already."""
-    assert result.folder is not None
-    if settings.regions and not (result.folder / ANNOTATIONS).exists():
-        measure_regions(result.folder)
-    if settings.report and not (result.folder / REPORT_FILE).exists():
-        report_on(result.folder)
+        record = work.complete(doubts)
+        sum_up(folder.path, regions=regions, report=report)
+        return Result(folder.path, record)

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wsi_engine.engine.output import NUCLEI_FILES, RECORD, TILES, describe_file
+from wsi_engine.engine.output import NUCLEI_FILES, RECORD, TILES, describe_file, files_called
 from wsi_engine.engine.record import read_record
 from wsi_engine.errors import EngineError, GeoJSONError, OutputError
 from wsi_engine.export.geoparquet import GeoParquetReader
@@ -96,7 +96,7 @@ def _ids_of_table(path: Path) -> Ids:
 def _ids_of_geojson(folder: Path) -> Ids:
     blocks = (
         np.array([_id(part.name, element.raw) for element in block], "S36")
-        for path in sorted(folder.glob(NUCLEI_FILES))
+        for path in files_called(folder, NUCLEI_FILES)
         for part in open_parts(path)
         for block in FeatureStream(part.stream, part.name).blocks()
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.region import Region, read_drawn_regions
@@ -19,7 +21,7 @@ from wsi_engine.regions.tables import (
 )
 from wsi_engine.writing import clear_write_errors
 
-ANNOTATIONS = "regions.geojson"
+ANNOTATIONS, TABLE = "regions.geojson", "regions.parquet"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ def measure_regions_again(folder: Path) -> RegionReport:
     return _measure(FinishedResult(folder), read_annotations(folder / ANNOTATIONS))
 
 
+def are_current(result: FinishedResult) -> bool:
+    """Whether the regions that were written are of the nuclei that are there now."""
+    try:
+        facts = pq.read_schema(result.folder / TABLE).metadata[b"wsi_engine"]
+        return bool(json.loads(facts)["nuclei_sha256"] == result.digest)
+    except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
+        return False
+
+
 def _measure(result: FinishedResult, drawn: list[Region]) -> RegionReport:
     regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
     figures = summarise(result, regions)
@@ -78,8 +89,9 @@ def _measure(result: FinishedResult, drawn: list[Region]) -> RegionReport:
     table = region_table(result.name, regions, figures, facts)
     with clear_write_errors(result.folder):
         columns = [*IDENTITY, *all_columns(figures)]
-        files = write_table(table, columns, result.folder / "regions")
-        files.append(write_annotations(result.folder / ANNOTATIONS, regions, figures))
+        annotations = write_annotations(result.folder / ANNOTATIONS, regions, figures)
+        # The table comes last: it says of which nuclei all of them are.
+        files = [*write_table(table, columns, result.folder / "regions"), annotations]
     return RegionReport(table, files)
 
 

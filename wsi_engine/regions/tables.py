@@ -59,6 +59,8 @@ def region_table(
 def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[Path]:
     """Write a table as Parquet, as CSV, and its dictionary as JSON; return the files.
 
+    The Parquet file is written last: where it is, the others are.
+
     Parameters
     ----------
     table
@@ -69,8 +71,6 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
         Without suffix.
     """
     files = [path.with_name(path.name + end) for end in (".parquet", ".csv", "_columns.json")]
-    with atomic_path(files[0]) as partial:
-        pq.write_table(table, partial, compression="zstd")
     with atomic_path(files[1]) as partial:
         pa.csv.write_csv(table, partial, pa.csv.WriteOptions(quoting_style="needed"))
     entries = [asdict(column) for column in columns]
@@ -78,6 +78,8 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
         del entry["essential"]
     with atomic_path(files[2]) as partial:
         partial.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
+    with atomic_path(files[0]) as partial:
+        pq.write_table(table, partial, compression="zstd")
     return files
 
 

@@ -13,6 +13,7 @@ from runs import OPTIONS, SETTINGS, outputs, write_small_slide
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.engine.basis import basis_of, differences
+from wsi_engine.engine.output import TILES
 from wsi_engine.engine.status import status_of
 from wsi_engine.engine.verifying import problems_of
 from wsi_engine.errors import EngineError, OutputError, ResultError, SettingsError
@@ -198,6 +199,16 @@ def test_a_forced_run_that_was_cut_off_goes_on_and_until_then_the_old_result_sta
     result = wsi_engine.run(slide, out, **other)
     assert result.record["tiles"]["resumed"] == 20
     assert outputs(out / "small") != before
+
+
+def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp_path):
+    before = states(unfinished / "small" / TILES)
+    absent = tmp_path / "typo.geojson"
+    with pytest.raises(EngineError, match=r"typo\.geojson"):
+        wsi_engine.run(slide, unfinished, **SETTINGS, roi=absent, force=True)
+    assert states(unfinished / "small" / TILES) == before
+    result = wsi_engine.run(slide, unfinished, **SETTINGS, force=True)
+    assert result.record["tiles"]["resumed"] == 0
 
 
 # --- Status and verify --------------------------------------------------------------------------

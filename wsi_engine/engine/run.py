@@ -112,9 +112,7 @@ def _run_slide(
     course, watch = Course(now(), StageClock(), devices), Watch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
         basis = basis_of(path, settings)
-        if force:
-            folder.forget_tiles()
-        unfinished = unfinished_run(folder.path)
+        unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
         if unfinished is None and not force:
             earlier = finished_run(folder.path, basis)
@@ -128,6 +126,9 @@ def _run_slide(
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         doubts = resolution_doubts(slide.info, settings.mpp)
         doubts += stain_doubts(settings.stains, plan.measurer.stains)
+        if force:
+            # Not before all that the user gave has proved good.
+            folder.forget_tiles()
         work = SlideRun(plan, basis, folder, corrections, processes, course, watch, observe)
         return Result(folder.path, work.complete(doubts))
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nuclei_by_hand import assert_same_nuclei, some_nuclei, tile_grid
 
+from wsi_engine.errors import BusyError, SlideChangedError
 from wsi_engine.slide.frames import LevelBox
 from wsi_engine.store import tile_store
 from wsi_engine.store.journal import (
@@ -396,6 +397,20 @@ def test_a_basis_is_the_same_after_json(folder):
     basis = {"measure": ("shape", "colour"), "mpp": 0.1 + 0.2, "µ": None}
     run_on(folder, 6, basis)
     assert finished(folder, basis) == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(BusyError, 3), (SlideChangedError, 3), (KeyboardInterrupt, 5)]
+)
+def test_what_has_come_is_stored_unless_it_must_not_be(folder, error, kept):
+    def arriving():
+        yield from reports()[:5]
+        raise error
+
+    with open_store(folder) as store, pytest.raises(error):
+        list(store.complete(arriving()))
+    assert finished(folder) == kept
+    assert sum(1 for _ in folder.glob("part-*")) == len(parts_of(folder))
 
 
 def test_scraps_of_a_crash_are_not_read(folder):

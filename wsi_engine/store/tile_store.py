@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.closing import Closing
+from wsi_engine.errors import BusyError, SlideChangedError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import LevelBox
@@ -87,6 +88,9 @@ class TileStore(Closing):
         lost
             Says what could not be read so far; asked, and stored, with every part.
 
+        Whatever ends it, what has come is stored first; but after a `BusyError` or a
+        `SlideChangedError` nothing is written.
+
         Raises
         ------
         DamagedPartError
@@ -131,6 +135,9 @@ class TileStore(Closing):
                     position += len(full)
                     nuclei, saved_at = 0, time.monotonic()
                 yield tile, found
+        except (BusyError, SlideChangedError):
+            unsaved = []  # the folder is another's by now, or the tiles are of two slides
+            raise
         finally:
             # Also of a run that ends early.
             if unsaved:

@@ -124,7 +124,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nuclei = scatter_nuclei(tissue, rng)
     block = render_tissue((448, 448), nuclei, 0.25, rng, tissue)
     write_pyramid(path, np.tile(block, (2, 4, 1)), 0.25, tile_size=64)
-    overwrite_tile(path, 1, 12, 0)
+    overwrite_tile(path, 1, 13, 0)
     return path
 
 

@@ -357,6 +357,34 @@ def test_differences(was, now, expected):
     assert differences(was, now) == expected
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1}, {"a": 1, "b": None}, ["b: absent -> none"]),
+        ({"a": 1, "b": "x"}, {"a": 2}, ["a: 1 -> 2", "b: x -> absent"]),
+        ({"a": {"b": 1}}, {"a": 1}, ["a.b: 1 -> absent", "a: absent -> 1"]),
+    ],
+)
+def test_differences_between_bases_that_tell_everything(was, now, expected):
+    assert differences(was, now, whole=True) == expected
+
+
+def test_an_unfinished_run_of_which_more_is_told_is_not_silently_thrown_away(
+    slide, unfinished, monkeypatch
+):
+    described = basis_of
+
+    def more(*given):
+        return described(*given) | {"sharpness": 2}
+
+    monkeypatch.setattr("wsi_engine.engine.run.basis_of", more)
+    with pytest.raises(SettingsError, match=r"unfinished run with sharpness: absent -> 2"):
+        wsi_engine.run(slide, unfinished, **SETTINGS)
+    (status,) = status_of(unfinished)
+    assert status.tiles == 20
+
+
 def test_a_name_that_leads_out_is_refused(tmp_path):
     from wsi_engine.engine.output import ResultFolder
 

@@ -122,7 +122,8 @@ def _run_slide(
         plan = make_plan(slide, settings, devices[0], course.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
-            refuse_another(unfinished.basis, basis, f"{folder.path} holds an unfinished run")
+            what = f"{folder.path} holds an unfinished run"
+            refuse_another(unfinished.basis, basis, what, whole=True)
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         doubts = resolution_doubts(slide.info, settings.mpp)
         doubts += stain_doubts(settings.stains, plan.measurer.stains)

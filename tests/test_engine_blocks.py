@@ -31,7 +31,7 @@ import wsi_engine.models.compiling
 from wsi_engine.archive.splitting import split_options
 from wsi_engine.engine import blocks, computing, local_workers
 from wsi_engine.engine.blocks import BLOCKS_UNDER_WAY_PER_JOB, block_size
-from wsi_engine.engine.computing import MEGAPIXELS_THAT_PAY, jobs_that_pay
+from wsi_engine.engine.computing import MEGAPIXELS_PER_JOB, jobs_that_pay
 from wsi_engine.errors import ClusterError, DeviceError, EngineError, SettingsError, WorkerError
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.sample import SampleTruth
@@ -269,7 +269,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(computing, "MEGAPIXELS_THAT_PAY", 0.1)
+    monkeypatch.setattr(computing, "MEGAPIXELS_PER_JOB", 0.1)
     monkeypatch.setattr("wsi_engine.store.tile_store.MOST_TILES_IN_PART", 1)
     in_blocks_of(1, monkeypatch)
     with pytest.raises(WorkerError, match="a worker process died"):
@@ -287,7 +287,7 @@ def test_processes_of_this_machine_end_at_once_when_the_run_is_interrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(computing, "MEGAPIXELS_THAT_PAY", 0.1)
+    monkeypatch.setattr(computing, "MEGAPIXELS_PER_JOB", 0.1)
     in_blocks_of(6, monkeypatch)
     before = spawned()
     with pytest.raises(KeyboardInterrupt):
@@ -400,7 +400,7 @@ def test_small_slides_are_not_split_unasked(sample: SampleTruth, tmp_path: Path)
     result = wsi_engine.run(sample.slide_path, tmp_path, **FAST, jobs=2)
     assert result.record["workers"] == []
     assert jobs_that_pay(1, 1000) == 0
-    assert jobs_that_pay(3 * MEGAPIXELS_THAT_PAY, 1000) == 3
+    assert jobs_that_pay(3 * MEGAPIXELS_PER_JOB, 1000) == 3
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ from torch import nn
 import wsi_engine
 from wsi_engine.config import make_settings
 from wsi_engine.engine import placing
-from wsi_engine.engine.placing import MEGAPIXELS_THAT_PAY, pays, warm_up
+from wsi_engine.engine.placing import MEGAPIXELS_TO_COMPILE, pays, warm_up
 from wsi_engine.engine.progress import Progress
 from wsi_engine.models.compiling import Compilation, CompilationError
 from wsi_engine.sample import SampleTruth
@@ -128,11 +128,11 @@ def test_the_classical_method_has_nothing_to_compile(sample: SampleTruth, cache:
 @pytest.mark.parametrize(
     ("megapixels", "dtype", "obstacle", "futile", "expected"),
     [
-        (MEGAPIXELS_THAT_PAY, torch.bfloat16, None, False, True),
-        (MEGAPIXELS_THAT_PAY - 1, torch.bfloat16, None, False, False),
-        (MEGAPIXELS_THAT_PAY, torch.float32, None, False, False),
-        (MEGAPIXELS_THAT_PAY, torch.bfloat16, "there is no C++ compiler", False, False),
-        (MEGAPIXELS_THAT_PAY, torch.bfloat16, None, True, False),
+        (MEGAPIXELS_TO_COMPILE, torch.bfloat16, None, False, True),
+        (MEGAPIXELS_TO_COMPILE - 1, torch.bfloat16, None, False, False),
+        (MEGAPIXELS_TO_COMPILE, torch.float32, None, False, False),
+        (MEGAPIXELS_TO_COMPILE, torch.bfloat16, "there is no C++ compiler", False, False),
+        (MEGAPIXELS_TO_COMPILE, torch.bfloat16, None, True, False),
     ],
 )
 def test_what_is_compiled_unasked(

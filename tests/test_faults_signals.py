@@ -14,6 +14,7 @@ from runs import OPTIONS, SETTINGS, outputs, write_small_slide
 
 import wsi_engine
 from wsi_engine.cli import main
+from wsi_engine.cli.app import after_interruption
 from wsi_engine.engine.verifying import problems_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
@@ -79,3 +80,20 @@ def test_who_says_force_is_told_to_leave_it_out_next_time(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["run", "x.tif", "-o", "out", "--force"])
     assert "the same command without --force goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (["run", "x.tif"], True),
+        (["--debug", "run", "x.tif"], True),
+        (["measure", "x.tif", "x.geojson"], False),
+        (["apply", "run"], False),
+        (["train", "run.yaml"], False),
+        ([], False),
+    ],
+)
+def test_only_who_runs_is_told_that_tiles_are_kept(arguments, goes_on):
+    said = after_interruption(arguments)
+    assert said.startswith("interrupted")
+    assert ("finished tiles are kept" in said) == goes_on

@@ -7,18 +7,23 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from runs import SETTINGS, TILES_IN_PART, outputs, write_small_slide
+from slides import overwrite_tile
 
 import wsi_engine
 from wsi_engine.engine.verifying import problems_of
 from wsi_engine.errors import ModelError, SlideChangedError, SlideError, TileError
 from wsi_engine.models.watershed import Watershed
+from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.grid_reader import GridReader
+from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.store import tile_store
 
 
@@ -108,6 +113,43 @@ def test_another_slide_under_the_same_name_is_refused_and_the_difference_shown(
     with pytest.raises(wsi_engine.EngineError, match=r"finished result with slide: \w+\.\.\. -> "):
         wsi_engine.run(slide, tmp_path, **SETTINGS)
     assert outputs(tmp_path / "small") == expected
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1792 x 896 px at 0.25 µm, damaged where the calibration does not look: at the border."""
+    path = tmp_path_factory.mktemp("damaged") / "small.tif"
+    rng = np.random.default_rng(3)
+    tissue = lay_out_tissue((448, 448), 0.25, rng)
+    nuclei = scatter_nuclei(tissue, rng)
+    block = render_tissue((448, 448), nuclei, 0.25, rng, tissue)
+    write_pyramid(path, np.tile(block, (2, 4, 1)), 0.25, tile_size=64)
+    overwrite_tile(path, 1, 13, 0)
+    return path
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["in one process", "split"])
+def test_damage_that_was_met_before_the_cut_is_reported_by_the_run_that_goes_on(
+    damaged, tmp_path, split
+):
+    whole = wsi_engine.run(damaged, tmp_path / "whole", **SETTINGS)
+    assert not whole.is_complete
+
+    def run(**options: Any) -> wsi_engine.Result:
+        with ThreadPoolExecutor(1) as executor:
+            split_over = {"executor": executor} if split else {}
+            return wsi_engine.run(damaged, tmp_path / "cut", **SETTINGS, **split_over, **options)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(observe=at_tile(45, interrupt))
+    result = run()
+    # None of the tiles that see the damage is computed again.
+    assert result.record["tiles"]["resumed"] == 44
+    assert result.record["unreadable"] == whole.record["unreadable"]
+    assert outputs(tmp_path / "cut" / "small") == outputs(tmp_path / "whole" / "small")
 
 
 # --- What fails at a tile -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from runs import OPTIONS, SETTINGS, outputs, write_small_slide
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.engine.basis import basis_of, differences
+from wsi_engine.engine.output import TILES
 from wsi_engine.engine.status import status_of
 from wsi_engine.engine.verifying import problems_of
 from wsi_engine.errors import BusyError, EngineError, OutputError, ResultError, SettingsError
@@ -217,6 +218,16 @@ def test_a_forced_run_that_was_cut_off_goes_on_and_until_then_the_old_result_sta
     assert outputs(out / "small") != before
 
 
+def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp_path):
+    before = states(unfinished / "small" / TILES)
+    absent = tmp_path / "typo.geojson"
+    with pytest.raises(EngineError, match=r"typo\.geojson"):
+        wsi_engine.run(slide, unfinished, **SETTINGS, roi=absent, force=True)
+    assert states(unfinished / "small" / TILES) == before
+    result = wsi_engine.run(slide, unfinished, **SETTINGS, force=True)
+    assert result.record["tiles"]["resumed"] == 0
+
+
 # --- Status and verify --------------------------------------------------------------------------
 
 
@@ -361,6 +372,34 @@ def test_verify_looks_at_the_parts_of_what_is_unfinished(unfinished):
 )
 def test_differences(was, now, expected):
     assert differences(was, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1}, {"a": 1, "b": None}, ["b: absent -> none"]),
+        ({"a": 1, "b": "x"}, {"a": 2}, ["a: 1 -> 2", "b: x -> absent"]),
+        ({"a": {"b": 1}}, {"a": 1}, ["a.b: 1 -> absent", "a: absent -> 1"]),
+    ],
+)
+def test_differences_between_bases_that_tell_everything(was, now, expected):
+    assert differences(was, now, whole=True) == expected
+
+
+def test_an_unfinished_run_of_which_more_is_told_is_not_silently_thrown_away(
+    slide, unfinished, monkeypatch
+):
+    described = basis_of
+
+    def more(*given):
+        return described(*given) | {"sharpness": 2}
+
+    monkeypatch.setattr("wsi_engine.engine.run.basis_of", more)
+    with pytest.raises(SettingsError, match=r"unfinished run with sharpness: absent -> 2"):
+        wsi_engine.run(slide, unfinished, **SETTINGS)
+    (status,) = status_of(unfinished)
+    assert status.tiles == 20
 
 
 def test_a_name_that_leads_out_is_refused(tmp_path):

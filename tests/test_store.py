@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nuclei_by_hand import assert_same_nuclei, some_nuclei, tile_grid
 
+from wsi_engine.errors import BusyError, SlideChangedError
+from wsi_engine.slide.frames import LevelBox
 from wsi_engine.store import tile_store
 from wsi_engine.store.journal import (
     Entries,
@@ -397,6 +399,20 @@ def test_a_basis_is_the_same_after_json(folder):
     assert finished(folder, basis) == 6
 
 
+@pytest.mark.parametrize(
+    ("error", "kept"), [(BusyError, 3), (SlideChangedError, 3), (KeyboardInterrupt, 5)]
+)
+def test_what_has_come_is_stored_unless_it_must_not_be(folder, error, kept):
+    def arriving():
+        yield from reports()[:5]
+        raise error
+
+    with open_store(folder) as store, pytest.raises(error):
+        list(store.complete(arriving()))
+    assert finished(folder) == kept
+    assert sum(1 for _ in folder.glob("part-*")) == len(parts_of(folder))
+
+
 def test_scraps_of_a_crash_are_not_read(folder):
     run_on(folder, 6)
     (folder / ".part-00000006.arrow.partial").write_bytes(b"half a part")
@@ -432,20 +448,21 @@ def test_the_journal_works_on_network_disks(folder):
 
 
 PART = PartRecord(0, 3, 5, 6, 7)
+LOST = frozenset({LevelBox(256, 0, 256, 256), LevelBox(0, 512, 256, 100)})
 
 
 @pytest.fixture
 def journal_path(tmp_path):
     path = tmp_path / JOURNAL
     with Journal(path, BASIS, 12) as journal:
-        journal.add(PART)
-        journal.add(replace(PART, first=3))
+        journal.add(PART, LOST)
+        journal.add(replace(PART, first=3), LOST)
     return path
 
 
 def test_a_journal_can_be_looked_into(journal_path, tmp_path):
     parts = (PART, replace(PART, first=3))
-    assert read_journal(journal_path) == Entries(BASIS, 12, parts)
+    assert read_journal(journal_path) == Entries(BASIS, 12, parts, LOST)
     assert read_journal(journal_path).finished_tiles == 6
     assert read_journal(tmp_path / "absent") is None
 
@@ -475,6 +492,8 @@ def test_a_damaged_journal_is_begun_again(journal_path, raw):
         ("UPDATE run SET basis = x'ff'", None),
         ("DELETE FROM run", None),
         ("INSERT INTO run SELECT * FROM run", None),
+        ("UPDATE lost SET y = y + 1", None),
+        ("UPDATE lost SET crc32 = 'x' WHERE x = 0", None),
         ("DROP TABLE part", None),
         ("CREATE TABLE more (x)", None),
         ("CREATE TRIGGER t AFTER INSERT ON part BEGIN DELETE FROM part; END", None),

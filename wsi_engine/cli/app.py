@@ -96,5 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def after_interruption(arguments: list[str]) -> str:
     """Say what is kept of a command that was cut off."""
+    if next((word for word in arguments if not word.startswith("-")), None) != "run":
+        return "interrupted"
     same = "the same command without --force" if "--force" in arguments else "the same command"
     return f"interrupted: finished tiles are kept, and {same} goes on from there"

@@ -43,16 +43,27 @@ def basis_of_tiles(basis: Basis, plan: Plan) -> Basis:
     }
 
 
-def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    was: Mapping[str, Any], now: Mapping[str, Any], *, whole: bool = False
+) -> list[str]:
     """Say what differs between two bases, ``name: was -> is``.
 
-    What only one of them tells is passed over: it is not known to differ.
+    Parameters
+    ----------
+    whole
+        Both tell everything: what is absent from one of them differs. Otherwise that is passed
+        over, as it is not known to differ.
     """
     before, after = dict(_leaves(was)), dict(_leaves(now))
+    names = before | after if whole else [name for name in before if name in after]
+
+    def told(leaves: dict[str, Any], name: str) -> str:
+        return _shown(leaves[name]) if name in leaves else "absent"
+
     return [
-        f"{name}: {_shown(before[name])} -> {_shown(after[name])}"
-        for name in before
-        if name in after and before[name] != after[name]
+        f"{name}: {told(before, name)} -> {told(after, name)}"
+        for name in names
+        if (name in before, before.get(name)) != (name in after, after.get(name))
     ]
 
 

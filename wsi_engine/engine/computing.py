@@ -22,8 +22,8 @@ from wsi_engine.engine.worker import share_of
 from wsi_engine.errors import SettingsError
 from wsi_engine.schedule.clock import StageClock
 
-MEGAPIXELS_THAT_PAY = 400
-"""As many for each process, halos included, or it is not started on this machine: to start costs
+MEGAPIXELS_PER_JOB = 400
+"""So many for each process, halos included, or it is not started on this machine: to start costs
 as much as 20 of them (benchmarks/blocks.md)."""
 
 
@@ -86,7 +86,7 @@ def computing(
 
 def jobs_that_pay(tiles: int, side: int) -> int:
     """Return how many processes so many tiles of a side in pixels are worth."""
-    return int(tiles * side**2 / 1e6 / MEGAPIXELS_THAT_PAY)
+    return int(tiles * side**2 / 1e6 / MEGAPIXELS_PER_JOB)
 
 
 def _in_blocks(

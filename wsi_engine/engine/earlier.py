@@ -78,9 +78,12 @@ def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
     return record
 
 
-def refuse_another(was: Mapping[str, Any], now: Basis, what: str) -> None:
-    """Raise `SettingsError`, which shows the difference, if a run would not be the same."""
-    if changes := differences(was, now):
+def refuse_another(was: Mapping[str, Any], now: Basis, what: str, *, whole: bool = False) -> None:
+    """Raise `SettingsError`, which shows the difference, if a run would not be the same.
+
+    With ``whole``, as in `differences`, the store would not take the tiles either.
+    """
+    if changes := differences(was, now, whole=whole):
         raise SettingsError(
             f"{what} with {'; '.join(changes)}: start again with --force, or choose another "
             "--output"

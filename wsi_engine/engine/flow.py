@@ -50,7 +50,8 @@ def find_nuclei(
     check
         Called before a computed tile is stored; raises where it must not be.
     """
-    spec = plan.model.spec
+    spec, reader = plan.model.spec, plan.reader
+    reader.add_lost(store.lost)
 
     def checked(tiles: Iterable[tuple[Tile, Nuclei]]) -> Iterator[tuple[Tile, Nuclei]]:
         for tile, nuclei in tiles:
@@ -61,9 +62,9 @@ def find_nuclei(
     with closing(compute(store.missing)) as computed:
         followed = tracker.follow(checked(clock.timed("wait", computed)))
         settled = resolve_seams(
-            clock.timed("store", store.complete(followed)),
+            clock.timed("store", store.complete(followed, lambda: reader.lost)),
             plan.tile_grid,
-            plan.reader.grid,
+            reader.grid,
             spec.largest_object_px,
             spec.max_overlap,
         )

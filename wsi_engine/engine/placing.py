@@ -18,7 +18,7 @@ from wsi_engine.models.protocol import Model
 from wsi_engine.models.registry import find_model
 from wsi_engine.schedule.clock import StageClock
 
-MEGAPIXELS_THAT_PAY = 1500
+MEGAPIXELS_TO_COMPILE = 1500
 """As many pixels, halos included, save three times what compiling costs (benchmarks/model.md):
 some 1000 tiles of the default size, or 250 mm² of tissue. On fewer it is not begun unasked."""
 
@@ -107,7 +107,7 @@ def pays(compilation: Compilation, megapixels: float) -> bool:
     The gain was measured in bf16; without instructions for it networks stay as they are.
     """
     return (
-        megapixels >= MEGAPIXELS_THAT_PAY
+        megapixels >= MEGAPIXELS_TO_COMPILE
         and compilation.dtype == torch.bfloat16
         and compiling_obstacle() is None
         and not compilation.is_futile

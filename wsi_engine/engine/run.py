@@ -114,9 +114,7 @@ def _run_slide(
     course, watch = Course(now(), StageClock(), devices), Watch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
         basis = basis_of(path, settings)
-        if force:
-            folder.forget_tiles()
-        unfinished = unfinished_run(folder.path)
+        unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
         if unfinished is None and not force:
             earlier = finished_run(folder.path, basis)
@@ -127,10 +125,14 @@ def _run_slide(
         plan = make_plan(slide, settings, devices[0], course.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
-            refuse_another(unfinished.basis, basis, f"{folder.path} holds an unfinished run")
+            what = f"{folder.path} holds an unfinished run"
+            refuse_another(unfinished.basis, basis, what, whole=True)
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         doubts = resolution_doubts(slide.info, settings.mpp)
         doubts += stain_doubts(settings.stains, plan.measurer.stains)
+        if force:
+            # Not before all that the user gave has proved good.
+            folder.forget_tiles()
         work = SlideRun(plan, basis, folder, corrections, processes, course, watch, observe)
         record = work.complete(doubts)
         sum_up(folder.path, regions=regions, report=report)

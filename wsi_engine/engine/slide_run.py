@@ -27,7 +27,7 @@ from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Tracker
 from wsi_engine.engine.provenance import Course, describe_slide, make_record
 from wsi_engine.engine.rewriting import write_corrected
-from wsi_engine.errors import EngineError, SlideChangedError
+from wsi_engine.errors import BusyError, EngineError, SlideChangedError
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.slide.fingerprint import Watch
@@ -87,6 +87,8 @@ class SlideRun:
                 self.course.tracker.finish(count)
                 write_outlines(self.plan, self.folder.growing)
                 return self._publish(warnings + doubts)
+        except BusyError:
+            raise
         except EngineError:
             # A slide that was exchanged may first be noticed as one that cannot be read.
             try:
@@ -124,8 +126,9 @@ class SlideRun:
                 return self._write(in_context(found, plan))
 
     def _check(self) -> None:
-        self.watch.check()
+        # In this order: what is another's is left alone, even if the slide has changed.
         self.folder.check_held()
+        self.watch.check()
 
     def _write(self, chunks: Iterator[Nuclei]) -> int:
         """Name and write the nuclei as they come; return their number."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from wsi_engine.closing import Closing
+from wsi_engine.slide.frames import LevelBox
 
 _SCHEMA = (
     "CREATE TABLE run (basis TEXT NOT NULL, tiles INTEGER NOT NULL, crc32 INTEGER NOT NULL)",
     "CREATE TABLE part (first INTEGER PRIMARY KEY, tiles INTEGER NOT NULL, "
     "nuclei INTEGER NOT NULL, bytes INTEGER NOT NULL, content INTEGER NOT NULL, "
     "crc32 INTEGER NOT NULL)",
+    "CREATE TABLE lost (x INTEGER NOT NULL, y INTEGER NOT NULL, width INTEGER NOT NULL, "
+    "height INTEGER NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (x, y, width, height)) "
+    "WITHOUT ROWID",
 )
 
 _DISK_PROBLEMS = {
@@ -75,11 +79,14 @@ class Entries:
         Number of tiles of the run.
     parts
         The finished ones, by position; they do not overlap.
+    lost
+        What could not be read of the slide for them, in pixels of the level that was read.
     """
 
     basis: dict[str, Any]
     tiles: int
     parts: tuple[PartRecord, ...]
+    lost: frozenset[LevelBox] = frozenset()
 
     @property
     def finished_tiles(self) -> int:
@@ -101,6 +108,11 @@ class Journal(Closing):
     basis, tiles
         What the result depends on, and the number of tiles. A journal that differs in them is
         emptied, a damaged one begun again.
+
+    Attributes
+    ----------
+    parts, lost
+        As `Entries` has them, of when it was opened.
     """
 
     def __init__(self, path: Path, basis: Mapping[str, Any], tiles: int) -> None:
@@ -117,25 +129,29 @@ class Journal(Closing):
         if known is None or (known.basis, known.tiles) != (_as_json(basis), tiles):
             self._begin(basis, tiles)
             known = Entries(_as_json(basis), tiles, ())
-        self.parts = known.parts
+        self.parts, self.lost = known.parts, known.lost
 
     def _begin(self, basis: Mapping[str, Any], tiles: int) -> None:
         text = _text(basis)
         with self._connection:
             self._connection.execute("BEGIN")
-            for table in ("run", "part"):
+            for table in ("run", "part", "lost"):
                 self._connection.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in _SCHEMA:
                 self._connection.execute(statement)
             row = (text, tiles, _crc32(text, tiles))
             self._connection.execute("INSERT INTO run VALUES (?, ?, ?)", row)
 
-    def add(self, part: PartRecord) -> None:
-        """Record a finished part; durable when the call returns."""
-        row = astuple(part)
+    def add(self, part: PartRecord, lost: Collection[LevelBox] = ()) -> None:
+        """Record a finished part, and what could not be read by then; both durable on return."""
+        row, boxes = astuple(part), [astuple(box) for box in lost]
         with self._connection:
             self._connection.execute(
                 "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)", (*row, _crc32(*row))
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO lost VALUES (?, ?, ?, ?, ?)",
+                [(*box, _crc32(*box)) for box in boxes],
             )
 
     def drop(self, part: PartRecord) -> None:
@@ -189,6 +205,7 @@ def _entries(connection: sqlite3.Connection) -> Entries | None:
             raise JournalDamagedError("the database is damaged")
         runs = connection.execute("SELECT * FROM run").fetchall()
         rows = connection.execute("SELECT * FROM part ORDER BY first").fetchall()
+        boxes = connection.execute("SELECT * FROM lost").fetchall()
     except sqlite3.DatabaseError as error:
         # What Python itself finds, such as bytes that are no text, has no code.
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_PROBLEMS:
@@ -201,20 +218,27 @@ def _entries(connection: sqlite3.Connection) -> Entries | None:
         basis, stated = None, None
     if not isinstance(basis, dict) or type(tiles) is not int or _crc32(text, tiles) != stated:
         raise JournalDamagedError("it does not say of which run it is")
-    return Entries(basis, tiles, tuple(_consistent(rows, tiles)))
+    # Parts without what they lack would pass for whole.
+    if not all(map(_is_undamaged, boxes)):
+        raise JournalDamagedError("it does not say what could not be read")
+    lost = frozenset(LevelBox(*values) for *values, _ in boxes)
+    return Entries(basis, tiles, tuple(_consistent(rows, tiles)), lost)
 
 
 def _consistent(rows: list[tuple[int, ...]], tiles: int) -> list[PartRecord]:
     """Return the parts whose rows are undamaged, and lie one after the other in the run."""
     parts: list[PartRecord] = []
-    for *values, stated in rows:
-        if not all(type(value) is int for value in values) or _crc32(*values) != stated:
-            continue
-        part = PartRecord(*values)
+    for row in filter(_is_undamaged, rows):
+        part = PartRecord(*row[:-1])
         after = parts[-1].end if parts else 0
         if part.tiles > 0 and part.first >= after and part.end <= tiles:
             parts.append(part)
     return parts
+
+
+def _is_undamaged(row: tuple[int, ...]) -> bool:
+    *values, stated = row
+    return all(type(value) is int for value in values) and _crc32(*values) == stated
 
 
 def _text(basis: Mapping[str, Any]) -> str:

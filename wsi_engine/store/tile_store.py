@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from wsi_engine.closing import Closing
+from wsi_engine.errors import BusyError, SlideChangedError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.schedule.tiles import Tile
+from wsi_engine.slide.frames import LevelBox
 from wsi_engine.store.journal import Journal, PartRecord
 from wsi_engine.store.parts import TileNuclei, read_part, write_part
 
@@ -43,6 +45,8 @@ class TileStore(Closing):
     ----------
     finished_tiles
         How many tiles an earlier run left.
+    lost
+        What it could not read for them, in pixels of the level that was read.
     """
 
     def __init__(self, folder: Path, tiles: Sequence[Tile], basis: Mapping[str, Any]) -> None:
@@ -50,6 +54,7 @@ class TileStore(Closing):
         self._folder = folder
         self._tiles = tiles
         self._journal = Journal(folder / JOURNAL, basis, len(tiles))
+        self.lost = self._journal.lost
         self._parts: list[PartRecord] = []
         for part in self._journal.parts:
             if self._is_there(part):
@@ -68,7 +73,11 @@ class TileStore(Closing):
             position = part.end
         return [*missing, *self._tiles[position:]]
 
-    def complete(self, computed: Iterable[tuple[Tile, Nuclei]]) -> Iterator[tuple[Tile, Nuclei]]:
+    def complete(
+        self,
+        computed: Iterable[tuple[Tile, Nuclei]],
+        lost: Callable[[], Collection[LevelBox]] = tuple,
+    ) -> Iterator[tuple[Tile, Nuclei]]:
         """Yield all tiles in scan order: those stored, and those computed once they are stored.
 
         Parameters
@@ -76,6 +85,11 @@ class TileStore(Closing):
         computed
             What the ``missing`` tiles report, in their order. They are handed on as they come;
             at the latest after ten seconds they are durable.
+        lost
+            Says what could not be read so far; asked, and stored, with every part.
+
+        Whatever ends it, what has come is stored first; but after a `BusyError` or a
+        `SlideChangedError` nothing is written.
 
         Raises
         ------
@@ -84,10 +98,10 @@ class TileStore(Closing):
         """
         supply, position = iter(computed), 0
         for part in self._parts:
-            yield from self._keep(islice(supply, part.first - position), position)
+            yield from self._keep(islice(supply, part.first - position), position, lost)
             yield from self._stored(part)
             position = part.end
-        yield from self._keep(supply, position)
+        yield from self._keep(supply, position, lost)
 
     def close(self) -> None:
         """Close the journal."""
@@ -100,7 +114,10 @@ class TileStore(Closing):
             return False
 
     def _keep(
-        self, tiles: Iterable[tuple[Tile, Nuclei]], position: int
+        self,
+        tiles: Iterable[tuple[Tile, Nuclei]],
+        position: int,
+        lost: Callable[[], Collection[LevelBox]],
     ) -> Iterator[tuple[Tile, Nuclei]]:
         unsaved: list[TileNuclei] = []
         nuclei, saved_at = 0, time.monotonic()
@@ -114,20 +131,23 @@ class TileStore(Closing):
                     or time.monotonic() - saved_at > LONGEST_UNSAVED_S
                 ):
                     full, unsaved = unsaved, []
-                    self._save(full, position)
+                    self._save(full, position, lost())
                     position += len(full)
                     nuclei, saved_at = 0, time.monotonic()
                 yield tile, found
+        except (BusyError, SlideChangedError):
+            unsaved = []  # the folder is another's by now, or the tiles are of two slides
+            raise
         finally:
             # Also of a run that ends early.
             if unsaved:
-                self._save(unsaved, position)
+                self._save(unsaved, position, lost())
 
-    def _save(self, tiles: list[TileNuclei], first: int) -> None:
+    def _save(self, tiles: list[TileNuclei], first: int, lost: Collection[LevelBox]) -> None:
         count = sum(len(nuclei) for _, nuclei in tiles)
         part = PartRecord(first, len(tiles), count, 0, 0)
         size, crc32 = write_part(self._folder / part.file, tiles)
-        self._journal.add(PartRecord(first, len(tiles), count, size, crc32))
+        self._journal.add(PartRecord(first, len(tiles), count, size, crc32), lost)
 
     def _stored(self, part: PartRecord) -> Iterator[tuple[Tile, Nuclei]]:
         tiles = self._tiles[part.first : part.end]

@@ -23,7 +23,7 @@ from exported import CASES, case, corrected, polygons, truth, with_slide
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.convert.annotation_store import read_annotation_store
-from wsi_engine.errors import CorrectionsError, EngineError
+from wsi_engine.errors import CorrectionsError, EngineError, ResultError
 from wsi_engine.export import csv_table
 from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
@@ -166,6 +166,34 @@ def test_a_folder_that_is_no_finished_result(result, name, content, words):
     with pytest.raises(EngineError, match=words):
         export_result(result, "geojson", measurements="essential")
     assert not list(result.glob("exports/*"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "lacks"),
+    [
+        ({"slide": {"name": "a"}}, "slide.bounds.x"),
+        ({"slide": []}, "slide.name"),
+        ({"slide.bounds.width": "4000"}, "slide.bounds.width"),
+        ({"slide.mpp": None}, "slide.mpp.x"),
+        ({"slide.mpp.y": 0}, "slide.mpp"),
+        ({"slide.mpp.x": -0.25}, "slide.mpp"),
+        ({"slide.mpp.y": float("nan")}, "slide.mpp"),
+        ({"settings": {}}, "settings.tissue"),
+        ({"model": {"name": "m"}}, "model.classes"),
+        ({"finished": None}, "finished"),
+    ],
+)
+def test_a_record_that_does_not_tell_what_is_asked_of_it(result, changed, lacks):
+    record = json.loads((result / "run.json").read_text("utf-8"))
+    for name, value in changed.items():
+        *inner, last = name.split(".")
+        part = record
+        for key in inner:
+            part = part[key]
+        part[last] = value
+    (result / "run.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(ResultError, match=rf"run\.json .*\(it does not tell {lacks}\)"):
+        export_result(result, "csv")
 
 
 def test_corrections_that_cannot_be_read_are_not_passed_over(result):

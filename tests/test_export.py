@@ -23,7 +23,7 @@ from exported import CASES, case, corrected, polygons, truth, with_slide
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.convert.annotation_store import read_annotation_store
-from wsi_engine.errors import CorrectionsError, EngineError, ResultError
+from wsi_engine.errors import CorrectionsError, EngineError, OutputError, ResultError
 from wsi_engine.export import csv_table
 from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
@@ -427,6 +427,15 @@ def test_an_annotation_store_comes_back_as_it_went(any_result):
         measured.pop("Detection score", None)
         assert measured == known
         assert (item.class_name is None) == (row["class"] is None)
+
+
+def test_a_store_cannot_hold_two_nuclei_of_one_id(tmp_path):
+    folder = case(tmp_path, "values missing")
+    table = truth(folder)
+    ids = pa.array([table["id"][0].as_py()] * len(table))
+    pq.write_table(table.set_column(0, table.schema.field("id"), ids), folder / "nuclei.parquet")
+    with pytest.raises(OutputError, match=r"slide\.db: UNIQUE constraint"):
+        export_result(folder, "annotationstore")
 
 
 def test_tiatoolbox_counts_from_openslides_origin(tmp_path, monkeypatch):

@@ -149,6 +149,27 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
 
 
 @pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("geoparquet", "nuclei.parquet"),
+        ("geojson", "nuclei.geojson.gz"),
+        ("geojson", "tissue.geojson"),
+        ("csv", "regions.csv"),
+        ("geoparquet", "linked.parquet"),
+    ],
+)
+def test_a_result_is_not_overwritten_by_its_own_export(result, tmp_path, to, name):
+    (result / "linked.parquet").symlink_to("nuclei.parquet")
+    before = {path: path.read_bytes() for path in result.iterdir() if path.is_file()}
+    with pytest.raises(ExportError, match="the name of a file of the result"):
+        export_result(result, to, result / name)
+    with pytest.raises(ExportError, match="the name of a file of the result"):
+        export_result(result, to, tmp_path / "nowhere" / ".." / result.name / name)
+    assert {path: path.read_bytes() for path in result.iterdir() if path.is_file()} == before
+    assert all(path.is_file() for path in export_result(result, "geoparquet", result))
+
+
+@pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("run.json", None, "no finished result"),

@@ -15,6 +15,9 @@ from wsi_engine.writing import clear_write_errors
 FOLDER = "exports"
 """In the folder of the result, where exports go by default."""
 
+_OF_RESULT = frozenset({"run.json", "nuclei.parquet", "columns.json", "regions.parquet"})
+"""Files that are there even if ``run.json`` does not list them."""
+
 
 def export_result(
     folder: str | Path,
@@ -81,6 +84,7 @@ def export_result(
     run = FinishedRun(Path(folder))
     with run.table:
         targets = _targets(run, formats, None if path is None else Path(path))
+        _refuse_own_files(run, targets)
         files: list[Path] = []
         for kind, target in zip(formats.values(), targets, strict=True):
             with clear_write_errors(target):
@@ -118,3 +122,18 @@ def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) ->
     with clear_write_errors(folder):
         folder.mkdir(exist_ok=True)
     return [folder / f"{run.name}{kind.tail}{kind.suffixes[0]}" for kind in formats.values()]
+
+
+def _refuse_own_files(run: FinishedRun, targets: Sequence[Path]) -> None:
+    """Raise if an export would replace a part of the result that it reads."""
+    own, files = run.folder.resolve(), run.record.get("files")
+    names = _OF_RESULT | (set(files) if isinstance(files, dict) else set())
+    # The same stem is as bad: numbers and other suffixes may come to it.
+    stems = {name.partition(".")[0] for name in names}
+    for target in targets:
+        place = target.resolve()
+        if place.parent == own and place.name.partition(".")[0] in stems:
+            raise ExportError(
+                f"{target} has the name of a file of the result: give another, or leave it out for "
+                f"{run.folder / FOLDER}"
+            )

@@ -81,6 +81,7 @@ def test_by_default_files_lie_beside_the_result_named_after_the_slide(result):
         ("geojson", "x.zip", ["x.zip"]),
         (["geoparquet", "labels"], "new", ["new/sample.parquet", "new/sample_labels.ome.tif"]),
         (["geoparquet", "geoparquet"], "a.parquet", ["a.parquet"]),
+        ("csv", "new", ["new/sample.csv", "new/sample_columns.csv"]),
     ],
 )
 def test_a_path_is_a_file_or_a_folder(result, tmp_path, to, name, expected):
@@ -132,6 +133,7 @@ def test_an_export_that_fails_leaves_the_earlier_one(result, to, monkeypatch):
         (["--to", "geojson", "--split", "0"], "split 0: give a whole number from 1"),
         (["--to", "labels", "--mpp", "-1"], "mpp -1: give the side of a pixel in µm"),
         (["--to", "labels", "--mpp", "nan"], "mpp nan"),
+        (["--to", "labels", "--mpp", "0.0005"], "mpp 0.0005: the slide has 0.25 x 0.25 µm; give 0"),
         (["--to", "labels", "--mpp", "90000"], "one label pixel would be larger than sample"),
     ],
 )
@@ -414,7 +416,7 @@ def test_qupath_gets_the_measurements_that_are_asked_for(any_result, tmp_path, w
 
 
 @pytest.mark.parametrize("split", [1, 7, 10_000])
-@pytest.mark.parametrize("suffix", [".geojson.gz", ".json", ".zip"])
+@pytest.mark.parametrize("suffix", [".geojson.gz", ".json", ".json.gz", ".zip"])
 def test_files_of_a_size_that_qupath_likes(result, tmp_path, split, suffix):
     whole = read_objects(export_result(result, "geojson", tmp_path / "whole.geojson")[0])[:20]
     files = export_result(result, "geojson", tmp_path / f"x{suffix}", split=split)
@@ -425,6 +427,17 @@ def test_files_of_a_size_that_qupath_likes(result, tmp_path, split, suffix):
     assert 0 < sizes[-1] <= split
     parts = [item for file in files[:20] for item in read_objects(file)][:20]
     assert parts == whole
+
+
+def test_fewer_files_leave_none_of_the_earlier_ones(result, tmp_path):
+    many = export_result(result, "geojson", tmp_path / "x.geojson", split=10)
+    others = [tmp_path / name for name in ("x_notes.geojson", "x.geojson", "y_003.geojson")]
+    for other in others:
+        other.touch()
+    few = export_result(result, "geojson", tmp_path / "x.geojson", split=1000)
+    assert 1 == len(few) < len(many)
+    assert not any(file.exists() for file in many[1:])
+    assert all(other.exists() for other in others)
 
 
 def test_nothing_in_one_file_of_many(tmp_path):

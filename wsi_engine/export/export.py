@@ -44,8 +44,8 @@ def export_result(
         One or several of ``geoparquet``, ``csv``, ``geojson``, ``anndata``,
         ``annotationstore``, ``labels``, ``spatialdata``.
     path
-        File to write, or folder for files named after the slide; several formats need a
-        folder. By default ``OUT/<slide>/exports``.
+        File to write, or folder for files named after the slide, which is what a name without
+        suffix is; several formats need a folder. By default ``OUT/<slide>/exports``.
     um
         geoparquet: coordinates in µm in place of full-resolution pixels.
     measurements
@@ -114,7 +114,8 @@ def _check(options: Options, formats: dict[str, Format]) -> None:
 def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) -> list[Path]:
     """Return where each format goes; folders that are needed are made."""
     (one, only), *others = formats.items()
-    if path is not None and not others and not (path.is_dir() and path.suffix != ".zarr"):
+    is_file = path is not None and path.suffix and (path.suffix == ".zarr" or not path.is_dir())
+    if path is not None and is_file and not others:
         if not path.name.lower().endswith(only.suffixes):
             raise ExportError(f"{path.name}: {one} is written as {' or '.join(only.suffixes)}")
         return [path]

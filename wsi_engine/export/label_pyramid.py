@@ -83,10 +83,11 @@ def level_sizes(run: FinishedRun, step: npt.NDArray[np.float64]) -> list[Size]:
         When the slide is smaller than a label pixel, or has far fewer pixels than there would be.
     """
     um = step * [run.mpp.x, run.mpp.y]
-    if step.min() < 1 / FINEST:
+    if step.min() * FINEST < 1 - 1e-5:  # what the message says may be rounded down
         finest = max(run.mpp.x, run.mpp.y) / FINEST
         raise ExportError(
-            f"mpp {um[0]:g}: the slide has {run.mpp.x:g} x {run.mpp.y:g} µm; give {finest:g} or more"
+            f"mpp {um[0]:g}: the slide has {run.mpp.x:g} x {run.mpp.y:g} µm; give {finest:g} or "
+            "more"
         )
     bounds = run.record["slide"]["bounds"]
     # A pixel that a rounding error misses counts as whole.

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from exported import CASES, case, corrected, polygons, truth, with_slide
+from results import write_result
 
 import wsi_engine
 from wsi_engine.cli import main
@@ -298,6 +299,15 @@ def test_duckdb_reads_it_and_averages_over_what_is_defined(tmp_path):
     assert duckdb.sql(query).fetchall() == [(3, pytest.approx(6.25), 6.0, 4003.0, 3)]
 
 
+def test_duckdb_numbers_classes_that_differ_by_case_alone(tmp_path):
+    """As the README says: nothing is lost, but a name is another one."""
+    folder = write_result(
+        tmp_path / "slide", [(9, 9), (50, 50)], classes=("Tumor", "tumor"), labels=[0, 1]
+    )
+    (path,) = export_result(folder, "geoparquet")
+    assert {"probability: Tumor", "probability: tumor_1"} <= {*duckdb.sql(f"FROM '{path}'").columns}
+
+
 def test_the_metadata_are_those_of_geoparquet_1_1(result):
     (path,) = export_result(result, "geoparquet")
     metadata = pq.read_schema(path).metadata
@@ -325,6 +335,28 @@ def test_the_metadata_are_those_of_geoparquet_1_1(result):
 # --- CSV -------------------------------------------------------------------------------------
 
 
+def shown(text: str | None) -> str | None:
+    """As it is in a table for Excel."""
+    return f"'{text}" if text and text[0] in "=+-@" else text
+
+
+def test_excel_is_given_no_formulas(tmp_path):
+    classes = ("=1+1", "+ve", "-ve", "@SUM(A1)", "A=B", "'=1")
+    folder = write_result(
+        tmp_path / "slide",
+        [(100, 100 * k) for k in range(1, 7)],
+        classes=classes,
+        labels=range(6),
+        measurements={"Offset": [-1.5, *range(5)]},
+    )
+    path, _ = export_result(folder, "csv")
+    frame = pd.read_csv(path)
+    assert frame["class"].tolist() == ["'=1+1", "'+ve", "'-ve", "'@SUM(A1)", "A=B", "'=1"]
+    assert frame["Offset"][0] == -1.5
+    packed, _ = export_result(folder, "csv", tmp_path / "x.csv.gz")
+    assert pd.read_csv(packed)["class"].tolist() == [*classes]
+
+
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
 def test_pandas_reads_every_value(any_result, tmp_path, name):
     with_slide(any_result, mpp={"x": 0.25, "y": 0.5})
@@ -341,7 +373,8 @@ def test_pandas_reads_every_value(any_result, tmp_path, name):
             same(frame[column], expected[column])
         else:
             found = [None if pd.isna(text) else text for text in frame[column]]
-            assert found == expected[column].to_pylist()
+            said = expected[column].to_pylist()
+            assert found == (said if name.endswith(".gz") else [shown(text) for text in said])
     centres = shapely.get_coordinates(shapely.centroid(polygons(any_result)))
     found = frame[places].to_numpy(np.float64)
     np.testing.assert_allclose(found, np.hstack([centres, centres * [0.25, 0.5]]), atol=6e-4)

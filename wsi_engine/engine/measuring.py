@@ -12,7 +12,6 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.engine.earlier import unfinished_run
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
     PAGE_FILES,
@@ -46,6 +45,7 @@ from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import resolution_doubts, with_resolution
 from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain_doubts
 from wsi_engine.slide.tissue import find_tissue
+from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
 PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
@@ -95,7 +95,7 @@ def measure(
     chosen = make_settings(Path(config) if config else None, **settings)
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
         if not force:
-            _refuse_a_run(folder.path)
+            _refuse_a_run(folder)
         found = read_nucleus_outlines(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
@@ -104,19 +104,19 @@ def measure(
     return Result(folder.path, record)
 
 
-def _refuse_a_run(folder: Path) -> None:
+def _refuse_a_run(folder: ResultFolder) -> None:
     """Raise `ResultError` if the folder holds what a run computed."""
     instead = "choose another --output, or replace it with --force"
-    if unfinished_run(folder) is not None:
-        raise ResultError(f"{folder} holds an unfinished run: {instead}")
-    if not (folder / RECORD).exists():
+    if (folder.tiles / JOURNAL).exists() and any(folder.tiles.glob("part-*.arrow")):
+        raise ResultError(f"{folder.path} holds an unfinished run: {instead}")
+    if not (folder.path / RECORD).exists():
         return
     try:
-        record = read_record(folder)
+        record = read_record(folder.path)
     except ResultError as error:
         raise ResultError(f"{error}; {instead}") from None
     if "basis" in record:
-        raise ResultError(f"{folder} holds the result of a run: {instead}")
+        raise ResultError(f"{folder.path} holds the result of a run: {instead}")
 
 
 def _measure(

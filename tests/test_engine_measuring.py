@@ -11,7 +11,8 @@ import shapely
 
 import wsi_engine
 from wsi_engine.cli import main
-from wsi_engine.errors import GeoJSONError
+from wsi_engine.engine.progress import Progress
+from wsi_engine.errors import GeoJSONError, ResultError
 from wsi_engine.nuclei.context import CONTEXT_COLUMNS, measure_context
 from wsi_engine.nuclei.labels import LABEL_COLUMNS
 from wsi_engine.nuclei.measure.measurer import TILE_GROUPS
@@ -44,6 +45,10 @@ def test_the_context_is_that_among_all_nuclei_of_the_slide(sample: SampleTruth):
     values = measure_context(table[["x", "y"]].to_numpy(), Mpp(sample.mpp, sample.mpp))
     names = [column.name for column in CONTEXT_COLUMNS]
     np.testing.assert_array_equal(table[names].to_numpy(), values)
+
+
+FILES = ["columns.json", "nuclei.geojson.gz", "nuclei.parquet", "run.json"]
+"""What is in the folder after nuclei were measured."""
 
 
 def features(*geometries, object_type="detection", **members):
@@ -105,6 +110,38 @@ def test_ids_and_classes_are_kept(sample: SampleTruth, tmp_path: Path):
     assert table["class"].isna().tolist() == [False, True]
     assert table["id"][1] != "no-uuid"
     assert len(table["id"][1]) == 36
+
+
+def test_of_one_uuid_the_first_is_kept(sample: SampleTruth, tmp_path: Path):
+    """A copied object keeps its id in many programs; two may even lie at one place."""
+    document = features(DISC, DISC, shapely.Point(500, 500).buffer(14), id=ONE_ID)
+    document["features"] += features(DISC)["features"]
+    table, warnings = measure(sample, tmp_path, document)
+    assert table["id"].is_unique
+    assert table.loc[table["id"] == ONE_ID, "x"].tolist() == [300]
+    assert len(table) == 4
+    (warning,) = warnings
+    assert "2 nuclei have the id of another one" in warning
+    again, _ = measure(sample, tmp_path, document)
+    assert again["id"].tolist() == table["id"].tolist()
+    # Those that were given a name here are not pushed aside by the others.
+    (tmp_path / "first").mkdir()
+    named = features(DISC)
+    named["features"] += features(DISC, id=table["id"].iloc[-1])["features"]
+    kept, warnings = measure(sample, tmp_path / "first", named)
+    assert kept["id"].is_unique
+    assert kept["id"].iloc[-1] == table["id"].iloc[-1]
+    assert warnings == []
+
+
+def test_a_feature_without_geometry_is_counted(sample: SampleTruth, tmp_path: Path):
+    document = features(DISC, shapely.Point(500, 500).buffer(14), shapely.Point(9, 9))
+    document["features"].append(document["features"][0] | {"geometry": None})
+    path = tmp_path / "nuclei.geojson"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    record = wsi_engine.measure(sample.slide_path, path, tmp_path).record
+    assert record["nuclei"] == {"count": 2, "left_out": 2}
+    assert "1 feature(s) that could not be read were left out" in " ".join(record["warnings"])
 
 
 PIXELS = "Hematoxylin: Mean"
@@ -185,6 +222,46 @@ def test_no_such_file(sample: SampleTruth, tmp_path: Path):
     assert not (tmp_path / "out" / sample.slide_path.stem).exists()
 
 
+def left_by_a_run(sample: SampleTruth, output: Path) -> Path:
+    """Run with annotations, then leave the tiles of a run that was cut off."""
+    roi = output / "drawn.geojson"
+    roi.write_text(json.dumps(features(shapely.box(0, 0, 600, 600), object_type="annotation")))
+    result = wsi_engine.run(sample.slide_path, output, model="watershed", measure=(), roi=roi)
+    assert result.folder is not None
+    return result.folder
+
+
+def test_a_run_is_not_replaced_unasked_and_leaves_nothing_behind(
+    sample: SampleTruth, tmp_path: Path
+):
+    folder = left_by_a_run(sample, tmp_path)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ResultError, match=r"the result of a run: .* --force"):
+        measure(sample, tmp_path, features(DISC))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    measure(sample, tmp_path, features(DISC), force=True)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    # What was measured is replaced without asking.
+    assert len(measure(sample, tmp_path, features(DISC))[0]) == 1
+
+
+def test_an_unfinished_run_is_not_replaced_unasked(sample: SampleTruth, tmp_path: Path):
+    def cut_off(progress: Progress) -> None:
+        if progress.stage == "nuclei" and progress.tiles > 1:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / sample.slide_path.stem
+    with pytest.raises(KeyboardInterrupt):
+        wsi_engine.run(
+            sample.slide_path, tmp_path, model="watershed", tile_size=128, observe=cut_off
+        )
+    assert (folder / ".work").exists()
+    with pytest.raises(ResultError, match="an unfinished run"):
+        measure(sample, tmp_path, features(DISC))
+    measure(sample, tmp_path, features(DISC), force=True)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+
+
 def test_the_command(sample: SampleTruth, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     nuclei = tmp_path / "mine.geojson"
     nuclei.write_text(json.dumps(features(DISC)), encoding="utf-8")
@@ -193,9 +270,4 @@ def test_the_command(sample: SampleTruth, tmp_path: Path, capsys: pytest.Capture
     assert end.value.code == 0
     folder = tmp_path / "out" / sample.slide_path.stem
     assert sample.slide_path.name in capsys.readouterr().out
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "columns.json",
-        "nuclei.geojson.gz",
-        "nuclei.parquet",
-        "run.json",
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == FILES

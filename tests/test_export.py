@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from exported import CASES, case, corrected, polygons, truth, with_slide
+from results import write_result
 
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.convert.annotation_store import read_annotation_store
-from wsi_engine.errors import CorrectionsError, EngineError
+from wsi_engine.errors import CorrectionsError, EngineError, OutputError, ResultError
 from wsi_engine.export import csv_table
 from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
@@ -81,6 +82,7 @@ def test_by_default_files_lie_beside_the_result_named_after_the_slide(result):
         ("geojson", "x.zip", ["x.zip"]),
         (["geoparquet", "labels"], "new", ["new/sample.parquet", "new/sample_labels.ome.tif"]),
         (["geoparquet", "geoparquet"], "a.parquet", ["a.parquet"]),
+        ("csv", "new", ["new/sample.csv", "new/sample_columns.csv"]),
     ],
 )
 def test_a_path_is_a_file_or_a_folder(result, tmp_path, to, name, expected):
@@ -132,6 +134,7 @@ def test_an_export_that_fails_leaves_the_earlier_one(result, to, monkeypatch):
         (["--to", "geojson", "--split", "0"], "split 0: give a whole number from 1"),
         (["--to", "labels", "--mpp", "-1"], "mpp -1: give the side of a pixel in µm"),
         (["--to", "labels", "--mpp", "nan"], "mpp nan"),
+        (["--to", "labels", "--mpp", "0.0005"], "mpp 0.0005: the slide has 0.25 x 0.25 µm; give 0"),
         (["--to", "labels", "--mpp", "90000"], "one label pixel would be larger than sample"),
     ],
 )
@@ -146,6 +149,27 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("geoparquet", "nuclei.parquet"),
+        ("geojson", "nuclei.geojson.gz"),
+        ("geojson", "tissue.geojson"),
+        ("csv", "regions.csv"),
+        ("geoparquet", "linked.parquet"),
+    ],
+)
+def test_a_result_is_not_overwritten_by_its_own_export(result, tmp_path, to, name):
+    (result / "linked.parquet").symlink_to("nuclei.parquet")
+    before = {path: path.read_bytes() for path in result.iterdir() if path.is_file()}
+    with pytest.raises(ExportError, match="the name of a file of the result"):
+        export_result(result, to, result / name)
+    with pytest.raises(ExportError, match="the name of a file of the result"):
+        export_result(result, to, tmp_path / "nowhere" / ".." / result.name / name)
+    assert {path: path.read_bytes() for path in result.iterdir() if path.is_file()} == before
+    assert all(path.is_file() for path in export_result(result, "geoparquet", result))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +190,34 @@ def test_a_folder_that_is_no_finished_result(result, name, content, words):
     with pytest.raises(EngineError, match=words):
         export_result(result, "geojson", measurements="essential")
     assert not list(result.glob("exports/*"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "lacks"),
+    [
+        ({"slide": {"name": "a"}}, "slide.bounds.x"),
+        ({"slide": []}, "slide.name"),
+        ({"slide.bounds.width": "4000"}, "slide.bounds.width"),
+        ({"slide.mpp": None}, "slide.mpp.x"),
+        ({"slide.mpp.y": 0}, "slide.mpp"),
+        ({"slide.mpp.x": -0.25}, "slide.mpp"),
+        ({"slide.mpp.y": float("nan")}, "slide.mpp"),
+        ({"settings": {}}, "settings.tissue"),
+        ({"model": {"name": "m"}}, "model.classes"),
+        ({"finished": None}, "finished"),
+    ],
+)
+def test_a_record_that_does_not_tell_what_is_asked_of_it(result, changed, lacks):
+    record = json.loads((result / "run.json").read_text("utf-8"))
+    for name, value in changed.items():
+        *inner, last = name.split(".")
+        part = record
+        for key in inner:
+            part = part[key]
+        part[last] = value
+    (result / "run.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(ResultError, match=rf"run\.json .*\(it does not tell {lacks}\)"):
+        export_result(result, "csv")
 
 
 def test_corrections_that_cannot_be_read_are_not_passed_over(result):
@@ -247,6 +299,15 @@ def test_duckdb_reads_it_and_averages_over_what_is_defined(tmp_path):
     assert duckdb.sql(query).fetchall() == [(3, pytest.approx(6.25), 6.0, 4003.0, 3)]
 
 
+def test_duckdb_numbers_classes_that_differ_by_case_alone(tmp_path):
+    """As the README says: nothing is lost, but a name is another one."""
+    folder = write_result(
+        tmp_path / "slide", [(9, 9), (50, 50)], classes=("Tumor", "tumor"), labels=[0, 1]
+    )
+    (path,) = export_result(folder, "geoparquet")
+    assert {"probability: Tumor", "probability: tumor_1"} <= {*duckdb.sql(f"FROM '{path}'").columns}
+
+
 def test_the_metadata_are_those_of_geoparquet_1_1(result):
     (path,) = export_result(result, "geoparquet")
     metadata = pq.read_schema(path).metadata
@@ -274,6 +335,28 @@ def test_the_metadata_are_those_of_geoparquet_1_1(result):
 # --- CSV -------------------------------------------------------------------------------------
 
 
+def shown(text: str | None) -> str | None:
+    """As it is in a table for Excel."""
+    return f"'{text}" if text and text[0] in "=+-@" else text
+
+
+def test_excel_is_given_no_formulas(tmp_path):
+    classes = ("=1+1", "+ve", "-ve", "@SUM(A1)", "A=B", "'=1")
+    folder = write_result(
+        tmp_path / "slide",
+        [(100, 100 * k) for k in range(1, 7)],
+        classes=classes,
+        labels=range(6),
+        measurements={"Offset": [-1.5, *range(5)]},
+    )
+    path, _ = export_result(folder, "csv")
+    frame = pd.read_csv(path)
+    assert frame["class"].tolist() == ["'=1+1", "'+ve", "'-ve", "'@SUM(A1)", "A=B", "'=1"]
+    assert frame["Offset"][0] == -1.5
+    packed, _ = export_result(folder, "csv", tmp_path / "x.csv.gz")
+    assert pd.read_csv(packed)["class"].tolist() == [*classes]
+
+
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
 def test_pandas_reads_every_value(any_result, tmp_path, name):
     with_slide(any_result, mpp={"x": 0.25, "y": 0.5})
@@ -290,7 +373,8 @@ def test_pandas_reads_every_value(any_result, tmp_path, name):
             same(frame[column], expected[column])
         else:
             found = [None if pd.isna(text) else text for text in frame[column]]
-            assert found == expected[column].to_pylist()
+            said = expected[column].to_pylist()
+            assert found == (said if name.endswith(".gz") else [shown(text) for text in said])
     centres = shapely.get_coordinates(shapely.centroid(polygons(any_result)))
     found = frame[places].to_numpy(np.float64)
     np.testing.assert_allclose(found, np.hstack([centres, centres * [0.25, 0.5]]), atol=6e-4)
@@ -365,7 +449,7 @@ def test_qupath_gets_the_measurements_that_are_asked_for(any_result, tmp_path, w
 
 
 @pytest.mark.parametrize("split", [1, 7, 10_000])
-@pytest.mark.parametrize("suffix", [".geojson.gz", ".json", ".zip"])
+@pytest.mark.parametrize("suffix", [".geojson.gz", ".json", ".json.gz", ".zip"])
 def test_files_of_a_size_that_qupath_likes(result, tmp_path, split, suffix):
     whole = read_objects(export_result(result, "geojson", tmp_path / "whole.geojson")[0])[:20]
     files = export_result(result, "geojson", tmp_path / f"x{suffix}", split=split)
@@ -376,6 +460,17 @@ def test_files_of_a_size_that_qupath_likes(result, tmp_path, split, suffix):
     assert 0 < sizes[-1] <= split
     parts = [item for file in files[:20] for item in read_objects(file)][:20]
     assert parts == whole
+
+
+def test_fewer_files_leave_none_of_the_earlier_ones(result, tmp_path):
+    many = export_result(result, "geojson", tmp_path / "x.geojson", split=10)
+    others = [tmp_path / name for name in ("x_notes.geojson", "x.geojson", "y_003.geojson")]
+    for other in others:
+        other.touch()
+    few = export_result(result, "geojson", tmp_path / "x.geojson", split=1000)
+    assert 1 == len(few) < len(many)
+    assert not any(file.exists() for file in many[1:])
+    assert all(other.exists() for other in others)
 
 
 def test_nothing_in_one_file_of_many(tmp_path):
@@ -399,6 +494,15 @@ def test_an_annotation_store_comes_back_as_it_went(any_result):
         measured.pop("Detection score", None)
         assert measured == known
         assert (item.class_name is None) == (row["class"] is None)
+
+
+def test_a_store_cannot_hold_two_nuclei_of_one_id(tmp_path):
+    folder = case(tmp_path, "values missing")
+    table = truth(folder)
+    ids = pa.array([table["id"][0].as_py()] * len(table))
+    pq.write_table(table.set_column(0, table.schema.field("id"), ids), folder / "nuclei.parquet")
+    with pytest.raises(OutputError, match=r"slide\.db: UNIQUE constraint"):
+        export_result(folder, "annotationstore")
 
 
 def test_tiatoolbox_counts_from_openslides_origin(tmp_path, monkeypatch):

@@ -12,8 +12,9 @@ import pytest
 import shapely
 from nuclei_by_hand import some_nuclei
 
+from wsi_engine.errors import ResultError
 from wsi_engine.export import geoparquet
-from wsi_engine.export.geoparquet import GeoParquetWriter, read_nuclei
+from wsi_engine.export.geoparquet import GeoParquetReader, GeoParquetWriter, read_nuclei
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.measure.shape import COLUMNS, measure_shape
 from wsi_engine.nuclei.nuclei import Nuclei
@@ -173,6 +174,27 @@ def test_the_metadata_say_what_the_numbers_mean(path, nuclei):
 def test_the_same_nuclei_give_the_same_bytes(tmp_path, nuclei):
     one, other = write(tmp_path / "a.parquet", nuclei), write(tmp_path / "b.parquet", nuclei)
     assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: GeoParquetReader(path).group(0),
+        lambda path: list(GeoParquetReader(path).groups(["geometry"])),
+        lambda path: GeoParquetReader(path).column("x"),
+        lambda path: GeoParquetReader(path).take([3], ["x"]),
+        read_nuclei,
+    ],
+    ids=["group", "groups", "column", "take", "all"],
+)
+def test_damaged_pages_are_said_in_one_sentence(path, nuclei, read):
+    """The footer is whole: that they are damaged shows only when they are read."""
+    raw = bytearray(write(path, nuclei).read_bytes())
+    footer = int.from_bytes(raw[-8:-4], "little") + 8
+    raw[4:-footer] = bytes(len(raw) - footer - 4)
+    path.write_bytes(raw)
+    with pytest.raises(ResultError, match=r"nuclei\.parquet cannot be read"):
+        read(path)
 
 
 # The table that a user of the Python interface gets

@@ -19,9 +19,11 @@ from results import SIDE_PX, write_result
 from wsi_engine.convert.label_image import LABEL, read_label_image
 from wsi_engine.export import geoparquet
 from wsi_engine.export.bands import MOST_HELD, Bands
+from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
 from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.geoparquet import GeoParquetReader
+from wsi_engine.export.label_pyramid import level_sizes
 from wsi_engine.nuclei.raster import draw
 
 OME = {"ome": "http://www.openmicroscopy.org/Schemas/OME/2016-06"}
@@ -120,6 +122,16 @@ def test_no_nuclei_give_an_empty_image(tmp_path):
     labels = tifffile.imread(path)
     assert labels.shape == (SIDE_PX, SIDE_PX)
     assert not labels.any()
+
+
+@pytest.mark.parametrize(("mpp", "allowed"), [(0.125, True), (0.124, False), (0.0005, False)])
+def test_label_pixels_are_no_finer_than_a_quarter_of_the_slides(small, mpp, allowed):
+    run, step = FinishedRun(small), mpp / np.array([0.25, 0.5])
+    if allowed:
+        assert level_sizes(run, step)[0] == (5200, 1400)
+    else:
+        with pytest.raises(ExportError, match=r"0\.25 x 0\.5 µm; give 0\.125 or more"):
+            level_sizes(run, step)
 
 
 # --- what the file says ----------------------------------------------------------------------

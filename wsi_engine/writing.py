@@ -68,5 +68,5 @@ def clear_write_errors(place: Path) -> Iterator[None]:
         if problem is None:
             raise
         raise OutputError(f"cannot write to {place}: {problem}") from None
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         raise OutputError(f"cannot write to {place}: {error}") from None

@@ -24,12 +24,17 @@ def measure(
         float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the result of a run that is there.")
+    ] = False,
 ) -> None:
     """Measure nuclei that are known already: shape, stains, texture, cytoplasm."""
     from wsi_engine.engine.measuring import measure as measure_nuclei
 
     with progress_display() as observe:
-        result = measure_nuclei(slide, nuclei, output, config=config, observe=observe, mpp=mpp)
+        result = measure_nuclei(
+            slide, nuclei, output, config=config, observe=observe, force=force, mpp=mpp
+        )
     _print_measured(result)
     if not result.is_complete:
         raise typer.Exit(DAMAGED)

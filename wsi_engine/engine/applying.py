@@ -19,11 +19,12 @@ from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, ResultFolder
 from wsi_engine.engine.provenance import now
-from wsi_engine.engine.record import NUMBER, Kind, read_record
+from wsi_engine.engine.record import read_record
 from wsi_engine.engine.rewriting import write_corrected
 from wsi_engine.engine.summing_up import sum_up
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.export.geoparquet import GeoParquetReader
+from wsi_engine.export.record import NUMBER, Kind
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.polygons import settled
 from wsi_engine.qupath.objects import ROI, PathObject

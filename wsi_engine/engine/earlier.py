@@ -10,8 +10,9 @@ from wsi_engine.corrections.record import FILE_NAME as CORRECTIONS
 from wsi_engine.corrections.record import digest_of
 from wsi_engine.engine.basis import Basis, differences
 from wsi_engine.engine.output import RECORD, TILES
-from wsi_engine.engine.record import NUMBER, Kind, read_record
+from wsi_engine.engine.record import read_record
 from wsi_engine.errors import ResultError, SettingsError
+from wsi_engine.export.record import NUMBER, Kind
 from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 

@@ -15,6 +15,10 @@ from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.output import (
     NUCLEI_FILES,
     PAGE_FILES,
+    RECORD,
+    REGION_FILES,
+    ROI_FILE,
+    TISSUE_FILE,
     NucleusFiles,
     ResultFolder,
     columns_for_qupath,
@@ -22,7 +26,9 @@ from wsi_engine.engine.output import (
 from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
+from wsi_engine.engine.record import read_record
 from wsi_engine.engine.result import Result
+from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.context import measure_context
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
@@ -30,6 +36,7 @@ from wsi_engine.nuclei.measure.pixels import FINEST_MPP
 from wsi_engine.nuclei.measurements import columns_of, measurer_of
 from wsi_engine.nuclei.polygons import mended
 from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
+from wsi_engine.report.slide import THUMBNAIL_FILE
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.grid_reader import GridReader, make_grid
@@ -38,10 +45,14 @@ from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import resolution_doubts, with_resolution
 from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain_doubts
 from wsi_engine.slide.tissue import find_tissue
+from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
 PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
 """Of the median nucleus; outside it the pixel size is in doubt."""
+
+_OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, REGION_FILES, *PAGE_FILES, THUMBNAIL_FILE)
+"""Files of an earlier result that would tell of other nuclei, or of bounds that are no more."""
 
 
 def measure(
@@ -51,6 +62,7 @@ def measure(
     *,
     config: str | Path | None = None,
     observe: Observer = ignore,
+    force: bool = False,
     **settings: Any,
 ) -> Result:
     """Measure nuclei that some other program found, as ``run`` measures its own.
@@ -69,6 +81,8 @@ def measure(
         YAML file with settings.
     observe
         Called with a ``Progress`` now and then.
+    force
+        Replace what a `run` left in the folder. What was measured before is always replaced.
     **settings
         Fields of ``RunSettings`` that concern slide and measurements: ``mpp``, ``measure``,
         ``stains``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
@@ -80,11 +94,29 @@ def measure(
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
+        if not force:
+            _refuse_a_run(folder)
         found = read_nucleus_outlines(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
-            folder.publish(record, replaced=[NUCLEI_FILES, *PAGE_FILES])
+            folder.publish(record, replaced=_OF_A_RESULT)
+            folder.forget_tiles()
     return Result(folder.path, record)
+
+
+def _refuse_a_run(folder: ResultFolder) -> None:
+    """Raise `ResultError` if the folder holds what a run computed."""
+    instead = "choose another --output, or replace it with --force"
+    if (folder.tiles / JOURNAL).exists() and any(folder.tiles.glob("part-*.arrow")):
+        raise ResultError(f"{folder.path} holds an unfinished run: {instead}")
+    if not (folder.path / RECORD).exists():
+        return
+    try:
+        record = read_record(folder.path)
+    except ResultError as error:
+        raise ResultError(f"{error}; {instead}") from None
+    if "basis" in record:
+        raise ResultError(f"{folder.path} holds the result of a run: {instead}")
 
 
 def _measure(
@@ -105,7 +137,8 @@ def _measure(
     found = found.take(np.flatnonzero(kept))
     placed = PlacedNuclei(polygons, reader, measurer, settings.tile_size)
     identity = fingerprint(info.path)
-    ids = _ids(found.ids, placed.anchors, namespace_of(identity, "measure"))
+    ids, shared = _ids(found.ids, placed.anchors, namespace_of(identity, "measure"))
+    without_area = int((~kept).sum())
     classes, numbers = _classes(found.classes)
     facts = {
         "slide": describe_slide(info, identity),
@@ -124,13 +157,14 @@ def _measure(
     doubts = [
         *resolution_doubts(slide.info, settings.mpp),
         *stain_doubts(settings.stains, stains),
-        *_doubts(placed, int((~kept).sum()), source),
+        *_left_out(found.skipped, without_area, shared, source),
+        *_doubts(placed, source),
     ]
     return facts | {
         "slide_path": str(info.path.resolve()),
         "unreadable": [asdict(box) for box in reader.unreadable],
         "warnings": doubts,
-        "nuclei": {"count": files.count, "left_out": int((~kept).sum())},
+        "nuclei": {"count": files.count, "left_out": without_area + found.skipped},
         "model": {"name": source, "classes": classes},
         # All of the slide may hold nuclei of another program.
         "settings": settings.model_dump(mode="json") | {"tissue": False},
@@ -155,10 +189,24 @@ def _stains(slide: Slide, info: SlideInfo, reader: GridReader, settings: RunSett
 
 def _ids(
     given: list[str | None], anchors: npt.NDArray[np.float64], namespace: uuid.UUID
-) -> list[str]:
-    """Keep the UUIDs that there are, and name the others by their position."""
+) -> tuple[list[str], int]:
+    """Keep the UUIDs that there are, and name the others by their position.
+
+    Of several nuclei with one UUID the first keeps it; returns how many others there are, too.
+    """
     made = nucleus_ids(namespace, anchors)
-    return [own or new for own, new in zip(given, made, strict=True)]
+    reserved = {own for own in given if own}
+    ids: dict[str, None] = {}
+    shared = 0
+    for own, identity in zip(given, made, strict=True):
+        if own and own not in ids:
+            ids[own] = None
+            continue
+        shared += bool(own)
+        while identity in ids or identity in reserved:  # two may lie at one place
+            identity = str(uuid.uuid5(namespace, identity))
+        ids[identity] = None
+    return [*ids], shared
 
 
 def _classes(given: list[str | None]) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
@@ -168,14 +216,27 @@ def _classes(given: list[str | None]) -> tuple[tuple[str, ...], npt.NDArray[np.i
     return names, np.array([index[name] if name else -1 for name in given], np.int16)
 
 
-def _doubts(placed: PlacedNuclei, without_area: int, source: str) -> list[str]:
+def _left_out(skipped: int, without_area: int, shared: int, source: str) -> list[str]:
+    """Say which objects of the file are no nuclei, or not under their own name."""
+    doubts = []
+    if skipped:
+        doubts.append(f"{source}: {skipped:,} feature(s) that could not be read were left out")
+    if without_area:
+        doubts.append(f"{source}: {without_area:,} objects without an area were left out")
+    if shared:
+        doubts.append(
+            f"{source}: {shared:,} nuclei have the id of another one before them, and were given "
+            "ids of their own"
+        )
+    return doubts
+
+
+def _doubts(placed: PlacedNuclei, source: str) -> list[str]:
     """Say what was not measured, and what does not look like nuclei on this slide."""
     doubts = []
     count, slide_mpp = len(placed.polygons), placed.grid.slide_mpp
-    if without_area:
-        doubts.append(f"{source}: {without_area:,} objects without an area were left out")
     if count == 0:
-        return [*doubts, f"{source} holds no nuclei: there is nothing to measure"]
+        return [f"{source} holds no nuclei: there is nothing to measure"]
     if outside := int(placed.outside.sum()):
         doubts.append(
             f"{source}: {outside:,} of {count:,} nuclei lie outside the slide and have no pixels: "

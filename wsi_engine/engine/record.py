@@ -9,9 +9,7 @@ from typing import Any
 
 from wsi_engine.engine.output import RECORD
 from wsi_engine.errors import ResultError
-
-Kind = type | tuple[type, ...]
-NUMBER: Kind = (int, float)
+from wsi_engine.export.record import Kind, untold
 
 COUNTED: Mapping[str, Kind] = {"nuclei": dict, "nuclei.count": int}
 """What every record tells."""
@@ -34,19 +32,9 @@ def read_record(folder: Path, facts: Mapping[str, Kind] = COUNTED) -> dict[str, 
         record = json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{folder / RECORD} cannot be read: {error}") from None
-    for name, kind in facts.items():
-        if not _tells(record, name, kind):
-            raise ResultError(
-                f"{folder / RECORD} is not the record of a run of this version: it does not tell "
-                f"{name}"
-            )
+    if (name := untold(record, facts)) is not None:
+        raise ResultError(
+            f"{folder / RECORD} is not the record of a run of this version: it does not tell {name}"
+        )
     assert isinstance(record, dict)
     return record
-
-
-def _tells(value: Any, name: str, kind: Kind) -> bool:
-    for key in name.split("."):
-        if not isinstance(value, dict) or key not in value:
-            return False
-        value = value[key]
-    return isinstance(value, kind)

@@ -36,8 +36,8 @@ def anndata_of(run: FinishedRun) -> Any:
 
     ``X`` are the measurements, float32, NaN where one is not defined, and ``var`` says what they
     mean: unit, formula, source. ``obs_names`` are the UUIDs, ``obs`` has class (categorical),
-    score, name, source and region. ``obsm["spatial"]`` are centroids in µm from QuPath's origin.
-    With classes there are ``obsm["probabilities"]``, their order in ``uns["classes"]``.
+    score, name, source, roi and roi_id. ``obsm["spatial"]`` are centroids in µm from QuPath's
+    origin. With classes there are ``obsm["probabilities"]``, their order in ``uns["classes"]``.
     ``uns["spatial"]`` names the slide as squidpy wants it: without a picture, and with the
     diameter of a nucleus of median area, in µm, for that of a spot. ``uns["wsi_engine"]`` tells
     of slide and model, as JSON.

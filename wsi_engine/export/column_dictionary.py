@@ -98,7 +98,7 @@ def markdown() -> str:
         "page is made by `make docs`; the `columns.json` of a result describes its own columns.",
         "Those in **bold** go to QuPath by default (`geojson_measurements`), all of them to",
         "`nuclei.parquet`: QuPath needs memory for 12 to 15 times the GeoJSON that it opens, of",
-        "which a nucleus takes 0.8 kB with these and 2.7 kB with all. A value that is not defined",
+        "which a nucleus takes 0.9 kB with these and 2.9 kB with all. A value that is not defined",
         "is missing (NaN), never 0.",
         "",
         "A pixel belongs to a nucleus when its centre lies inside the polygon, and to each of",

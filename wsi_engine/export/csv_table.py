@@ -11,6 +11,7 @@ from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import shapely
 
@@ -34,10 +35,12 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
 
     Units are in the names; an empty cell is a value that is not defined. A ``.csv`` begins with a
     byte order mark: without it Excel takes UTF-8 for the code page of the machine, and shows
-    ``Area Âµm^2``. A ``.csv.gz``, which Excel does not open, has none. A row group is in memory at
-    a time.
+    ``Area Âµm^2``. Text that Excel would take for a formula, as it begins with = + - or @, has an
+    apostrophe before it. A ``.csv.gz``, which Excel does not open, has neither. A row group is in
+    memory at a time.
     """
     del options
+    packed = _is_packed(path.name)
     columns = _columns(run)
     schema = pa.schema([(column.name, _type(run, column.name)) for column in columns])
     style = pa.csv.WriteOptions(quoting_style="needed")
@@ -47,7 +50,8 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
         pa.csv.CSVWriter(stream, schema, write_options=style) as writer,
     ):
         for group in run.table.groups():
-            writer.write_table(_rows(run, group, schema))
+            rows = _rows(run, group, schema)
+            writer.write_table(rows if packed else _without_formulas(rows))
     return [path, _write_dictionary(path, columns)]
 
 
@@ -82,12 +86,27 @@ def _rows(run: FinishedRun, group: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def _without_formulas(rows: pa.Table) -> pa.Table:
+    """Return the rows with an apostrophe before each text that a spreadsheet would compute."""
+    columns = [
+        pc.replace_substring_regex(column, r"^([=+\-@])", r"'\1")
+        if pa.types.is_string(column.type)
+        else column
+        for column in rows.columns
+    ]
+    return pa.table(columns, schema=rows.schema)
+
+
+def _is_packed(name: str) -> bool:
+    return name.lower().endswith(".gz")
+
+
 @contextmanager
 def _stream(path: Path, name: str) -> Iterator[IO[bytes]]:
     """Open a file for a table: packed, or with a byte order mark."""
     with ExitStack() as stack:
         stream: IO[bytes] = stack.enter_context(path.open("wb"))
-        if name.lower().endswith(".gz"):
+        if _is_packed(name):
             # No time stamp and no name: the same nuclei give the same bytes.
             packed = gzip.GzipFile("", "wb", fileobj=stream, mtime=0)
             stream = stack.enter_context(cast(IO[bytes], packed))

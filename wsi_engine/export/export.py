@@ -15,6 +15,9 @@ from wsi_engine.writing import clear_write_errors
 FOLDER = "exports"
 """In the folder of the result, where exports go by default."""
 
+_OF_RESULT = frozenset({"run.json", "nuclei.parquet", "columns.json", "regions.parquet"})
+"""Files that are there even if ``run.json`` does not list them."""
+
 
 def export_result(
     folder: str | Path,
@@ -41,8 +44,8 @@ def export_result(
         One or several of ``geoparquet``, ``csv``, ``geojson``, ``anndata``,
         ``annotationstore``, ``labels``, ``spatialdata``.
     path
-        File to write, or folder for files named after the slide; several formats need a
-        folder. By default ``OUT/<slide>/exports``.
+        File to write, or folder for files named after the slide, which is what a name without
+        suffix is; several formats need a folder. By default ``OUT/<slide>/exports``.
     um
         geoparquet: coordinates in µm in place of full-resolution pixels.
     measurements
@@ -81,6 +84,7 @@ def export_result(
     run = FinishedRun(Path(folder))
     with run.table:
         targets = _targets(run, formats, None if path is None else Path(path))
+        _refuse_own_files(run, targets)
         files: list[Path] = []
         for kind, target in zip(formats.values(), targets, strict=True):
             with clear_write_errors(target):
@@ -110,7 +114,8 @@ def _check(options: Options, formats: dict[str, Format]) -> None:
 def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) -> list[Path]:
     """Return where each format goes; folders that are needed are made."""
     (one, only), *others = formats.items()
-    if path is not None and not others and not (path.is_dir() and path.suffix != ".zarr"):
+    is_file = path is not None and path.suffix and (path.suffix == ".zarr" or not path.is_dir())
+    if path is not None and is_file and not others:
         if not path.name.lower().endswith(only.suffixes):
             raise ExportError(f"{path.name}: {one} is written as {' or '.join(only.suffixes)}")
         return [path]
@@ -118,3 +123,18 @@ def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) ->
     with clear_write_errors(folder):
         folder.mkdir(exist_ok=True)
     return [folder / f"{run.name}{kind.tail}{kind.suffixes[0]}" for kind in formats.values()]
+
+
+def _refuse_own_files(run: FinishedRun, targets: Sequence[Path]) -> None:
+    """Raise if an export would replace a part of the result that it reads."""
+    own, files = run.folder.resolve(), run.record.get("files")
+    names = _OF_RESULT | (set(files) if isinstance(files, dict) else set())
+    # The same stem is as bad: numbers and other suffixes may come to it.
+    stems = {name.partition(".")[0] for name in names}
+    for target in targets:
+        place = target.resolve()
+        if place.parent == own and place.name.partition(".")[0] in stems:
+            raise ExportError(
+                f"{target} has the name of a file of the result: give another, or leave it out for "
+                f"{run.folder / FOLDER}"
+            )

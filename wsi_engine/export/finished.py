@@ -15,10 +15,19 @@ import pyarrow.compute as pc
 from wsi_engine.errors import ResultError
 from wsi_engine.export.column_dictionary import column_of
 from wsi_engine.export.geoparquet import GeoParquetReader
+from wsi_engine.export.record import NUMBER, Kind, untold
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.slide.frames import Mpp
 
-_FACTS = {"slide", "settings", "model", "finished"}
+_FACTS: dict[str, Kind] = {
+    "finished": str,
+    "slide.name": str,
+    **{f"slide.bounds.{name}": NUMBER for name in ("x", "y", "width", "height")},
+    **{f"slide.mpp.{axis}": NUMBER for axis in "xy"},
+    "settings.tissue": bool,
+    "model.classes": list,
+}
+"""What a record tells, of all that is asked of a result."""
 
 
 class FinishedRun:
@@ -100,8 +109,14 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise ResultError(
             f"{folder} holds no finished result (no run.json): run the slide first"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{folder / 'run.json'} cannot be read: {error}") from None
-    if not isinstance(record, dict) or not record.keys() >= _FACTS:
-        raise ResultError(f"{folder / 'run.json'} is not the record of a run: run the slide again")
+    lacks = untold(record, _FACTS)
+    if lacks is None and not all(record["slide"]["mpp"][axis] > 0 for axis in "xy"):
+        lacks = "slide.mpp"
+    if lacks is not None:
+        raise ResultError(
+            f"{folder / 'run.json'} is not the record of a run (it does not tell {lacks}): run the "
+            "slide again"
+        )
     return record

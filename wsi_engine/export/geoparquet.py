@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -155,20 +156,15 @@ class GeoParquetReader(Closing):
     Raises
     ------
     ResultError
-        When the file is absent or not of this kind.
+        When the file is absent or not of this kind; on reading, when a part of it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        self._path = path
+        with _readable(path):
             self._file = pq.ParquetFile(path)
             self.schema = schema = self._file.schema_arrow
             self.facts: dict[str, Any] = json.loads(schema.metadata[b"wsi_engine"])
-        except FileNotFoundError:
-            raise ResultError(f"{path} is missing: run the slide again") from None
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-            raise ResultError(
-                f"{path} cannot be read as a table of nuclei: run the slide again"
-            ) from None
         for own in ("version", "unit"):
             self.facts.pop(own, None)
         names = schema.names
@@ -194,7 +190,8 @@ class GeoParquetReader(Closing):
 
     def group(self, k: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Read one row group: all columns, or some."""
-        return self._file.read_row_group(k, columns)
+        with _readable(self._path):
+            return self._file.read_row_group(k, columns)
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the row groups that hold nuclei, in their order."""
@@ -204,7 +201,8 @@ class GeoParquetReader(Closing):
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read one column of all nuclei."""
-        return self._file.read(columns=[name])[name]
+        with _readable(self._path):
+            return self._file.read(columns=[name])[name]
 
     def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Read some columns of some nuclei, in the order of ``rows``.
@@ -245,6 +243,19 @@ class GeoParquetReader(Closing):
         self._file.close()
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the ways in which reading fails into one sentence that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ResultError(f"{path} is missing: run the slide again") from None
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        raise ResultError(
+            f"{path} cannot be read as a table of nuclei: run the slide again"
+        ) from None
+
+
 def polygons_of(table: pa.Table) -> Polygons:
     """Return the outlines of some rows, in QuPath pixels."""
     return np.asarray(shapely.from_wkb(table["geometry"].to_numpy()))
@@ -259,4 +270,5 @@ def defined(column: pa.Array) -> pa.Array:
 
 def read_nuclei(path: Path) -> NucleusTable:
     """Read a file that ``GeoParquetWriter`` wrote."""
-    return NucleusTable(pq.read_table(path))
+    with _readable(path):
+        return NucleusTable(pq.read_table(path))

@@ -22,6 +22,8 @@ from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
 TILE = 256
+FINEST = 4
+"""Label pixels across one of the slide's, at most: more would show nothing but the corners."""
 _DEFLATE_LEVEL = 1
 _CLASSIC_TIFF_BYTES = 2**32
 _UM_PER_CM = 10_000.0
@@ -78,14 +80,20 @@ def level_sizes(run: FinishedRun, step: npt.NDArray[np.float64]) -> list[Size]:
     Raises
     ------
     ExportError
-        When the slide is smaller than a label pixel.
+        When the slide is smaller than a label pixel, or has far fewer pixels than there would be.
     """
+    um = step * [run.mpp.x, run.mpp.y]
+    if step.min() * FINEST < 1 - 1e-5:  # what the message says may be rounded down
+        finest = max(run.mpp.x, run.mpp.y) / FINEST
+        raise ExportError(
+            f"mpp {um[0]:g}: the slide has {run.mpp.x:g} x {run.mpp.y:g} µm; give {finest:g} or "
+            "more"
+        )
     bounds = run.record["slide"]["bounds"]
     # A pixel that a rounding error misses counts as whole.
     width, height = (int(side / s + 1e-6) for side, s in
                      zip((bounds["width"], bounds["height"]), step, strict=True))  # fmt: skip
     if width < 1 or height < 1:
-        um = step * [run.mpp.x, run.mpp.y]
         raise ExportError(f"mpp {um[0]:g}: one label pixel would be larger than {run.name}")
     sizes = [(height, width)]
     while max(sizes[-1]) > TILE and min(sizes[-1]) > 1:

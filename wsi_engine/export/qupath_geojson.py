@@ -12,6 +12,7 @@ import pyarrow as pa
 from wsi_engine.corrections.record import read_corrections
 from wsi_engine.errors import ResultError
 from wsi_engine.export.finished import FinishedRun
+from wsi_engine.export.formats import FORMATS
 from wsi_engine.export.geoparquet import polygons_of
 from wsi_engine.export.options import Options, Which
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
@@ -27,25 +28,28 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
 
     Beside the measurements that are asked for each has its score. What a person noted in QuPath
     and the colours of classes come from the corrections in the folder. With ``split`` the files
-    are numbered. A row group is in memory at a time.
+    are numbered, and those of an earlier split that are left over go. A row group is in memory at
+    a time.
     """
     names = _measurements(run, options.measurements)
     most = options.split or max(1, len(run))
-    files = _numbered(path, -(-max(1, len(run)) // most)) if options.split else [path]
+    count = -(-max(1, len(run)) // most)
+    files = [_numbered(path, k) for k in range(1, count + 1)] if options.split else [path]
     with ExitStack() as stack:
         features = _features(run, names)
         for file in files:
             partial = stack.enter_context(atomic_path(file))
             with GeoJSONWriter(partial, name=file.name) as writer:
                 _fill(writer, features, most)
+    while options.split and (left_over := _numbered(path, count := count + 1)).exists():
+        left_over.unlink()
     return files
 
 
-def _numbered(path: Path, count: int) -> list[Path]:
-    stem, dot, suffix = path.name.partition(".geojson")
-    if not dot:
-        stem, dot, suffix = path.stem, "", path.suffix
-    return [path.with_name(f"{stem}_{k:03d}{dot}{suffix}") for k in range(1, count + 1)]
+def _numbered(path: Path, k: int) -> Path:
+    endings = FORMATS["geojson"].suffixes
+    length = max(len(ending) for ending in endings if path.name.lower().endswith(ending))
+    return path.with_name(f"{path.name[:-length]}_{k:03d}{path.name[-length:]}")
 
 
 def _fill(writer: GeoJSONWriter, features: Iterator[Feature], most: int) -> None:

@@ -25,16 +25,22 @@ class ForeignNuclei:
         UUIDs; ``None`` where there is none.
     classes
         Names; ``None`` for none.
+    skipped
+        How many features of the file could not be read.
     """
 
     geometries: npt.NDArray[np.object_]
     ids: list[str | None]
     classes: list[str | None]
+    skipped: int = 0
 
     def take(self, rows: npt.NDArray[np.int64]) -> ForeignNuclei:
         """Return the nuclei at some positions."""
         return ForeignNuclei(
-            self.geometries[rows], [self.ids[k] for k in rows], [self.classes[k] for k in rows]
+            self.geometries[rows],
+            [self.ids[k] for k in rows],
+            [self.classes[k] for k in rows],
+            self.skipped,
         )
 
 
@@ -48,10 +54,14 @@ def read_nucleus_outlines(path: str | Path) -> ForeignNuclei:
     GeoJSONError
         When the file is absent or malformed.
     """
-    objects = [item for top in read_objects(path) for item in top.flattened()]
+    read = read_objects(path)
+    objects = [item for top in read for item in top.flattened()]
     nuclei = [item for item in objects if item.object_type in NUCLEUS_TYPES] or objects
     geometries = np.empty(len(nuclei), object)
     geometries[:] = [item.nucleus.geometry if item.nucleus else item.geometry for item in nuclei]
     return ForeignNuclei(
-        geometries, [item.id for item in nuclei], [item.class_name for item in nuclei]
+        geometries,
+        [item.id for item in nuclei],
+        [item.class_name for item in nuclei],
+        sum(problem.skipped for problem in read.problems),
     )

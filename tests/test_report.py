@@ -339,6 +339,13 @@ def test_density_is_right_up_to_the_border():
     np.testing.assert_allclose(inside, 1600, rtol=0.06)
 
 
+def test_nuclei_in_a_small_part_of_a_large_area(tmp_path: Path):
+    """Less than a hundredth of the map has a density; its peak is 1 / (2π (0.05 mm)²) = 63.7."""
+    page = Page(write_report(write_result(tmp_path / "few", [(500.0, 500.0)], mpp=2.0)))
+    [title] = [title for title in page.titles if title.startswith("Density of nuclei")]
+    assert "from 0 to 65 per mm²" in title
+
+
 def test_density_of_pixels_that_are_not_square():
     frame = MapFrame(4000, 2000, Mpp(0.25, 0.5))
     assert frame.width == frame.height == 1000
@@ -368,8 +375,11 @@ def test_numbers(value: float | None, text: str):
     assert number(value) == text
 
 
-def test_one_value_can_be_drawn():
-    values = np.full(5, 3.0)
+@pytest.mark.parametrize("step", [0, 1, 3, 30])
+def test_values_that_hardly_differ_can_be_drawn(step: int):
+    """Values of float32 a few of its steps apart."""
+    value = np.float32(0.7)
+    values = np.array([value, value, value + step * np.spacing(value)], np.float32)
     assert "nan" not in histogram(distribution("Area µm^2", "µm^2", values), values).lower()
 
 
@@ -411,6 +421,18 @@ def test_a_page_that_fails_does_not_fail_the_run(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING, "wsi_engine"):
         report_on(tmp_path / "none")
     assert "no report.html" in caplog.text
+
+
+def test_no_defect_of_a_page_fails_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise ValueError("math domain error")
+
+    monkeypatch.setattr("wsi_engine.report.slide.headline", broken)
+    with caplog.at_level(logging.WARNING, "wsi_engine"):
+        report_on(write_result(tmp_path / "r", scattered(9)))
+    assert "no report.html: ValueError: math domain error" in caplog.text
 
 
 def test_finest_outline_of_a_map():

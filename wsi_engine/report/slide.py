@@ -135,6 +135,9 @@ def report_on(folder: Path) -> None:
         write_report(folder)
     except EngineError as error:
         log.warning("no report.html: %s", error)
+    except Exception as error:
+        log.warning("no report.html: %s: %s", type(error).__name__, error)
+        log.debug("where it failed", exc_info=True)
 
 
 @contextmanager

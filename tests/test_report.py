@@ -23,16 +23,19 @@ from wsi_engine.qupath.validation import validate
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
 from wsi_engine.report.charts import Axis, distribution, histogram, number
+from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.colours import OKABE_ITO, viridis
 from wsi_engine.report.doubts import nuclei_flag, pixel_size_flag
 from wsi_engine.report.examples import SHOWN, choose_examples
 from wsi_engine.report.frames import MapFrame, scale_bar
 from wsi_engine.report.maps import class_colours, density
+from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.slide import report_on, write_report
 from wsi_engine.report.svg import tag
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
+from wsi_engine.slide.quality import Flag
 
 HOSTILE = "<script>alert(1)<b>&'\" {{ 7*7 }}"
 
@@ -139,6 +142,53 @@ def test_a_slide_that_has_moved(finished_run: Path, sample: SampleTruth, tmp_pat
     assert len(without.images) == 1  # density
     moved = shutil.copy(sample.slide_path, tmp_path / "elsewhere.tif")
     assert len(Page(write_report(folder, moved)).images) == 2 + 2 * SHOWN
+
+
+def without_slide(folder: Path) -> Path:
+    record = json.loads((folder / "run.json").read_text())
+    record["slide_path"] = str(folder / "gone.tif")
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_what_was_seen_in_the_pixels_stays(
+    finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = without_slide(shutil.copytree(finished_run, tmp_path / "sample"))
+    result = FinishedResult(folder)
+    places = (shapely.box(0, 0, 512, 512), shapely.box(600, 0, 700, 100))
+    said = [
+        Flag("blur", "look", 12.5, "%", "6 of 48.", places),
+        Flag("pen", "ok", 0.0, "mm²", "No."),
+    ]
+    write_flags(result, [*said, Flag("nuclei", "look", 1.0, "mm²", "Of an earlier page.")])
+    page = Page(write_report(folder))
+    kept = read_flags(result)
+    assert [flag.name for flag in kept] == ["blur", "pen", "nuclei", "pixel size"]
+    assert kept[:2] == said
+    assert kept[2].sentence != "Of an earlier page."
+    assert "6 of 48." in page.words
+    assert "sample: The slide was not at hand" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [None, "text", '{"flags": []}', "another run"])
+def test_pixels_that_nobody_has_seen_are_not_ok(
+    finished_run: Path, tmp_path: Path, kept: str | None
+):
+    folder = without_slide(shutil.copytree(finished_run, tmp_path / "sample"))
+    if kept is None:
+        (folder / "quality.json").unlink()
+    elif kept == "another run":
+        facts = json.loads((folder / "quality.json").read_text())
+        (folder / "quality.json").write_text(json.dumps(facts | {"run_finished": "2020"}))
+    else:
+        (folder / "quality.json").write_text(kept)
+    for _ in range(2):
+        assert "pixels not checked" in Page(write_report(folder)).words
+    write_cohort_report(tmp_path)
+    words = Page(tmp_path / "cohort.html").words
+    assert "pixels not checked" in words
+    assert "✓ ok" not in words
 
 
 def test_the_slide_of_another_result(finished_run: Path, tmp_path: Path):

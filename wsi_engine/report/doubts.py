@@ -21,6 +21,9 @@ PLAUSIBLE_DIAMETER_UM = (3.5, 11.0)
 4.9, NuInsSeg (60 images) 7.4 µm. A pixel size that is twice too small or too large leaves this
 range for most tissue, not for all."""
 
+FLAGS_OF_NUCLEI = ("nuclei", "pixel size")
+"""They need no pixels."""
+
 
 def nuclei_flag(result: FinishedResult) -> Flag:
     """Say where there is tissue without nuclei."""

@@ -118,7 +118,7 @@ def test_focus_of_coarse_pixels_is_not_judged(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "area",
-    [shapely.Polygon(), shapely.box(10, 10, 200, 200), shapely.MultiPolygon(
+    [shapely.Polygon(), shapely.box(140, 140, 330, 330), shapely.MultiPolygon(
         [shapely.box(x, y, x + 90, y + 90) for x in (0, 512) for y in (0, 512)])],
     ids=["nothing", "a small core", "islands"],
 )  # fmt: skip

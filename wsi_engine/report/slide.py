@@ -44,7 +44,7 @@ REPORT_FILE, THUMBNAIL_FILE = "report.html", "thumbnail.jpg"
 THUMBNAIL_PX = 240
 SHOWN_AS_HISTOGRAM = ("Area µm^2", "Circularity", "Hematoxylin: Mean")
 NO_SLIDE = (
-    "The slide was not at hand when this page was made, so there are no pictures of it, and what is "
+    "The slide was not at hand when this page was made: there are no pictures of it, and what is "
     "said of its pixels was seen earlier, if at all. `wsi-engine report RESULT --slide PATH` makes "
     "the page again."
 )

@@ -60,10 +60,8 @@ def focus_flag(slide: Slide, info: SlideInfo, area: shapely.Geometry) -> Flag:
     reader = GridReader(slide, make_grid(info, FIELD_MPP))
     corners = _fields(reader, area)
     if len(corners) == 0:
-        sentence = (
-            f"Focus could not be judged: no field of {FIELD_PX * FIELD_MPP:.0f} µm has its centre in "
-            "tissue."
-        )
+        field = f"field of {FIELD_PX * FIELD_MPP:.0f} µm"
+        sentence = f"Focus could not be judged: no {field} has its centre in tissue."
         return Flag("blur", "look", None, "%", sentence)
     sharp = np.array([sharpness(reader.read(_box(corner))) for corner in corners])
     blurred = sharp < SHARPNESS

@@ -132,6 +132,29 @@ def test_distributions_leave_missing_values_out_and_say_so(folder):
         assert row[f"M: {name}"] == pytest.approx(np.percentile(known, percent))
 
 
+@pytest.mark.parametrize(
+    ("angles", "mean", "length"),
+    [
+        ([1, 2, 178, 179], 0, np.cos(np.radians([2, 4])).mean()),
+        ([30, 50], 40, math.cos(math.radians(20))),
+        ([0, 60, 120], None, 0),
+        ([135, np.nan], 135, 1),
+        ([np.nan], None, None),
+    ],
+)
+def test_orientation_has_the_mean_of_axes_and_no_percentiles(folder, angles, mean, length):
+    given = {"Orientation °": angles}
+    row = rows(write_result(folder, scattered(len(angles)), measurements=given))["slide"]
+    assert row["Orientation °: N"] == np.isfinite(angles).sum()
+    found = row["Orientation °: Mean"]
+    if mean is not None:
+        assert (found - mean + 90) % 180 - 90 == pytest.approx(0, abs=1e-4)
+        assert 0 <= found <= 180
+    resultant = row["Orientation °: Resultant length"]
+    assert (None if resultant is None else pytest.approx(resultant, abs=1e-6)) == length
+    assert not {f"Orientation °: {name}" for name in ("Std.Dev.", "P5", "Median")} & row.keys()
+
+
 def test_every_measurement_of_every_region_is_that_of_its_nuclei(folder, tmp_path):
     anchors = scattered(400, seed=1)
     values = np.random.default_rng(2).gamma(2, 20, 400).astype(np.float32)

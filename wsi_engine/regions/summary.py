@@ -7,6 +7,7 @@ anchors and one column of the nuclei at a time, and 4 bytes per nucleus and regi
 
 from __future__ import annotations
 
+import cmath
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +38,7 @@ PERMUTATIONS, PERMUTATIONS_OF_MANY, MANY = 999, 199, 200_000
 AREAS = 2
 """So many columns at the beginning do not speak of nuclei."""
 
-_AREA, _CIRCULARITY = "Area µm^2", "Circularity"
+_AREA, _CIRCULARITY, _ORIENTATION = "Area µm^2", "Circularity", "Orientation °"
 _ENGINE = "this engine"
 
 
@@ -157,6 +158,8 @@ def _distribution(name: str, unit: str, values: npt.NDArray[np.floating]) -> Fig
     """Describe one measurement; missing values are left out, and how many are not is stated."""
     # In the order of the values, a sum has the same bits whatever the order of the nuclei.
     known = np.sort(values[np.isfinite(values)].astype(np.float64))
+    if name == _ORIENTATION:
+        return _direction(known)
     n = len(known)
     mean = float(known.mean()) if n > 0 else math.nan
     deviation = float(known.std(ddof=1)) if n > 1 else math.nan
@@ -176,6 +179,24 @@ def _distribution(name: str, unit: str, values: npt.NDArray[np.floating]) -> Fig
     if name == _CIRCULARITY:
         figures |= _entropy("Circularity: Entropy bits", np.floor(known / 0.05), "0.05 wide")
     return figures
+
+
+def _direction(angles: npt.NDArray[np.float64]) -> Figures:
+    """Describe axes, of which 1° and 179° are neighbours: doubled, they are directions."""
+    n, name, source = len(angles), _ORIENTATION, "Mardia & Jupp, Directional Statistics, 2000"
+    resultant = complex(np.exp(2j * np.radians(angles)).mean()) if n > 0 else complex(math.nan)
+    mean = math.degrees(cmath.phase(resultant)) / 2 % 180
+    length = Column(
+        f"{name}: Resultant length",
+        "",
+        "of the mean of the doubled angles on the unit circle: 1 all alike, 0 no direction",
+        source,
+    )
+    return {
+        Column(f"{name}: N", "", f"nuclei that have {name}", _ENGINE): float(n),
+        Column(f"{name}: Mean", "°", "half the mean direction of the doubled angles", source): mean,
+        length: abs(resultant),
+    }
 
 
 def _area_heterogeneity(areas: npt.NDArray[np.float64], mean: float, deviation: float) -> Figures:

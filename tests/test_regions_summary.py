@@ -14,10 +14,13 @@ from exports import shared_export
 from results import SIDE_PX, write_annotations_by_hand, write_result
 
 from wsi_engine.errors import GeoJSONError, RegionError, ResultError
+from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
+from wsi_engine.regions.region import Region
 from wsi_engine.regions.summary import RIPLEY_RADII_UM
+from wsi_engine.regions.tables import region_table
 
 HALF = SIDE_PX / 2
 LEFT = shapely.box(0, 0, HALF, SIDE_PX)
@@ -94,6 +97,51 @@ def test_classes_are_counted_and_shared_out(folder):
     shares = [row[f"Nuclei: {name} %"] for name in ("Tumor", "Stroma", "Other", "unclassified")]
     assert counts == [3, 1, 0, 1]
     assert shares == [60, 20, 0, 20]
+
+
+@pytest.mark.parametrize(
+    ("classes", "shown"),
+    [
+        (
+            ("unclassified", "Tumor"),
+            {
+                "Nuclei: unclassified": 3,
+                "Nuclei: unclassified (2)": 1,
+                "Nuclei: unclassified %": 60,
+                "Nuclei: unclassified % (2)": 20,
+            },
+        ),
+        (
+            ("Tumor", "Tumor %"),
+            {"Nuclei: Tumor %": 60, "Nuclei: Tumor % (2)": 1, "Nuclei: Tumor % %": 20},
+        ),
+        (
+            ("Tumor", "Tumor %", "Tumor % (2)"),
+            {"Nuclei: Tumor % (2)": 1, "Nuclei: Tumor % (2) (2)": 0},
+        ),
+    ],
+)
+def test_names_of_classes_that_are_names_of_columns(folder, classes, shown):
+    write_result(folder, scattered(5), classes=classes, labels=[0, 0, 0, 1, -1])
+    row = rows(folder)["slide"]
+    assert {name: row[name] for name in shown} == shown
+    every = sum(value for name, value in row.items() if name.startswith("Nuclei: "))
+    assert every == 5 + 100, "counts and shares"
+
+
+def test_pairs_of_classes_whose_names_read_alike(folder):
+    classes = ("A", "B & C", "A & B", "C")
+    write_result(folder, scattered(80), classes=classes, labels=np.arange(80) % 4)
+    row = rows(folder)["slide"]
+    names = [name for name in row if name.startswith("Neighbors:") and ": Pairs" in name]
+    assert len(names) == 10
+    assert {"Neighbors: A & B & C: Pairs", "Neighbors: A & B & C: Pairs (2)"} <= set(names)
+
+
+def test_a_table_has_every_name_once():
+    figures = {Column("Nuclei: A", "", "one", ""): 1.0, Column("Nuclei: A", "", "two", ""): 2.0}
+    with pytest.raises(ValueError, match="two columns are called 'Nuclei: A'"):
+        region_table("s", [Region("slide", "s", LEFT)], [figures], {})
 
 
 def test_without_classes_there_are_no_columns_of_classes(folder):

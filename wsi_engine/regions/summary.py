@@ -11,6 +11,7 @@ import cmath
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -85,7 +86,21 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
                 region.name,
             )
             found |= dict.fromkeys([*found][AREAS:], math.nan)
-    return figures
+    return _named_apart(figures)
+
+
+def _named_apart(figures: Sequence[Figures]) -> list[Figures]:
+    """Number the names that columns share: a class may be called "unclassified", or "Tumor %"."""
+    names: set[str] = set()
+    apart: dict[Column, Column] = {}
+    for column in all_columns(figures):
+        name, number = column.name, 1
+        while name in names:
+            number += 1
+            name = f"{column.name} ({number})"
+        names.add(name)
+        apart[column] = replace(column, name=name)
+    return [{apart[column]: value for column, value in row.items()} for row in figures]
 
 
 def members_of(
@@ -290,20 +305,16 @@ def _neighbourhoods(
     source = "histoCAT, Nat Methods 14:873 (2017); squidpy, Nat Methods 19:171 (2022)"
     for a, b in combinations_with_replacement(range(len(result.classes)), 2):
         title = f"Neighbors: {result.classes[a]} & {result.classes[b]}"
+        pair = f"Delaunay neighbours of class {result.classes[a]!r} and {result.classes[b]!r}"
+        permuted = (
+            f"{pair} against mean and standard deviation of permuted classes "
+            f"({PERMUTATIONS} times, {PERMUTATIONS_OF_MANY} from {MANY:,} nuclei on)"
+        )
+        p_value = f"two-sided permutation p-value of {pair}"
         figures |= {
-            Column(f"{title}: Pairs", "", "Delaunay neighbours of these classes", source): float(
-                found.observed[a, b]
-            ),
-            Column(
-                f"{title}: z",
-                "",
-                "Pairs against mean and standard deviation of permuted classes "
-                f"({PERMUTATIONS} times, {PERMUTATIONS_OF_MANY} from {MANY:,} nuclei on)",
-                source,
-            ): float(found.z[a, b]),
-            Column(f"{title}: p", "", "two-sided permutation p-value", source): float(
-                found.p[a, b]
-            ),
+            Column(f"{title}: Pairs", "", pair, source): float(found.observed[a, b]),
+            Column(f"{title}: z", "", permuted, source): float(found.z[a, b]),
+            Column(f"{title}: p", "", p_value, source): float(found.p[a, b]),
         }
     return figures
 

@@ -37,6 +37,11 @@ def region_table(
     """Return one row per region: who it is, then its figures as float64, null where missing.
 
     ``facts`` are kept as JSON under the metadata key ``wsi_engine``.
+
+    Raises
+    ------
+    ValueError
+        When two columns have one name.
     """
     identity = [
         [slide] * len(regions),
@@ -50,6 +55,8 @@ def region_table(
         for column, values in zip(IDENTITY, identity, strict=True)
     }
     for column in all_columns(figures):
+        if column.name in columns:
+            raise ValueError(f"two columns are called {column.name!r}")
         values = [row.get(column, math.nan) for row in figures]
         columns[column.name] = pa.array(values, pa.float64(), from_pandas=True)
     metadata = {"wsi_engine": json.dumps({"version": __version__, **facts})}

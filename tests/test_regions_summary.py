@@ -500,6 +500,21 @@ def test_a_second_call_replaces_the_first(written, folder):
     assert not [path for path in folder.iterdir() if "partial" in path.name]
 
 
+def test_an_annotation_that_was_moved_keeps_no_number_of_its_old_place(folder, tmp_path):
+    drawn = write_annotations_by_hand(tmp_path / "a.geojson", QUARTER, names=["core"])
+    write_result(folder, [(9, 9), (99, 9)], tissue=[QUARTER], measurements={"M": [1, 2]})
+    measure_regions(folder, drawn)
+    exported = json.loads((folder / "regions.geojson").read_text())
+    [core] = [f for f in exported["features"] if f["properties"]["name"] == "core"]
+    assert core["properties"]["measurements"]["M: Mean"] == 1.5
+    core["properties"]["measurements"]["my own"] = 7
+    core["geometry"] = shapely.geometry.mapping(shapely.box(3000, 3000, 3500, 3500))
+    (tmp_path / "moved.geojson").write_text(json.dumps(exported | {"features": [core]}))
+    measure_regions(folder, tmp_path / "moved.geojson")
+    [core] = [item for item in read_objects(folder / "regions.geojson") if item.name == "core"]
+    assert core.measurements == {"my own": 7, "Area mm^2": 0.015625, "Searched area mm^2": 0}
+
+
 def test_the_columns_of_a_real_table_are_found(folder):
     """Anchors, geometry and probabilities are no measurements."""
     measured = {"Area µm^2": [1, 2, 3], "Hematoxylin: Std.Dev.": [1, 2, 3]}

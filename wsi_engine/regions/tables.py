@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,20 @@ def read_annotations(path: Path) -> list[Region]:
     regions = []
     for region in read_regions(path, "annotation"):
         assert region.source is not None
-        own = {k: v for k, v in region.source.measurements.items() if k not in table.names}
-        regions.append(replace(region, source=replace(region.source, measurements=own)))
+        regions.append(replace(region, source=_without(region.source, table.names)))
     return regions
 
 
 def with_figures(annotation: PathObject, figures: Figures) -> PathObject:
-    """Return an annotation that has figures as measurements, after those of its own."""
+    """Return an annotation that has figures as measurements, after those of its own.
+
+    What it had under these names is of an earlier call: it goes, also where there is no value now.
+    """
+    own = _without(annotation, {column.name for column in figures}).measurements
     known = {column.name: value for column, value in figures.items() if math.isfinite(value)}
-    return replace(annotation, measurements=annotation.measurements | known)
+    return replace(annotation, measurements=own | known)
+
+
+def _without(annotation: PathObject, names: Collection[str]) -> PathObject:
+    own = {k: v for k, v in annotation.measurements.items() if k not in names}
+    return replace(annotation, measurements=own)

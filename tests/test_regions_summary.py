@@ -78,6 +78,17 @@ def test_a_run_without_tissue_searched_all_of_the_slide(folder):
     assert found["slide"]["Nuclei per mm^2"] == pytest.approx(1)
 
 
+def test_nuclei_outside_of_the_slide_count_nowhere(folder, tmp_path):
+    """As another program may have put them; the border is of the slide."""
+    far = shapely.box(-900, -900, SIDE_PX + 900, SIDE_PX + 900)
+    drawn = write_annotations_by_hand(tmp_path / "a.geojson", far, names=["all around"])
+    anchors = [(0, 0), (SIDE_PX, SIDE_PX), (-1, 9), (9, SIDE_PX + 1), (9000, 9), (9, -9000)]
+    found = rows(write_result(folder, anchors, measurements={"M": [1, 3, 9, 9, 9, 9]}), drawn)
+    assert {name: row["Nuclei"] for name, row in found.items()} == dict.fromkeys(found, 2)
+    assert {row["M: Mean"] for row in found.values()} == {2}
+    assert found["slide"]["Nuclei per mm^2"] == pytest.approx(2)
+
+
 def test_pixels_that_are_not_square(folder):
     write_result(folder, [(1, 1)])
     record = json.loads((folder / "run.json").read_text())

@@ -396,6 +396,19 @@ def test_nuclei_in_a_small_part_of_a_large_area(tmp_path: Path):
     assert "from 0 to 65 per mm²" in title
 
 
+def test_nuclei_outside_of_the_slide_are_not_on_the_page(tmp_path: Path):
+    inside = scattered(40)
+    anchors = [*inside, *(inside + SIDE_PX), *(inside - SIDE_PX)]
+    labels = [0] * 40 + [1] * 80
+    folder = write_result(tmp_path / "all", anchors, classes=("A", "B"), labels=labels)
+    alone = write_result(tmp_path / "alone", inside, classes=("A", "B"), labels=labels[:40])
+    page, as_if_alone = Page(write_report(folder)), Page(write_report(alone))
+    assert "40 nuclei 40 nuclei per mm²" in page.words
+    assert "A 40 100.0 % B 0 0.0 %" in page.words
+    for found, expected in zip(page.images, as_if_alone.images, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_density_of_pixels_that_are_not_square():
     frame = MapFrame(4000, 2000, Mpp(0.25, 0.5))
     assert frame.width == frame.height == 1000

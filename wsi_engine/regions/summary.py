@@ -1,6 +1,7 @@
 """The numbers of regions: counts, densities, classes, distributions, arrangement.
 
-A nucleus counts in every region that holds its anchor. Nuclei are taken in the order of their
+A nucleus counts in every region that holds its anchor; one that another program has put outside of
+the slide counts in none. Nuclei are taken in the order of their
 places and values in theirs, so that no number depends on how the slide was tiled. Memory: the
 anchors and one column of the nuclei at a time, and 4 bytes per nucleus and region.
 """
@@ -60,6 +61,7 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
     """
     anchors, mpp = result.anchors, result.mpp
     order = np.lexsort((anchors[:, 0], anchors[:, 1]))
+    order = order[result.on_slide[order]]
     members = members_of(regions, anchors, order)
     windows = [areal(region.geometry & result.searched) for region in regions]
     figures: list[Figures] = []
@@ -90,7 +92,7 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
 
 
 def _named_apart(figures: Sequence[Figures]) -> list[Figures]:
-    """Number the names that columns share: a class may be called "unclassified", or "Tumor %"."""
+    """Number columns of one name: a class may be called "unclassified", or "Tumor %"."""
     names: set[str] = set()
     apart: dict[Column, Column] = {}
     for column in all_columns(figures):
@@ -111,12 +113,12 @@ def members_of(
     Parameters
     ----------
     regions
-        QuPath pixels; a nucleus on the border counts. The slide has them all, also one that
-        the rounded outline of its tissue leaves out.
+        QuPath pixels; a nucleus on the border counts. The slide has all that are listed,
+        also one that the rounded outline of its tissue leaves out.
     anchors
         float64, shape (n, 2), QuPath pixels.
     order
-        int64, shape (n,): how members are listed.
+        int64, shape (k,): how members are listed, and which nuclei count at all.
     """
     sorted_anchors = anchors[order]
     tops = sorted_anchors[:, 1]

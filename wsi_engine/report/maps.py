@@ -87,7 +87,7 @@ def density(
     frame
         Of the slide.
     anchors
-        float64, shape (n, 2), QuPath pixels.
+        float64, shape (n, 2), QuPath pixels; on the slide.
     searched
         Where nuclei were looked for, QuPath pixels.
 
@@ -180,7 +180,7 @@ def class_map(
     frame
         Of the slide.
     anchors
-        float64, shape (n, 2), QuPath pixels.
+        float64, shape (n, 2), QuPath pixels; on the slide.
     labels
         Index into ``classes``, -1 for none, shape (n,).
     classes

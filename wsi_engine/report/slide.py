@@ -101,7 +101,7 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
     flags = [*seen.flags, nuclei_flag(result), pixel_size_flag(result)]
     bounds = result.record["slide"]["bounds"]
     frame = MapFrame(bounds["width"], bounds["height"], result.mpp)
-    searched, anchors = result.searched, result.anchors
+    searched, anchors = result.searched, result.anchors[result.on_slide]
     with clear_write_errors(result.folder):
         write_flags(result, flags)
         _write_thumbnail(result.folder / THUMBNAIL_FILE, seen.photograph)
@@ -114,7 +114,7 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         without_slide=None if seen.photograph else NO_SLIDE,
         density_map=density_map(frame, density(frame, anchors, searched), searched),
         class_map=(
-            class_map(frame, anchors, result.labels, result.classes, searched)
+            class_map(frame, anchors, result.labels[result.on_slide], result.classes, searched)
             if result.classes
             else None
         ),

@@ -367,12 +367,28 @@ def test_pixel_size(tmp_path: Path, power: float | None, mpp: float, area: float
 def test_tissue_without_nuclei(tmp_path: Path, side: float, level: str, places: int):
     tissue = (shapely.box(0, 0, 1000, 1000), shapely.box(2000, 0, 2000 + side, side))
     folder = write_result(tmp_path / "e", [(500, 500)], tissue=tissue)
-    flag = nuclei_flag(FinishedResult(folder))
+    flag = nuclei_flag(FinishedResult(folder), shapely.MultiPolygon(tissue))
     assert (flag.level, len(flag.where)) == (level, places)
 
 
 def test_no_nuclei_at_all_is_bad(tmp_path: Path):
-    assert nuclei_flag(FinishedResult(write_result(tmp_path / "z", []))).level == "bad"
+    assert nuclei_flag(FinishedResult(write_result(tmp_path / "z", [])), None).level == "bad"
+
+
+def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tmp_path: Path):
+    """As `measure` does: two squares of 0.09 mm² and their margins, nuclei in one of them."""
+    image = np.full((1024, 2048, 3), 240, np.uint8)
+    image[200:800, 200:800] = image[200:800, 1200:1800] = (200, 120, 170)
+    write_pyramid(tmp_path / "slide.tif", image, 0.5)
+    folder = write_result(tmp_path / "out", [(500, 500)], tissue=None, mpp=0.5)
+    record = json.loads((folder / "run.json").read_text())
+    record["slide"]["bounds"] |= {"width": 2048, "height": 1024}
+    (folder / "run.json").write_text(json.dumps(record))
+    words = Page(write_report(folder, tmp_path / "slide.tif")).words
+    assert "1 piece of tissue, 0.11 mm², without a nucleus" in words
+    assert "0.22 mm² of tissue." in words
+    (folder / "quality.json").unlink()
+    assert "the run did not look for tissue" in Page(write_report(folder)).words
 
 
 # ---------------------------------------------------------------- maps and charts

@@ -92,7 +92,7 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
 
 
 def _named_apart(figures: Sequence[Figures]) -> list[Figures]:
-    """Number columns of one name: a class may be called "unclassified", or "Tumor %"."""
+    """Give columns of one name a number: a class may be called "unclassified", or "Tumor %"."""
     names: set[str] = set()
     apart: dict[Column, Column] = {}
     for column in all_columns(figures):

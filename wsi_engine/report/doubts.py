@@ -25,16 +25,24 @@ FLAGS_OF_NUCLEI = ("nuclei", "pixel size")
 """They need no pixels."""
 
 
-def nuclei_flag(result: FinishedResult) -> Flag:
-    """Say where there is tissue without nuclei."""
+def nuclei_flag(result: FinishedResult, tissue: shapely.Geometry | None) -> Flag:
+    """Say where there is tissue without nuclei.
+
+    Parameters
+    ----------
+    result
+        Whose nuclei count.
+    tissue
+        Of the slide, in QuPath pixels; ``None`` where it is not known.
+    """
     if len(result) == 0:
         return Flag("nuclei", "bad", 0.0, "", "No nucleus was found.", ())
+    if tissue is None:
+        sentence = "Whether all tissue has nuclei is not known: the run did not look for tissue."
+        return Flag("nuclei", "not checked", None, "mm²", sentence)
     scale = result.mpp.pixel_area_um2 / 1e6
-    large = [
-        part
-        for part in shapely.get_parts(result.searched)
-        if part.area * scale >= SMALLEST_EMPTY_MM2
-    ]
+    parts = shapely.get_parts(tissue)
+    large = [part for part in parts if part.area * scale >= SMALLEST_EMPTY_MM2]
     empty = tuple(piece for piece in large if not _holds_any(piece, result.anchors))
     area = sum(piece.area for piece in empty) * scale
     if not empty:

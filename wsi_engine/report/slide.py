@@ -58,6 +58,7 @@ class _Seen:
     """What a look at the slide gave; nothing where it is not at hand."""
 
     flags: list[Flag]
+    tissue: shapely.Geometry | None
     photograph: bytes | None
     typical: list[Card]
     unusual: list[Card]
@@ -98,7 +99,7 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         seen = _look(result, opened)
     if seen.photograph is None:
         log.warning("%s: %s", result.name, NO_SLIDE)
-    flags = [*seen.flags, nuclei_flag(result), pixel_size_flag(result)]
+    flags = [*seen.flags, nuclei_flag(result, seen.tissue), pixel_size_flag(result)]
     bounds = result.record["slide"]["bounds"]
     frame = MapFrame(bounds["width"], bounds["height"], result.mpp)
     searched, anchors = result.searched, result.anchors[result.on_slide]
@@ -177,15 +178,20 @@ def _slide_of(result: FinishedResult, named: Path | None) -> Iterator[Slide | No
 def _look(result: FinishedResult, slide: Slide | None) -> _Seen:
     typical, unusual = choose_examples(result)
     if slide is None:
-        flags = _earlier_flags(result)
         return _Seen(
-            flags, None, make_cards(result, typical, None), make_cards(result, unusual, None)
+            _earlier_flags(result),
+            result.searched if result.record["settings"]["tissue"] else None,
+            None,
+            make_cards(result, typical, None),
+            make_cards(result, unusual, None),
         )
     info = replace(slide.info, mpp=result.mpp)
     overview = read_slide_overview(slide, info)
     fields = FieldReader(slide, info)
+    tissue = _tissue(result, slide, info)
     return _Seen(
-        assess_slide(slide, info, _tissue(result, slide, info), overview),
+        assess_slide(slide, info, tissue, overview),
+        tissue,
         jpeg(overview.rgb),
         make_cards(result, typical, fields),
         make_cards(result, unusual, fields),

@@ -471,6 +471,7 @@ def written(folder, tmp_path):
 def test_parquet_and_csv_hold_the_same(written, folder):
     table = pq.read_table(folder / "regions.parquet")
     assert table.equals(written.table)
+    assert (folder / "regions.csv").read_bytes().startswith("\ufeff".encode()), "for Excel"
     read = pa.csv.read_csv(folder / "regions.csv")
     assert read.column_names == table.column_names
     assert read["region"].to_pylist() == ["slide", "Tissue 1", "Left; half", 'The "top"', "Far"]

@@ -47,7 +47,7 @@ class FinishedRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record = _read_record(folder)
-        self.name = folder.resolve().name
+        self.name = folder.name or folder.resolve().name
         mpp = self.record["slide"]["mpp"]
         self.mpp = Mpp(mpp["x"], mpp["y"])
 

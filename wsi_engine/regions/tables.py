@@ -78,8 +78,10 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
     files = [path.with_name(path.name + end) for end in (".parquet", ".csv", "_columns.json")]
     with atomic_path(files[0]) as partial:
         pq.write_table(table, partial, compression="zstd")
-    with atomic_path(files[1]) as partial:
-        pa.csv.write_csv(table, partial, pa.csv.WriteOptions(quoting_style="needed"))
+    style = pa.csv.WriteOptions(quoting_style="needed")
+    with atomic_path(files[1]) as partial, partial.open("wb") as stream:
+        stream.write("\ufeff".encode())  # without it Excel shows "Area Âµm^2"
+        pa.csv.write_csv(table, stream, style)
     entries = [asdict(column) for column in columns]
     for entry in entries:
         del entry["essential"]

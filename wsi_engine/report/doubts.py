@@ -16,7 +16,7 @@ SMALLEST_EMPTY_MM2 = 0.03
 """A piece of tissue of this size without a nucleus is worth a look: the emptiest field of tnbc,
 fat, has 3 nuclei in 0.016 mm²; mucus, fibrin and dirt may have none."""
 
-PLAUSIBLE_DIAMETER_UM = (3.5, 11.0)
+USUAL_DIAMETER_UM = (3.5, 11.0)
 """Of the median nucleus. Measured: TCGA-V5 4.7 µm, CMU-1 4.9 µm; the truth of tnbc 5.1, MoNuSeg
 4.9, NuInsSeg (60 images) 7.4 µm. A pixel size that is twice too small or too large leaves this
 range for most tissue, not for all."""
@@ -68,7 +68,7 @@ def pixel_size_flag(result: FinishedResult) -> Flag:
     if power and abs(math.log(mpp * power / 10)) > math.log(OBJECTIVE_TOLERANCE):
         doubts.append(f"a {power:g}x objective has about {10 / power:.3g} µm per pixel")
     diameter = median_diameter_um(result)
-    low, high = PLAUSIBLE_DIAMETER_UM
+    low, high = USUAL_DIAMETER_UM
     if diameter is not None and not low <= diameter <= high:
         doubts.append(f"the median nucleus would be {diameter:.1f} µm across")
     levels: tuple[Level, ...] = ("ok", "look", "bad")

@@ -85,7 +85,8 @@ def test_a_folder_that_is_a_link_goes_by_the_name_of_the_link(tmp_path: Path):
 
 def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(write_result(tmp_path / "case 1", []))
-    assert FinishedResult(Path()).name == "case 1"
+    Path("sub").mkdir()
+    assert FinishedResult(Path()).name == FinishedResult(Path("../case 1/sub/..")).name == "case 1"
 
 
 def test_flags_are_those_of_the_last_run(output: Path):

@@ -99,6 +99,49 @@ def test_a_copied_folder_goes_by_its_own_name(output, tmp_path):
     assert groups == {"a.1": "1", "b": "2", "c": "3", "z": "4"}
 
 
+@pytest.fixture
+def namesakes(tmp_path):
+    """Results X and X_2 of two slides that are both called X.svs."""
+    for folder, slide in (("X", "a/X.svs"), ("X_2", "b/X.svs")):
+        made = write_result(tmp_path / "out" / folder, [(9, 9)], tissue=None)
+        record = json.loads((made / "run.json").read_text())
+        record["slide"]["name"] = "X.svs"
+        record["slide_path"] = str((tmp_path / slide).resolve())
+        (made / "run.json").write_text(json.dumps(record))
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("path,group\na/X.svs,1\nb/X.svs,2\n", ["1", "2"]),
+        ("path,group\nb/X.svs,2\na/X.svs,1\n", ["1", "2"]),
+        ("path,group\n./a/../a/X.svs,1\nc/X.svs,3\n", ["1", "3"]),  # one has moved
+        ("path,group\n{here}/b/X.svs,2\n{here}/a/X.svs,1\nc/X.svs,3\n", ["1", "2"]),
+        ("slide,group\nX_2,2\nX,1\n", ["1", "2"]),
+        ("slide,group\nX,1\n", ["1", None]),
+    ],
+)
+def test_slides_of_one_file_name_are_told_apart(namesakes, tmp_path, text, groups):
+    study = manifest(tmp_path, text.format(here=tmp_path))
+    table = build_cohort(namesakes, study).table
+    assert table["slide"].to_pylist() == ["X", "X_2"]
+    assert table["group"].to_pylist() == groups
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("slide,group\nX.svs,1\n", "X.svs may be X or X_2: name the folder"),
+        ("path,group\nmoved/X.svs,1\n", "X.svs may be X or X_2: name the folder"),
+        ("path,group\na/X.svs,1\n./a/X.svs,1\n", "X.svs twice"),
+    ],
+)
+def test_a_name_that_two_slides_have_is_given_to_neither(namesakes, tmp_path, text, words):
+    with pytest.raises(ManifestError, match=words):
+        build_cohort(namesakes, manifest(tmp_path, text))
+
+
 def test_the_dictionary_names_the_manifest(output, tmp_path):
     build_cohort(output, manifest(tmp_path, "slide,patient\na.1,1\nb,2\nc,3\n"))
     entries = json.loads((output / "cohort_columns.json").read_text(encoding="utf-8"))

@@ -14,10 +14,13 @@ from exports import shared_export
 from results import SIDE_PX, write_annotations_by_hand, write_result
 
 from wsi_engine.errors import GeoJSONError, RegionError, ResultError
+from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
+from wsi_engine.regions.region import Region
 from wsi_engine.regions.summary import RIPLEY_RADII_UM
+from wsi_engine.regions.tables import region_table
 
 HALF = SIDE_PX / 2
 LEFT = shapely.box(0, 0, HALF, SIDE_PX)
@@ -75,6 +78,17 @@ def test_a_run_without_tissue_searched_all_of_the_slide(folder):
     assert found["slide"]["Nuclei per mm^2"] == pytest.approx(1)
 
 
+def test_nuclei_outside_of_the_slide_count_nowhere(folder, tmp_path):
+    """As another program may have put them; the border is of the slide."""
+    far = shapely.box(-900, -900, SIDE_PX + 900, SIDE_PX + 900)
+    drawn = write_annotations_by_hand(tmp_path / "a.geojson", far, names=["all around"])
+    anchors = [(0, 0), (SIDE_PX, SIDE_PX), (-1, 9), (9, SIDE_PX + 1), (9000, 9), (9, -9000)]
+    found = rows(write_result(folder, anchors, measurements={"M": [1, 3, 9, 9, 9, 9]}), drawn)
+    assert {name: row["Nuclei"] for name, row in found.items()} == dict.fromkeys(found, 2)
+    assert {row["M: Mean"] for row in found.values()} == {2}
+    assert found["slide"]["Nuclei per mm^2"] == pytest.approx(2)
+
+
 def test_pixels_that_are_not_square(folder):
     write_result(folder, [(1, 1)])
     record = json.loads((folder / "run.json").read_text())
@@ -94,6 +108,51 @@ def test_classes_are_counted_and_shared_out(folder):
     shares = [row[f"Nuclei: {name} %"] for name in ("Tumor", "Stroma", "Other", "unclassified")]
     assert counts == [3, 1, 0, 1]
     assert shares == [60, 20, 0, 20]
+
+
+@pytest.mark.parametrize(
+    ("classes", "shown"),
+    [
+        (
+            ("unclassified", "Tumor"),
+            {
+                "Nuclei: unclassified": 3,
+                "Nuclei: unclassified (2)": 1,
+                "Nuclei: unclassified %": 60,
+                "Nuclei: unclassified % (2)": 20,
+            },
+        ),
+        (
+            ("Tumor", "Tumor %"),
+            {"Nuclei: Tumor %": 60, "Nuclei: Tumor % (2)": 1, "Nuclei: Tumor % %": 20},
+        ),
+        (
+            ("Tumor", "Tumor %", "Tumor % (2)"),
+            {"Nuclei: Tumor % (2)": 1, "Nuclei: Tumor % (2) (2)": 0},
+        ),
+    ],
+)
+def test_names_of_classes_that_are_names_of_columns(folder, classes, shown):
+    write_result(folder, scattered(5), classes=classes, labels=[0, 0, 0, 1, -1])
+    row = rows(folder)["slide"]
+    assert {name: row[name] for name in shown} == shown
+    every = sum(value for name, value in row.items() if name.startswith("Nuclei: "))
+    assert every == 5 + 100, "counts and shares"
+
+
+def test_pairs_of_classes_whose_names_read_alike(folder):
+    classes = ("A", "B & C", "A & B", "C")
+    write_result(folder, scattered(80), classes=classes, labels=np.arange(80) % 4)
+    row = rows(folder)["slide"]
+    names = [name for name in row if name.startswith("Neighbors:") and ": Pairs" in name]
+    assert len(names) == 10
+    assert {"Neighbors: A & B & C: Pairs", "Neighbors: A & B & C: Pairs (2)"} <= set(names)
+
+
+def test_a_table_has_every_name_once():
+    figures = {Column("Nuclei: A", "", "one", ""): 1.0, Column("Nuclei: A", "", "two", ""): 2.0}
+    with pytest.raises(ValueError, match="two columns are called 'Nuclei: A'"):
+        region_table("s", [Region("slide", "s", LEFT)], [figures], {})
 
 
 def test_without_classes_there_are_no_columns_of_classes(folder):
@@ -130,6 +189,29 @@ def test_distributions_leave_missing_values_out_and_say_so(folder):
     assert row["M: Std.Dev."] == pytest.approx(known.std(ddof=1))
     for name, percent in [("P5", 5), ("P25", 25), ("Median", 50), ("P75", 75), ("P95", 95)]:
         assert row[f"M: {name}"] == pytest.approx(np.percentile(known, percent))
+
+
+@pytest.mark.parametrize(
+    ("angles", "mean", "length"),
+    [
+        ([1, 2, 178, 179], 0, np.cos(np.radians([2, 4])).mean()),
+        ([30, 50], 40, math.cos(math.radians(20))),
+        ([0, 60, 120], None, 0),
+        ([135, np.nan], 135, 1),
+        ([np.nan], None, None),
+    ],
+)
+def test_orientation_has_the_mean_of_axes_and_no_percentiles(folder, angles, mean, length):
+    given = {"Orientation °": angles}
+    row = rows(write_result(folder, scattered(len(angles)), measurements=given))["slide"]
+    assert row["Orientation °: N"] == np.isfinite(angles).sum()
+    found = row["Orientation °: Mean"]
+    if mean is not None:
+        assert (found - mean + 90) % 180 - 90 == pytest.approx(0, abs=1e-4)
+        assert 0 <= found <= 180
+    resultant = row["Orientation °: Resultant length"]
+    assert (None if resultant is None else pytest.approx(resultant, abs=1e-6)) == length
+    assert not {f"Orientation °: {name}" for name in ("Std.Dev.", "P5", "Median")} & row.keys()
 
 
 def test_every_measurement_of_every_region_is_that_of_its_nuclei(folder, tmp_path):
@@ -389,6 +471,7 @@ def written(folder, tmp_path):
 def test_parquet_and_csv_hold_the_same(written, folder):
     table = pq.read_table(folder / "regions.parquet")
     assert table.equals(written.table)
+    assert (folder / "regions.csv").read_bytes().startswith("\ufeff".encode()), "for Excel"
     read = pa.csv.read_csv(folder / "regions.csv")
     assert read.column_names == table.column_names
     assert read["region"].to_pylist() == ["slide", "Tissue 1", "Left; half", 'The "top"', "Far"]
@@ -427,6 +510,21 @@ def test_a_second_call_replaces_the_first(written, folder):
     assert len(pq.read_table(folder / "regions.parquet")) == 2
     assert len(read_objects(folder / "regions.geojson")) == 1
     assert not [path for path in folder.iterdir() if "partial" in path.name]
+
+
+def test_an_annotation_that_was_moved_keeps_no_number_of_its_old_place(folder, tmp_path):
+    drawn = write_annotations_by_hand(tmp_path / "a.geojson", QUARTER, names=["core"])
+    write_result(folder, [(9, 9), (99, 9)], tissue=[QUARTER], measurements={"M": [1, 2]})
+    measure_regions(folder, drawn)
+    exported = json.loads((folder / "regions.geojson").read_text())
+    [core] = [f for f in exported["features"] if f["properties"]["name"] == "core"]
+    assert core["properties"]["measurements"]["M: Mean"] == 1.5
+    core["properties"]["measurements"]["my own"] = 7
+    core["geometry"] = shapely.geometry.mapping(shapely.box(3000, 3000, 3500, 3500))
+    (tmp_path / "moved.geojson").write_text(json.dumps(exported | {"features": [core]}))
+    measure_regions(folder, tmp_path / "moved.geojson")
+    [core] = [item for item in read_objects(folder / "regions.geojson") if item.name == "core"]
+    assert core.measurements == {"my own": 7, "Area mm^2": 0.015625, "Searched area mm^2": 0}
 
 
 def test_the_columns_of_a_real_table_are_found(folder):

@@ -23,16 +23,19 @@ from wsi_engine.qupath.validation import validate
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
 from wsi_engine.report.charts import Axis, distribution, histogram, number
+from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.colours import OKABE_ITO, viridis
 from wsi_engine.report.doubts import nuclei_flag, pixel_size_flag
 from wsi_engine.report.examples import SHOWN, choose_examples
 from wsi_engine.report.frames import MapFrame, scale_bar
 from wsi_engine.report.maps import class_colours, density
+from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.slide import report_on, write_report
 from wsi_engine.report.svg import tag
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
+from wsi_engine.slide.quality import Flag
 
 HOSTILE = "<script>alert(1)<b>&'\" {{ 7*7 }}"
 
@@ -139,6 +142,53 @@ def test_a_slide_that_has_moved(finished_run: Path, sample: SampleTruth, tmp_pat
     assert len(without.images) == 1  # density
     moved = shutil.copy(sample.slide_path, tmp_path / "elsewhere.tif")
     assert len(Page(write_report(folder, moved)).images) == 2 + 2 * SHOWN
+
+
+def without_slide(folder: Path) -> Path:
+    record = json.loads((folder / "run.json").read_text())
+    record["slide_path"] = str(folder / "gone.tif")
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_what_was_seen_in_the_pixels_stays(
+    finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = without_slide(shutil.copytree(finished_run, tmp_path / "sample"))
+    result = FinishedResult(folder)
+    places = (shapely.box(0, 0, 512, 512), shapely.box(600, 0, 700, 100))
+    said = [
+        Flag("blur", "look", 12.5, "%", "6 of 48.", places),
+        Flag("pen", "ok", 0.0, "mm²", "No."),
+    ]
+    write_flags(result, [*said, Flag("nuclei", "look", 1.0, "mm²", "Of an earlier page.")])
+    page = Page(write_report(folder))
+    kept = read_flags(result)
+    assert [flag.name for flag in kept] == ["blur", "pen", "nuclei", "pixel size"]
+    assert kept[:2] == said
+    assert kept[2].sentence != "Of an earlier page."
+    assert "6 of 48." in page.words
+    assert "sample: The slide was not at hand" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [None, "text", '{"flags": []}', "another run"])
+def test_pixels_that_nobody_has_seen_are_not_ok(
+    finished_run: Path, tmp_path: Path, kept: str | None
+):
+    folder = without_slide(shutil.copytree(finished_run, tmp_path / "sample"))
+    if kept is None:
+        (folder / "quality.json").unlink()
+    elif kept == "another run":
+        facts = json.loads((folder / "quality.json").read_text())
+        (folder / "quality.json").write_text(json.dumps(facts | {"run_finished": "2020"}))
+    else:
+        (folder / "quality.json").write_text(kept)
+    for _ in range(2):
+        assert "pixels not checked" in Page(write_report(folder)).words
+    write_cohort_report(tmp_path)
+    words = Page(tmp_path / "cohort.html").words
+    assert "pixels not checked" in words
+    assert "✓ ok" not in words
 
 
 def test_the_slide_of_another_result(finished_run: Path, tmp_path: Path):
@@ -317,12 +367,28 @@ def test_pixel_size(tmp_path: Path, power: float | None, mpp: float, area: float
 def test_tissue_without_nuclei(tmp_path: Path, side: float, level: str, places: int):
     tissue = (shapely.box(0, 0, 1000, 1000), shapely.box(2000, 0, 2000 + side, side))
     folder = write_result(tmp_path / "e", [(500, 500)], tissue=tissue)
-    flag = nuclei_flag(FinishedResult(folder))
+    flag = nuclei_flag(FinishedResult(folder), shapely.MultiPolygon(tissue))
     assert (flag.level, len(flag.where)) == (level, places)
 
 
 def test_no_nuclei_at_all_is_bad(tmp_path: Path):
-    assert nuclei_flag(FinishedResult(write_result(tmp_path / "z", []))).level == "bad"
+    assert nuclei_flag(FinishedResult(write_result(tmp_path / "z", [])), None).level == "bad"
+
+
+def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tmp_path: Path):
+    """As `measure` does: two squares of 0.09 mm² and their margins, nuclei in one of them."""
+    image = np.full((1024, 2048, 3), 240, np.uint8)
+    image[200:800, 200:800] = image[200:800, 1200:1800] = (200, 120, 170)
+    write_pyramid(tmp_path / "slide.tif", image, 0.5)
+    folder = write_result(tmp_path / "out", [(500, 500)], tissue=None, mpp=0.5)
+    record = json.loads((folder / "run.json").read_text())
+    record["slide"]["bounds"] |= {"width": 2048, "height": 1024}
+    (folder / "run.json").write_text(json.dumps(record))
+    words = Page(write_report(folder, tmp_path / "slide.tif")).words
+    assert "1 piece of tissue, 0.11 mm², without a nucleus" in words
+    assert "0.22 mm² of tissue." in words
+    (folder / "quality.json").unlink()
+    assert "the run did not look for tissue" in Page(write_report(folder)).words
 
 
 # ---------------------------------------------------------------- maps and charts
@@ -337,6 +403,26 @@ def test_density_is_right_up_to_the_border():
     inside = found[np.isfinite(found)]
     assert len(inside) == pytest.approx(found.size / 4, rel=0.02)
     np.testing.assert_allclose(inside, 1600, rtol=0.06)
+
+
+def test_nuclei_in_a_small_part_of_a_large_area(tmp_path: Path):
+    """Less than a hundredth of the map has a density; its peak is 1 / (2π (0.05 mm)²) = 63.7."""
+    page = Page(write_report(write_result(tmp_path / "few", [(500.0, 500.0)], mpp=2.0)))
+    [title] = [title for title in page.titles if title.startswith("Density of nuclei")]
+    assert "from 0 to 65 per mm²" in title
+
+
+def test_nuclei_outside_of_the_slide_are_not_on_the_page(tmp_path: Path):
+    inside = scattered(40)
+    anchors = [*inside, *(inside + SIDE_PX), *(inside - SIDE_PX)]
+    labels = [0] * 40 + [1] * 80
+    folder = write_result(tmp_path / "all", anchors, classes=("A", "B"), labels=labels)
+    alone = write_result(tmp_path / "alone", inside, classes=("A", "B"), labels=labels[:40])
+    page, as_if_alone = Page(write_report(folder)), Page(write_report(alone))
+    assert "40 nuclei 40 nuclei per mm²" in page.words
+    assert "A 40 100.0 % B 0 0.0 %" in page.words
+    for found, expected in zip(page.images, as_if_alone.images, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_density_of_pixels_that_are_not_square():
@@ -368,8 +454,11 @@ def test_numbers(value: float | None, text: str):
     assert number(value) == text
 
 
-def test_one_value_can_be_drawn():
-    values = np.full(5, 3.0)
+@pytest.mark.parametrize("step", [0, 1, 3, 30])
+def test_values_that_hardly_differ_can_be_drawn(step: int):
+    """Values of float32 a few of its steps apart."""
+    value = np.float32(0.7)
+    values = np.array([value, value, value + step * np.spacing(value)], np.float32)
     assert "nan" not in histogram(distribution("Area µm^2", "µm^2", values), values).lower()
 
 
@@ -411,6 +500,18 @@ def test_a_page_that_fails_does_not_fail_the_run(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING, "wsi_engine"):
         report_on(tmp_path / "none")
     assert "no report.html" in caplog.text
+
+
+def test_no_defect_of_a_page_fails_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise ValueError("math domain error")
+
+    monkeypatch.setattr("wsi_engine.report.slide.headline", broken)
+    with caplog.at_level(logging.WARNING, "wsi_engine"):
+        report_on(write_result(tmp_path / "r", scattered(9)))
+    assert "no report.html: ValueError: math domain error" in caplog.text
 
 
 def test_finest_outline_of_a_map():

@@ -16,6 +16,7 @@ from results import write_result
 
 from wsi_engine.cli import main
 from wsi_engine.errors import ResultError
+from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.slide import write_report
 
@@ -71,9 +72,26 @@ def test_the_only_script_is_the_one_that_sorts(output: Path):
     assert not re.search(r"fetch|XMLHttp|import\b|eval|http", script)
 
 
+def test_a_folder_that_is_a_link_goes_by_the_name_of_the_link(tmp_path: Path):
+    store = write_result(tmp_path / "store" / "0815", [(9, 9)])
+    write_report(store)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "case 1").symlink_to(store, target_is_directory=True)
+    report = write_cohort_report(tmp_path / "out")
+    assert set(report.table["slide"].to_pylist()) == {"case 1"}
+    page = Page(tmp_path / "out" / "cohort.html")
+    assert [unquote(link) for link in page.links] == ["case 1/report.html"]
+
+
+def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(write_result(tmp_path / "case 1", []))
+    Path("sub").mkdir()
+    assert FinishedResult(Path()).name == FinishedResult(Path("../case 1/sub/..")).name == "case 1"
+
+
 def test_flags_are_those_of_the_last_run(output: Path):
     write_cohort_report(output)
-    assert Page(output / "cohort.html").words.count("not checked") == 2
+    assert Page(output / "cohort.html").text.count(">not checked<") == 2
     record = json.loads((output / "a" / "run.json").read_text())
     flags = json.loads((output / "a" / "quality.json").read_text())
     flags["flags"].append(
@@ -86,7 +104,7 @@ def test_flags_are_those_of_the_last_run(output: Path):
     assert flags["run_finished"] != record["finished"]
     (output / "a" / "quality.json").write_text(json.dumps(flags))
     write_cohort_report(output)
-    assert Page(output / "cohort.html").words.count("not checked") == 3
+    assert Page(output / "cohort.html").text.count(">not checked<") == 3
 
 
 @pytest.mark.parametrize(

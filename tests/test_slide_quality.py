@@ -22,7 +22,7 @@ from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.quality import Flag, Overview, assess_slide, read_slide_overview
 from wsi_engine.slide.quality.assess import tissue_flag
 from wsi_engine.slide.quality.flag import level_of
-from wsi_engine.slide.quality.focus import FIELD_PX, SHARPNESS, sharpness
+from wsi_engine.slide.quality.focus import FIELD_PX, SHARPNESS, focus_flag, sharpness
 from wsi_engine.slide.quality.folds import folds_flag
 from wsi_engine.slide.quality.overview import raster
 from wsi_engine.slide.resolution import with_resolution
@@ -114,6 +114,20 @@ def test_focus_of_coarse_pixels_is_not_judged(tmp_path: Path):
     write_pyramid(tmp_path / "slide.tif", clean()[::4, ::4], 2.0)
     blur = assessed(tmp_path / "slide.tif")["blur"]
     assert (blur.level, blur.value) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    "area",
+    [shapely.Polygon(), shapely.box(140, 140, 330, 330), shapely.MultiPolygon(
+        [shapely.box(x, y, x + 90, y + 90) for x in (0, 512) for y in (0, 512)])],
+    ids=["nothing", "a small core", "islands"],
+)  # fmt: skip
+def test_focus_of_tissue_between_the_fields_is_not_judged(tmp_path: Path, area: shapely.Geometry):
+    write_pyramid(tmp_path / "slide.tif", clean(), MPP)
+    with open_slide(tmp_path / "slide.tif") as slide:
+        blur = focus_flag(slide, slide.info, area)
+    assert (blur.level, blur.value, blur.where) == ("look", None, ())
+    assert "no field of 128 µm has its centre in tissue" in blur.sentence
 
 
 # ---------------------------------------------------------------- pen

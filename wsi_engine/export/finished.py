@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class FinishedRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record = _read_record(folder)
-        self.name = folder.resolve().name
+        self.name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - of a link itself
         mpp = self.record["slide"]["mpp"]
         self.mpp = Mpp(mpp["x"], mpp["y"])
 

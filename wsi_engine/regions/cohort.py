@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -36,7 +38,8 @@ class Manifest:
     columns
         Names, without that of the slide.
     rows
-        Values by slide name, as they were written: patient 007 stays 007.
+        Values, as they were written (patient 007 stays 007), by the name of the slide, or by the
+        absolute path where the manifest has paths.
     """
 
     path: Path
@@ -61,7 +64,7 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     ResultError
         When there is no finished slide, or regions are of other nuclei than the result.
     ManifestError
-        When the manifest cannot be read or names a slide twice.
+        When the manifest cannot be read, names a slide twice, or by a name that several have.
     """
     output = Path(output)
     folders = list(finished_results(output))
@@ -73,10 +76,7 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
     meanings = {column.name: column for columns in dictionaries for column in columns}
     if study is not None:
-        names = {name: result.name for result in results for name in result.names}
-        # A folder that was copied or renamed goes by its own name first.
-        names |= {result.name: result.name for result in results}
-        table = _joined(table, study, names)
+        table = _joined(table, study, results)
         meanings |= {
             name: Column(name, "", "as written for the slide", study.path.name)
             for name in study.columns
@@ -88,6 +88,8 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
 
 def read_manifest(path: Path) -> Manifest:
     """Read the table of a study; the one that `wsi-engine run` was given serves, too.
+
+    Paths are relative to the manifest.
 
     Raises
     ------
@@ -106,21 +108,21 @@ def read_manifest(path: Path) -> Manifest:
         written = values[key]
         if written is None:
             raise ManifestError(f"{path.name}: line {number} names no slide")
-        slide = PurePath(written).name
+        slide = os.path.realpath(path.parent / written) if key == PATH else PurePath(written).name
         if slide in rows:
             raise ManifestError(f"{path.name} names slide {slide} twice: keep one row of it")
         rows[slide] = tuple(values[name] for name in columns)
     return Manifest(path, columns, rows)
 
 
-def _joined(table: pa.Table, study: Manifest, names: dict[str, str]) -> pa.Table:
+def _joined(table: pa.Table, study: Manifest, results: Sequence[FinishedResult]) -> pa.Table:
     """Add the columns of a study behind those that name slide and region."""
     clash = sorted(set(study.columns) & set(table.column_names))
     if clash:
         raise ManifestError(
             f"{study.path.name}: the table has a column {clash[0]!r} of its own: rename it"
         )
-    rows = _rows_by_slide(study, names)
+    rows = _rows_by_slide(study, results)
     slides = table[SLIDE].to_pylist()
     for k, name in enumerate(study.columns):
         values = [rows[slide][k] if slide in rows else None for slide in slides]
@@ -128,24 +130,60 @@ def _joined(table: pa.Table, study: Manifest, names: dict[str, str]) -> pa.Table
     return table
 
 
-def _rows_by_slide(study: Manifest, names: dict[str, str]) -> dict[str, tuple[str | None, ...]]:
-    """Find the row of each slide; ``names`` gives the slide of its name with and without suffix."""
+class _Owners:
+    """The results that a manifest may mean: by folder, else by path, else by the slide's name.
+
+    A result whose path the manifest has belongs to that row, whatever other rows are called.
+    """
+
+    def __init__(self, study: Manifest, results: Sequence[FinishedResult]) -> None:
+        self._folders = {result.name for result in results}
+        self._paths: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        for result in results:
+            path = result.record.get("slide_path") or ""
+            self._paths[path].add(result.name)
+            for name in () if path in study.rows else result.names:
+                self._names[name].add(result.name)
+
+    def of(self, written: str) -> set[str]:
+        """Return the folders of a slide as a manifest names it."""
+        if written in self._folders:
+            return {written}
+        return self._paths.get(written) or self._names.get(PurePath(written).name) or set()
+
+
+def _rows_by_slide(
+    study: Manifest, results: Sequence[FinishedResult]
+) -> dict[str, tuple[str | None, ...]]:
+    """Find the row of each result."""
     rows: dict[str, tuple[str | None, ...]] = {}
-    for name, row in study.rows.items():
-        slide = names.get(name)
+    without_result = []
+    owners = _Owners(study, results)
+    for written, row in study.rows.items():
+        meant = owners.of(written)
+        if not meant:
+            without_result.append(written)
+            continue
+        if len(meant) > 1:
+            raise ManifestError(
+                f"{study.path.name}: {PurePath(written).name} may be {' or '.join(sorted(meant))}: "
+                f"name the folder of the result in a column {SLIDE!r}"
+            )
+        [slide] = meant
         if slide in rows:
             raise ManifestError(f"{study.path.name} names slide {slide} twice: keep one row of it")
-        if slide is not None:
-            rows[slide] = row
-    without_row = sorted(set(names.values()) - rows.keys())
-    without_result = sorted(study.rows.keys() - names.keys())
+        rows[slide] = row
+    without_row = sorted({result.name for result in results} - rows.keys())
     if without_row:
         log.warning(
             "%s has no row for %s: values are left empty", study.path.name, ", ".join(without_row)
         )
     if without_result:
         log.warning(
-            "%s names slides without a result: %s", study.path.name, ", ".join(without_result)
+            "%s names slides without a result: %s",
+            study.path.name,
+            ", ".join(sorted(without_result)),
         )
     return rows
 

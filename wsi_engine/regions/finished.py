@@ -58,6 +58,13 @@ class FinishedResult(FinishedRun):
         """float64, shape (n, 2), QuPath pixels."""
         return np.column_stack([self.column("x"), self.column("y")])
 
+    @cached_property
+    def on_slide(self) -> npt.NDArray[np.bool_]:
+        """Which nuclei have their anchor on the slide, shape (n,); all, of a run of this engine."""
+        bounds = self.record["slide"]["bounds"]
+        size = [bounds["width"], bounds["height"]]
+        return np.asarray(((self.anchors >= 0) & (self.anchors <= size)).all(axis=1))
+
     def column(self, name: str) -> npt.NDArray[Any]:
         """Read one column, shape (n,)."""
         return np.asarray(self.table.column(name).to_numpy())

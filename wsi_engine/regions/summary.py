@@ -1,15 +1,18 @@
 """The numbers of regions: counts, densities, classes, distributions, arrangement.
 
-A nucleus counts in every region that holds its anchor. Nuclei are taken in the order of their
+A nucleus counts in every region that holds its anchor; one that another program has put outside of
+the slide counts in none. Nuclei are taken in the order of their
 places and values in theirs, so that no number depends on how the slide was tiled. Memory: the
 anchors and one column of the nuclei at a time, and 4 bytes per nucleus and region.
 """
 
 from __future__ import annotations
 
+import cmath
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -37,7 +40,7 @@ PERMUTATIONS, PERMUTATIONS_OF_MANY, MANY = 999, 199, 200_000
 AREAS = 2
 """So many columns at the beginning do not speak of nuclei."""
 
-_AREA, _CIRCULARITY = "Area µm^2", "Circularity"
+_AREA, _CIRCULARITY, _ORIENTATION = "Area µm^2", "Circularity", "Orientation °"
 _ENGINE = "this engine"
 
 
@@ -58,6 +61,7 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
     """
     anchors, mpp = result.anchors, result.mpp
     order = np.lexsort((anchors[:, 0], anchors[:, 1]))
+    order = order[result.on_slide[order]]
     members = members_of(regions, anchors, order)
     windows = [areal(region.geometry & result.searched) for region in regions]
     figures: list[Figures] = []
@@ -84,7 +88,21 @@ def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures
                 region.name,
             )
             found |= dict.fromkeys([*found][AREAS:], math.nan)
-    return figures
+    return _named_apart(figures)
+
+
+def _named_apart(figures: Sequence[Figures]) -> list[Figures]:
+    """Give columns of one name a number: a class may be called "unclassified", or "Tumor %"."""
+    names: set[str] = set()
+    apart: dict[Column, Column] = {}
+    for column in all_columns(figures):
+        name, number = column.name, 1
+        while name in names:
+            number += 1
+            name = f"{column.name} ({number})"
+        names.add(name)
+        apart[column] = replace(column, name=name)
+    return [{apart[column]: value for column, value in row.items()} for row in figures]
 
 
 def members_of(
@@ -95,12 +113,12 @@ def members_of(
     Parameters
     ----------
     regions
-        QuPath pixels; a nucleus on the border counts. The slide has them all, also one that
-        the rounded outline of its tissue leaves out.
+        QuPath pixels; a nucleus on the border counts. The slide has all that are listed,
+        also one that the rounded outline of its tissue leaves out.
     anchors
         float64, shape (n, 2), QuPath pixels.
     order
-        int64, shape (n,): how members are listed.
+        int64, shape (k,): how members are listed, and which nuclei count at all.
     """
     sorted_anchors = anchors[order]
     tops = sorted_anchors[:, 1]
@@ -157,6 +175,8 @@ def _distribution(name: str, unit: str, values: npt.NDArray[np.floating]) -> Fig
     """Describe one measurement; missing values are left out, and how many are not is stated."""
     # In the order of the values, a sum has the same bits whatever the order of the nuclei.
     known = np.sort(values[np.isfinite(values)].astype(np.float64))
+    if name == _ORIENTATION:
+        return _direction(known)
     n = len(known)
     mean = float(known.mean()) if n > 0 else math.nan
     deviation = float(known.std(ddof=1)) if n > 1 else math.nan
@@ -176,6 +196,24 @@ def _distribution(name: str, unit: str, values: npt.NDArray[np.floating]) -> Fig
     if name == _CIRCULARITY:
         figures |= _entropy("Circularity: Entropy bits", np.floor(known / 0.05), "0.05 wide")
     return figures
+
+
+def _direction(angles: npt.NDArray[np.float64]) -> Figures:
+    """Describe axes, of which 1° and 179° are neighbours: doubled, they are directions."""
+    n, name, source = len(angles), _ORIENTATION, "Mardia & Jupp, Directional Statistics, 2000"
+    resultant = complex(np.exp(2j * np.radians(angles)).mean()) if n > 0 else complex(math.nan)
+    mean = math.degrees(cmath.phase(resultant)) / 2 % 180
+    length = Column(
+        f"{name}: Resultant length",
+        "",
+        "of the mean of the doubled angles on the unit circle: 1 all alike, 0 no direction",
+        source,
+    )
+    return {
+        Column(f"{name}: N", "", f"nuclei that have {name}", _ENGINE): float(n),
+        Column(f"{name}: Mean", "°", "half the mean direction of the doubled angles", source): mean,
+        length: abs(resultant),
+    }
 
 
 def _area_heterogeneity(areas: npt.NDArray[np.float64], mean: float, deviation: float) -> Figures:
@@ -269,20 +307,16 @@ def _neighbourhoods(
     source = "histoCAT, Nat Methods 14:873 (2017); squidpy, Nat Methods 19:171 (2022)"
     for a, b in combinations_with_replacement(range(len(result.classes)), 2):
         title = f"Neighbors: {result.classes[a]} & {result.classes[b]}"
+        pair = f"Delaunay neighbours of class {result.classes[a]!r} and {result.classes[b]!r}"
+        permuted = (
+            f"{pair} against mean and standard deviation of permuted classes "
+            f"({PERMUTATIONS} times, {PERMUTATIONS_OF_MANY} from {MANY:,} nuclei on)"
+        )
+        p_value = f"two-sided permutation p-value of {pair}"
         figures |= {
-            Column(f"{title}: Pairs", "", "Delaunay neighbours of these classes", source): float(
-                found.observed[a, b]
-            ),
-            Column(
-                f"{title}: z",
-                "",
-                "Pairs against mean and standard deviation of permuted classes "
-                f"({PERMUTATIONS} times, {PERMUTATIONS_OF_MANY} from {MANY:,} nuclei on)",
-                source,
-            ): float(found.z[a, b]),
-            Column(f"{title}: p", "", "two-sided permutation p-value", source): float(
-                found.p[a, b]
-            ),
+            Column(f"{title}: Pairs", "", pair, source): float(found.observed[a, b]),
+            Column(f"{title}: z", "", permuted, source): float(found.z[a, b]),
+            Column(f"{title}: p", "", p_value, source): float(found.p[a, b]),
         }
     return figures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ def region_table(
     """Return one row per region: who it is, then its figures as float64, null where missing.
 
     ``facts`` are kept as JSON under the metadata key ``wsi_engine``.
+
+    Raises
+    ------
+    ValueError
+        When two columns have one name.
     """
     identity = [
         [slide] * len(regions),
@@ -50,6 +55,8 @@ def region_table(
         for column, values in zip(IDENTITY, identity, strict=True)
     }
     for column in all_columns(figures):
+        if column.name in columns:
+            raise ValueError(f"two columns are called {column.name!r}")
         values = [row.get(column, math.nan) for row in figures]
         columns[column.name] = pa.array(values, pa.float64(), from_pandas=True)
     metadata = {"wsi_engine": json.dumps({"version": __version__, **facts})}
@@ -71,8 +78,10 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
         Without suffix.
     """
     files = [path.with_name(path.name + end) for end in (".parquet", ".csv", "_columns.json")]
-    with atomic_path(files[1]) as partial:
-        pa.csv.write_csv(table, partial, pa.csv.WriteOptions(quoting_style="needed"))
+    style = pa.csv.WriteOptions(quoting_style="needed")
+    with atomic_path(files[1]) as partial, partial.open("wb") as stream:
+        stream.write("\ufeff".encode())  # without it Excel shows "Area Âµm^2"
+        pa.csv.write_csv(table, stream, style)
     entries = [asdict(column) for column in columns]
     for entry in entries:
         del entry["essential"]
@@ -113,12 +122,20 @@ def read_annotations(path: Path) -> list[Region]:
     regions = []
     for region in read_regions(path, "annotation"):
         assert region.source is not None
-        own = {k: v for k, v in region.source.measurements.items() if k not in table.names}
-        regions.append(replace(region, source=replace(region.source, measurements=own)))
+        regions.append(replace(region, source=_without(region.source, table.names)))
     return regions
 
 
 def with_figures(annotation: PathObject, figures: Figures) -> PathObject:
-    """Return an annotation that has figures as measurements, after those of its own."""
+    """Return an annotation that has figures as measurements, after those of its own.
+
+    What it had under these names is of an earlier call: it goes, also where there is no value now.
+    """
+    own = _without(annotation, {column.name for column in figures}).measurements
     known = {column.name: value for column, value in figures.items() if math.isfinite(value)}
-    return replace(annotation, measurements=annotation.measurements | known)
+    return replace(annotation, measurements=own | known)
+
+
+def _without(annotation: PathObject, names: Collection[str]) -> PathObject:
+    own = {k: v for k, v in annotation.measurements.items() if k not in names}
+    return replace(annotation, measurements=own)

@@ -63,7 +63,8 @@ def distribution(name: str, unit: str, values: npt.NDArray[np.floating]) -> Dist
 
 def histogram(what: Distribution, values: npt.NDArray[np.floating]) -> Markup:
     """Draw a histogram with the box of its percentiles below it."""
-    known = values[np.isfinite(values)]
+    # Between two float32 that are nearly the same there is no room for the edges of the bins.
+    known = values[np.isfinite(values)].astype(np.float64)
     if len(known) == 0:
         return svg.drawing(f"{what.title}: no values", 360, 60, svg.text(10, 35, "no values"))
     low = np.percentile(known, SHOWN_PERCENT, method="lower")

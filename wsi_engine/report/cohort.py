@@ -17,8 +17,9 @@ from wsi_engine.regions.tables import IDENTITY
 from wsi_engine.report.cohort_charts import Group, boxes_by_group, dots_by_group
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import data_uri
-from wsi_engine.report.quality_files import ShownFlag, read_flags
+from wsi_engine.report.quality_files import read_flags
 from wsi_engine.report.slide import REPORT_FILE, SHOWN_AS_HISTOGRAM, THUMBNAIL_FILE
+from wsi_engine.slide.quality.flag import Flag
 
 COHORT_FILE = "cohort.html"
 FIRST_FIGURE = "Area mm^2"
@@ -49,7 +50,7 @@ class SlideRow:
     nuclei: float | None
     area_mm2: float | None
     density: float | None
-    flags: list[ShownFlag] | None
+    flags: list[Flag] | None
 
 
 def write_cohort_report(output: str | Path, manifest: str | Path | None = None) -> RegionReport:

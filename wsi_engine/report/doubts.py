@@ -16,22 +16,33 @@ SMALLEST_EMPTY_MM2 = 0.03
 """A piece of tissue of this size without a nucleus is worth a look: the emptiest field of tnbc,
 fat, has 3 nuclei in 0.016 mm²; mucus, fibrin and dirt may have none."""
 
-PLAUSIBLE_DIAMETER_UM = (3.5, 11.0)
+USUAL_DIAMETER_UM = (3.5, 11.0)
 """Of the median nucleus. Measured: TCGA-V5 4.7 µm, CMU-1 4.9 µm; the truth of tnbc 5.1, MoNuSeg
 4.9, NuInsSeg (60 images) 7.4 µm. A pixel size that is twice too small or too large leaves this
 range for most tissue, not for all."""
 
+FLAGS_OF_NUCLEI = ("nuclei", "pixel size")
+"""They need no pixels."""
 
-def nuclei_flag(result: FinishedResult) -> Flag:
-    """Say where there is tissue without nuclei."""
+
+def nuclei_flag(result: FinishedResult, tissue: shapely.Geometry | None) -> Flag:
+    """Say where there is tissue without nuclei.
+
+    Parameters
+    ----------
+    result
+        Whose nuclei count.
+    tissue
+        Of the slide, in QuPath pixels; ``None`` where it is not known.
+    """
     if len(result) == 0:
         return Flag("nuclei", "bad", 0.0, "", "No nucleus was found.", ())
+    if tissue is None:
+        sentence = "Whether all tissue has nuclei is not known: the run did not look for tissue."
+        return Flag("nuclei", "not checked", None, "mm²", sentence)
     scale = result.mpp.pixel_area_um2 / 1e6
-    large = [
-        part
-        for part in shapely.get_parts(result.searched)
-        if part.area * scale >= SMALLEST_EMPTY_MM2
-    ]
+    parts = shapely.get_parts(tissue)
+    large = [part for part in parts if part.area * scale >= SMALLEST_EMPTY_MM2]
     empty = tuple(piece for piece in large if not _holds_any(piece, result.anchors))
     area = sum(piece.area for piece in empty) * scale
     if not empty:
@@ -57,7 +68,7 @@ def pixel_size_flag(result: FinishedResult) -> Flag:
     if power and abs(math.log(mpp * power / 10)) > math.log(OBJECTIVE_TOLERANCE):
         doubts.append(f"a {power:g}x objective has about {10 / power:.3g} µm per pixel")
     diameter = median_diameter_um(result)
-    low, high = PLAUSIBLE_DIAMETER_UM
+    low, high = USUAL_DIAMETER_UM
     if diameter is not None and not low <= diameter <= high:
         doubts.append(f"the median nucleus would be {diameter:.1f} µm across")
     levels: tuple[Level, ...] = ("ok", "look", "bad")

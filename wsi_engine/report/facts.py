@@ -30,11 +30,12 @@ LISTED_REGIONS, LISTED_BOXES = 60, 12
 def headline(result: FinishedResult) -> list[tuple[str, str]]:
     """Return the three numbers that matter, and what they are."""
     area = float(result.searched.area) * result.mpp.pixel_area_um2 / 1e6
-    density = f"{len(result) / area:,.0f}" if area > 0 else "–"
+    count = int(result.on_slide.sum())
+    density = f"{count / area:,.0f}" if area > 0 else "–"
     bounded = (result.folder / "roi.geojson").exists()
     place = "tissue" if result.record["settings"]["tissue"] and not bounded else "searched"
     return [
-        (f"{len(result):,}", "nuclei"),
+        (f"{count:,}", "nuclei"),
         (density, "nuclei per mm²"),
         (f"{area:.2f}" if area >= 0.1 else f"{area:.3g}", f"mm² {place}"),
     ]
@@ -44,11 +45,12 @@ def class_rows(result: FinishedResult) -> list[dict[str, Any]]:
     """Return name, colour, count and share of each class, the unclassified last."""
     if not result.classes:
         return []
-    counts = np.bincount(result.labels + 1, minlength=len(result.classes) + 1)
+    labels = result.labels[result.on_slide]
+    counts = np.bincount(labels + 1, minlength=len(result.classes) + 1)
     named = [*class_colours(result.classes).items(), ("unclassified", UNCLASSIFIED)]
     ordered = [*counts[1:].tolist(), int(counts[0])]
     return [
-        {"name": name, "colour": colour, "count": n, "share": 100 * n / max(len(result), 1)}
+        {"name": name, "colour": colour, "count": n, "share": 100 * n / max(len(labels), 1)}
         for (name, colour), n in zip(named, ordered, strict=True)
         if n or name != "unclassified"
     ]

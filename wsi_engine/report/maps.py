@@ -87,7 +87,7 @@ def density(
     frame
         Of the slide.
     anchors
-        float64, shape (n, 2), QuPath pixels.
+        float64, shape (n, 2), QuPath pixels; on the slide.
     searched
         Where nuclei were looked for, QuPath pixels.
 
@@ -116,7 +116,9 @@ def density_map(
 ) -> Markup:
     """Draw a density in the colours of viridis, with a colour bar."""
     known = per_mm2[np.isfinite(per_mm2)]
-    top = _round_up(float(np.percentile(known, 99))) if len(known) and known.max() > 0 else 1.0
+    # Where nuclei lie in less than a hundredth of the area, its 99th percentile is 0.
+    top = float(np.percentile(known, 99) or known.max()) if len(known) else 0.0
+    top = _round_up(top) if top > 0 else 1.0
     pixels = np.zeros((*per_mm2.shape, 4), np.uint8)
     inside = np.isfinite(per_mm2)
     pixels[inside, :3] = viridis(per_mm2[inside] / top)
@@ -178,7 +180,7 @@ def class_map(
     frame
         Of the slide.
     anchors
-        float64, shape (n, 2), QuPath pixels.
+        float64, shape (n, 2), QuPath pixels; on the slide.
     labels
         Index into ``classes``, -1 for none, shape (n,).
     classes

@@ -5,32 +5,23 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import shapely
 
-from wsi_engine.nuclei.polygons import mended
+from wsi_engine.errors import EngineError
+from wsi_engine.nuclei.polygons import mended, polygon_parts
 from wsi_engine.qupath.features import annotation_feature
+from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.regions.finished import FinishedResult
-from wsi_engine.slide.quality.flag import Flag
+from wsi_engine.slide.quality.flag import Flag, Level
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
 FLAGS_FILE, PLACES_FILE = "quality.json", "quality.geojson"
 CLASSES = {"blur": "Blur", "pen": "Pen", "folds": "Fold", "nuclei": "No nuclei"}
-
-
-@dataclass(frozen=True)
-class ShownFlag:
-    """A flag as it was kept, without its places."""
-
-    name: str
-    level: str
-    value: float | None
-    unit: str
-    sentence: str
 
 
 def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
@@ -69,12 +60,35 @@ def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
         (result.folder / PLACES_FILE).unlink(missing_ok=True)
 
 
-def read_flags(result: FinishedResult) -> list[ShownFlag] | None:
-    """Read the flags of a result; ``None`` where there are none of this run."""
+def read_flags(result: FinishedResult) -> list[Flag] | None:
+    """Read the flags of a result and their places; ``None`` where there are none of this run."""
     try:
         facts: Any = json.loads((result.folder / FLAGS_FILE).read_text(encoding="utf-8"))
         if facts["run_finished"] != result.record["finished"]:
             return None
-        return [ShownFlag(**flag) for flag in facts["flags"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        places = _read_places(result)
+        return [_flag_of(kept, places.get(kept["name"], ())) for kept in facts["flags"]]
+    except (OSError, ValueError, KeyError, TypeError, EngineError):
         return None  # no flag is better than one of unknown origin
+
+
+def _flag_of(kept: dict[str, Any], where: tuple[shapely.Polygon, ...]) -> Flag:
+    if kept["level"] not in get_args(Level):
+        raise ValueError(kept["level"])
+    value = kept["value"] if kept["value"] is None else float(kept["value"])
+    return Flag(kept["name"], kept["level"], value, kept["unit"], kept["sentence"], where)
+
+
+def _read_places(result: FinishedResult) -> dict[str, tuple[shapely.Polygon, ...]]:
+    """Return the places by the name of their flag."""
+    path = result.folder / PLACES_FILE
+    objects = read_objects(path) if path.exists() else []
+    return {
+        name: tuple(
+            part
+            for item in objects
+            if item.class_name == class_name
+            for part in polygon_parts(item.geometry)
+        )
+        for name, class_name in CLASSES.items()
+    }

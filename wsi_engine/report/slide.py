@@ -16,7 +16,7 @@ from PIL import Image
 from wsi_engine.errors import EngineError, ResultError, SlideError
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report.charts import distribution, histogram
-from wsi_engine.report.doubts import nuclei_flag, pixel_size_flag
+from wsi_engine.report.doubts import FLAGS_OF_NUCLEI, nuclei_flag, pixel_size_flag
 from wsi_engine.report.examples import Card, choose_examples, make_cards
 from wsi_engine.report.facts import class_rows, facts_of_run, headline, region_rows
 from wsi_engine.report.frames import MapFrame
@@ -30,7 +30,7 @@ from wsi_engine.report.maps import (
 )
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import JPEG_QUALITY, FieldReader, jpeg
-from wsi_engine.report.quality_files import write_flags
+from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo
@@ -44,8 +44,12 @@ REPORT_FILE, THUMBNAIL_FILE = "report.html", "thumbnail.jpg"
 THUMBNAIL_PX = 240
 SHOWN_AS_HISTOGRAM = ("Area µm^2", "Circularity", "Hematoxylin: Mean")
 NO_SLIDE = (
-    "The slide was not at hand when this page was made, so there are no pictures of it and its "
-    "pixels were not checked. `wsi-engine report RESULT --slide PATH` makes the page again."
+    "The slide was not at hand when this page was made: there are no pictures of it, and what is "
+    "said of its pixels was seen earlier, if at all. `wsi-engine report RESULT --slide PATH` makes "
+    "the page again."
+)
+PIXELS_UNSEEN = Flag(
+    "pixels", "not checked", None, "", "Blur, pen, folds and the amount of tissue are not known."
 )
 
 
@@ -54,6 +58,7 @@ class _Seen:
     """What a look at the slide gave; nothing where it is not at hand."""
 
     flags: list[Flag]
+    tissue: shapely.Geometry | None
     photograph: bytes | None
     typical: list[Card]
     unusual: list[Card]
@@ -86,15 +91,18 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
 
     Notes
     -----
-    Without the slide the page is made without pictures and says so.
+    Without the slide the page has no pictures and says so, as a warning does. What was said of the
+    pixels of this run stays.
     """
     result = FinishedResult(Path(folder))
     with _slide_of(result, Path(slide) if slide is not None else None) as opened:
         seen = _look(result, opened)
-    flags = [*seen.flags, nuclei_flag(result), pixel_size_flag(result)]
+    if seen.photograph is None:
+        log.warning("%s: %s", result.name, NO_SLIDE)
+    flags = [*seen.flags, nuclei_flag(result, seen.tissue), pixel_size_flag(result)]
     bounds = result.record["slide"]["bounds"]
     frame = MapFrame(bounds["width"], bounds["height"], result.mpp)
-    searched, anchors = result.searched, result.anchors
+    searched, anchors = result.searched, result.anchors[result.on_slide]
     with clear_write_errors(result.folder):
         write_flags(result, flags)
         _write_thumbnail(result.folder / THUMBNAIL_FILE, seen.photograph)
@@ -107,7 +115,7 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         without_slide=None if seen.photograph else NO_SLIDE,
         density_map=density_map(frame, density(frame, anchors, searched), searched),
         class_map=(
-            class_map(frame, anchors, result.labels, result.classes, searched)
+            class_map(frame, anchors, result.labels[result.on_slide], result.classes, searched)
             if result.classes
             else None
         ),
@@ -135,6 +143,9 @@ def report_on(folder: Path) -> None:
         write_report(folder)
     except EngineError as error:
         log.warning("no report.html: %s", error)
+    except Exception as error:
+        log.warning("no report.html: %s: %s", type(error).__name__, error)
+        log.debug("where it failed", exc_info=True)
 
 
 @contextmanager
@@ -167,16 +178,30 @@ def _slide_of(result: FinishedResult, named: Path | None) -> Iterator[Slide | No
 def _look(result: FinishedResult, slide: Slide | None) -> _Seen:
     typical, unusual = choose_examples(result)
     if slide is None:
-        return _Seen([], None, make_cards(result, typical, None), make_cards(result, unusual, None))
+        return _Seen(
+            _earlier_flags(result),
+            result.searched if result.record["settings"]["tissue"] else None,
+            None,
+            make_cards(result, typical, None),
+            make_cards(result, unusual, None),
+        )
     info = replace(slide.info, mpp=result.mpp)
     overview = read_slide_overview(slide, info)
     fields = FieldReader(slide, info)
+    tissue = _tissue(result, slide, info)
     return _Seen(
-        assess_slide(slide, info, _tissue(result, slide, info), overview),
+        assess_slide(slide, info, tissue, overview),
+        tissue,
         jpeg(overview.rgb),
         make_cards(result, typical, fields),
         make_cards(result, unusual, fields),
     )
+
+
+def _earlier_flags(result: FinishedResult) -> list[Flag]:
+    """Return what an earlier page of this run says of the pixels."""
+    flags = [flag for flag in read_flags(result) or [] if flag.name not in FLAGS_OF_NUCLEI]
+    return flags or [PIXELS_UNSEEN]
 
 
 def _tissue(result: FinishedResult, slide: Slide, info: SlideInfo) -> shapely.Geometry:

@@ -44,8 +44,8 @@ def assess_slide(
 def tissue_flag(area_mm2: float) -> Flag:
     """Say whether there is enough tissue for numbers per mm²."""
     level: Level = "ok"
-    sentence = f"{area_mm2:.2f} mm² were searched."
+    sentence = f"{area_mm2:.2f} mm² of tissue."
     if area_mm2 < LITTLE_TISSUE_MM2:
         level = "look" if area_mm2 > 0 else "bad"
-        sentence = f"Only {area_mm2:.3f} mm² were searched: a density from so little says little."
+        sentence = f"Only {area_mm2:.3f} mm² of tissue: a density from so little says little."
     return Flag("tissue", level, round(area_mm2, 3), "mm²", sentence)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import shapely
 
-Level = Literal["ok", "look", "bad"]
-"""Nothing found; a person should look; numbers of this slide should not be used unseen."""
+Level = Literal["ok", "look", "bad", "not checked"]
+"""Nothing found; a person should look; numbers of this slide should not be used unseen; unknown."""
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,13 @@ def focus_flag(slide: Slide, info: SlideInfo, area: shapely.Geometry) -> Flag:
         return Flag("blur", "ok", None, "%", sentence)
     reader = GridReader(slide, make_grid(info, FIELD_MPP))
     corners = _fields(reader, area)
+    if len(corners) == 0:
+        field = f"field of {FIELD_PX * FIELD_MPP:.0f} µm"
+        sentence = f"Focus could not be judged: no {field} has its centre in tissue."
+        return Flag("blur", "look", None, "%", sentence)
     sharp = np.array([sharpness(reader.read(_box(corner))) for corner in corners])
     blurred = sharp < SHARPNESS
-    share = float(blurred.mean()) if len(blurred) else 0.0
+    share = float(blurred.mean())
     boxes = [reader.grid.box_to_qupath(_box(corner)) for corner in corners[blurred]]
     squares = [shapely.box(box.x_min, box.y_min, box.x_max, box.y_max) for box in boxes]
     where = shapely.get_parts(shapely.union_all(squares))

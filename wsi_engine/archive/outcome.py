@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_engine.config import RunSettings
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 DONE_FILE, FAILED_FILE = "run.json", "failed.json"
@@ -139,39 +138,6 @@ def write_failure(folder: Path, failure: Failure) -> None:
 def forget_failure(folder: Path) -> None:
     """Remove the record of an earlier failure."""
     (folder / FAILED_FILE).unlink(missing_ok=True)
-
-
-def is_finished(
-    folder: Path,
-    record: dict[str, Any],
-    slide: Path | None,
-    file_name: str,
-    settings: RunSettings,
-) -> bool:
-    """Whether a finished result seems to be what these settings give; a glance at two files.
-
-    Parameters
-    ----------
-    folder
-        Of the result.
-    record
-        Content of its ``run.json``.
-    slide
-        The slide, where it is on a disk of this machine.
-    file_name
-        Its name.
-    settings
-        What is asked for.
-    """
-    known, name = record.get("settings"), record["slide"]["name"]
-    if not isinstance(known, dict) or name != file_name:
-        return False
-    if any(known.get(k) != value for k, value in settings.result_settings().items()):
-        return False
-    try:
-        return slide is None or slide.stat().st_mtime <= (folder / DONE_FILE).stat().st_mtime
-    except OSError:
-        return False
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -22,7 +22,6 @@ from wsi_engine.archive.outcome import (
     done,
     failed,
     forget_failure,
-    is_finished,
     read_failure,
     read_record,
     write_failure,
@@ -96,17 +95,29 @@ class SlideTask:
 def known_outcome(task: SlideTask) -> Outcome | None:
     """Return what became of a slide earlier; ``None`` if there is something to do."""
     record = read_record(task.folder)
-    if record is not None and record["finished"] == task.redo_of:
-        return None
     if record is not None:
-        path = None if task.job.is_remote else Path(task.job.path)
-        if is_finished(task.folder, record, path, task.job.file_name, task.settings):
-            return done(task.job.name, record, computed=False)
-        return None
+        is_known = record["finished"] != task.redo_of and _stands(task, record)
+        return done(task.job.name, record, computed=False) if is_known else None
     failure = read_failure(task.folder)
     if failure is not None and task.counts(failure):
         return failed(task.job.name, failure, computed=False)
     return None
+
+
+def _stands(task: SlideTask, record: dict[str, Any]) -> bool:
+    """Whether a finished result is what the task asks for, as the engine judges it.
+
+    A slide that is named by URL is not fetched for that: its file's name has to do.
+    """
+    from wsi_engine.engine.earlier import stands
+
+    if task.job.is_remote and record["slide"]["name"] != task.job.file_name:
+        return False
+    path = None if task.job.is_remote else Path(task.job.path)
+    try:
+        return stands(task.folder, path, task.settings) is not None
+    except EngineError:
+        return False  # whoever does the slide meets the same, and reports it
 
 
 def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Outcome:

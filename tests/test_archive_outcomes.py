@@ -15,13 +15,14 @@ from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, wri
 from slides import overwrite_tile
 
 from wsi_engine import run_archive
-from wsi_engine.archive.outcome import read_failure
+from wsi_engine.archive.events import Event
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
 from wsi_engine.cli import DAMAGED, main
 from wsi_engine.engine.plan import make_plan
-from wsi_engine.errors import EngineError, OutputError, SettingsError
+from wsi_engine.errors import EngineError, ListenerError, OutputError, SettingsError
 from wsi_engine.store.claim import Claim
+from wsi_engine.store.failure import read_failure
 
 
 def run(inputs, output: Path, **options) -> tuple[ArchiveSummary, Heard]:
@@ -156,6 +157,32 @@ def test_a_full_disk_is_not_held_against_the_slide(slides: Path, output: Path, m
     assert [outcome.name for outcome in summary.done] == ["slide_000", "slide_001"]
 
 
+def test_a_disk_that_does_not_answer_is_not_held_against_the_slide(slides, output, monkeypatch):
+    def gone(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("wsi_engine.engine.run.make_plan", gone)
+    summary, _ = run(slides, output)
+    assert len(summary.failed) == 3
+    assert not (output / "slide_000" / "failed.json").exists()
+
+
+@pytest.mark.parametrize("deaf_to", ["slide_started", "slide_progress", "slide_done"])
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ValueError("no file")])
+def test_a_log_that_breaks_ends_the_run_and_blames_no_slide(tmp_path, output, deaf_to, error):
+    write_slides(tmp_path / "slides", 1)
+
+    def listen(event: Event) -> None:
+        if event.event == deaf_to:
+            raise error
+
+    with pytest.raises(ListenerError, match=f"cannot take '{deaf_to}' .*{error.args[-1]}"):
+        run_archive([tmp_path / "slides"], output, listen=listen, **SETTINGS)
+    assert not (output / "slide_000" / "failed.json").exists()
+    summary, _ = run(tmp_path / "slides", output)
+    assert len(summary.done) == 1
+
+
 def test_a_slide_that_changed_is_looked_at_again(tmp_path: Path, output: Path):
     slide = write_slide(tmp_path / "slides" / "a.tif", 0)
     run(tmp_path / "slides", output)
@@ -215,6 +242,15 @@ def test_views_are_made_anew_from_the_folders(slides: Path, output: Path):
         assert (row["status"], row["nuclei"]) == (whole[name]["status"], whole[name]["nuclei"])
 
 
+RECORD = {
+    "nuclei": {"count": 1, "area_mm2": 1},
+    "tiles": {"count": 1, "megapixels": 1, "seconds": 1},
+    "unreadable": [],
+    "warnings": [],
+    "slide": {"name": "slide_000.tif"},
+    "finished": "",
+}
+FAILURE = {"reason": "", "error": "", "attempts": 1, "when": "", "host": "", "settings": ""}
 HOSTILE = {
     "nuclei": {"count": 1, "area_mm2": []},
     "tiles": {"count": 1, "megapixels": 1, "seconds": 1},
@@ -227,7 +263,23 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"reason": 1}', '{"tiles": []}', "\xff", json.dumps(HOSTILE)]
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"reason": 1}',
+        '{"tiles": []}',
+        "\xff",
+        json.dumps(HOSTILE),
+        "[" * 100_000,
+        json.dumps(RECORD).replace('"count": 1', '"count": 1e999'),
+        json.dumps(RECORD).replace('"count": 1', f'"count": {10**30}'),
+        json.dumps(RECORD).replace('"megapixels": 1', f'"megapixels": {10**400}'),
+        json.dumps(RECORD).replace('"area_mm2": 1', f'"area_mm2": {10**400}'),
+        json.dumps(FAILURE).replace('"attempts": 1', f'"attempts": {10**30}'),
+    ],
+    ids=range(13),
 )
 @pytest.mark.parametrize("name", ["run.json", "failed.json"])
 def test_a_hostile_record_counts_for_nothing(tmp_path: Path, output: Path, name: str, content: str):

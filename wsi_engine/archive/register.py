@@ -80,7 +80,14 @@ class Register:
                 entry["facts"].items()
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise ResultError(
                 f"{self.path} cannot be read ({error!r}): without it, which slide has which name "
                 "is not known; restore it, or use another output folder"
@@ -154,5 +161,5 @@ def _is_of(record: Path, path: str) -> bool:
     try:
         known = json.loads(record.read_text(encoding="utf-8"))["slide"]["fingerprint"]
         return bool(fingerprint(Path(path)) == known)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -11,16 +11,17 @@ from typing import Any
 from wsi_engine.archive.cache import CacheSettings, default_folder
 from wsi_engine.archive.crew import AloneInProcess, Crew
 from wsi_engine.archive.driver import Driver
-from wsi_engine.archive.events import Event, Listener, ignore
+from wsi_engine.archive.events import Event, Listener, ignore, told_apart
 from wsi_engine.archive.inputs import SlideJob, list_slides, share_first
 from wsi_engine.archive.manifest import read_manifest
-from wsi_engine.archive.outcome import Outcome, read_failure, read_record
+from wsi_engine.archive.outcome import Outcome, result_of
 from wsi_engine.archive.register import Register
 from wsi_engine.archive.summary import write_views
 from wsi_engine.archive.task import SlideTask
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.errors import SettingsError
 from wsi_engine.models.registry import find_model
+from wsi_engine.store.failure import read_failure
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def run_archive(
         raise SettingsError(f"--jobs {jobs}: give a number from 1")
     if scheduler is not None and cluster is not None:
         raise SettingsError("--scheduler and --cluster exclude each other: give one of them")
-    started = time.monotonic()
+    started, listen = time.monotonic(), told_apart(listen)
     output = Path(output).absolute()
     chosen = make_settings(Path(config) if config else None, **settings)
     find_model(chosen.model)
@@ -177,7 +178,7 @@ def _task(
         settings = make_settings(None, **{**chosen.model_dump(), **job.overrides})
     task = SlideTask(job, output, settings, cache)
     if again.done:
-        record = read_record(task.folder)
+        record = result_of(task.folder)
         task = replace(task, redo_of=record["finished"] if record is not None else "")
     failure = read_failure(task.folder)
     if failure is None or (task.counts(failure) and not again.failed):

@@ -16,22 +16,14 @@ from typing import Any
 from wsi_engine.archive.cache import CacheSettings, local_copy
 from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.inputs import SlideJob
-from wsi_engine.archive.outcome import (
-    Failure,
-    Outcome,
-    done,
-    failed,
-    forget_failure,
-    read_failure,
-    read_record,
-    write_failure,
-)
+from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.config import RunSettings, digest
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.provenance import now
-from wsi_engine.errors import BusyError, DeviceError, EngineError, OutputError
+from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError, OutputError
 from wsi_engine.store.claim import Claim, owner
+from wsi_engine.store.failure import Failure, forget_failure, read_failure, write_failure
 from wsi_engine.writing import clear_write_errors
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -94,7 +86,7 @@ class SlideTask:
 
 def known_outcome(task: SlideTask) -> Outcome | None:
     """Return what became of a slide earlier; ``None`` if there is something to do."""
-    record = read_record(task.folder)
+    record = result_of(task.folder)
     if record is not None:
         is_known = record["finished"] != task.redo_of and _stands(task, record)
         return done(task.job.name, record, computed=False) if is_known else None
@@ -124,6 +116,11 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
     """Do a slide, unless it is done, has failed, or somebody who is alive is at it.
 
     Nothing that is wrong with the slide is raised: it is the outcome.
+
+    Raises
+    ------
+    ListenerError
+        As the listener does; that is no fault of the slide.
     """
     name = task.job.name
     with _claimed(task) as claimed:
@@ -139,8 +136,10 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
                 return _run(task, _reporter(name, worker, listen))
         except BusyError:
             return elsewhere(task)
-        except (OutputError, DeviceError) as error:
-            # A full disk says nothing about the slide: the next run tries it again, unasked.
+        except ListenerError:
+            raise
+        except (OutputError, DeviceError, OSError) as error:
+            # A full or absent disk says nothing about the slide: the next run tries it again.
             return failed(name, task.failure(str(error), type(error).__name__), computed=True)
         except EngineError as error:
             return _give_up(task, task.failure(str(error), type(error).__name__))
@@ -174,7 +173,7 @@ def _give_up(task: SlideTask, failure: Failure) -> Outcome:
 
     A finished result that was not asked for as it is stays, and counts.
     """
-    if read_record(task.folder) is None:
+    if result_of(task.folder) is None:
         write_failure(task.folder, failure)
     return failed(task.job.name, failure, computed=True)
 

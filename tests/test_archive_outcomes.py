@@ -192,7 +192,12 @@ def test_a_slide_that_changed_is_looked_at_again(tmp_path: Path, output: Path):
 
 
 def test_the_public_call_refuses_what_cannot_work(slides: Path, output: Path):
-    for options in ({"jobs": 0}, {"scheduler": "tcp://a", "cluster": "slurm"}, {"tilesize": 1}):
+    for options in (
+        {"jobs": 0},
+        {"scheduler": "tcp://a", "cluster": "slurm"},
+        {"force": True, "share": (1, 2)},
+        {"tilesize": 1},
+    ):
         with pytest.raises(SettingsError):
             run(slides, output, **options)
     with pytest.raises(EngineError, match="unknown model"):
@@ -410,6 +415,18 @@ def test_every_event_and_field_is_in_the_documentation(slides: Path, output: Pat
         assert f"`{column}`" in page
 
 
+def test_a_finished_slide_starts_no_cluster(capsys, tmp_path: Path, output: Path):
+    slide = write_slide(tmp_path / "a.tif")
+    assert cli(capsys, slide, "-o", output)[0] == 0
+    nobody = ("--scheduler", "tcp://127.0.0.1:1")
+    code, out, _ = cli(capsys, slide, "-o", output, *nobody)
+    assert code == 0
+    assert "already finished" in out
+    code, _, err = cli(capsys, slide, "-o", output, *nobody, "--force")
+    assert code == 1
+    assert "no Dask scheduler answers" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -422,13 +439,17 @@ def test_every_event_and_field_is_in_the_documentation(slides: Path, output: Pat
         (["SLIDES", "--cluster", "cray"], "slurm, lsf, kubernetes"),
         (["SLIDES", "--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
         (["SLIDES", "--scheduler", "nowhere"], "no Dask scheduler answers"),
+        (["SLIDES", "--cluster", "slurm", "--scheduler", "tcp://a"], "exclude each other"),
+        (["ONE", "--cluster", "slurm", "--scheduler", "tcp://a"], "exclude each other"),
+        (["SLIDES", "--share", "2/3", "--force"], "--force with --share"),
         (["SLIDES", "--manifest", "absent.csv"], "absent.csv: no such file"),
         (["SLIDES", "--log", "/nowhere/log"], "cannot write to /nowhere/log"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(capsys, slides, output, arguments, words, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "dask_jobqueue", None)
-    arguments = [slides if argument == "SLIDES" else argument for argument in arguments]
+    named = {"SLIDES": slides, "ONE": slides / "slide_000.tif"}
+    arguments = [named.get(argument, argument) for argument in arguments]
     code, _, err = cli(capsys, *arguments, "-o", output)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, default_folder
+from wsi_engine.archive.clusters import check_one
 from wsi_engine.archive.crew import AloneInProcess, Crew
 from wsi_engine.archive.driver import Driver
 from wsi_engine.archive.events import Event, Listener, ignore, told_apart
@@ -136,8 +137,12 @@ def run_archive(
     """
     if jobs < 1:
         raise SettingsError(f"--jobs {jobs}: give a number from 1")
-    if scheduler is not None and cluster is not None:
-        raise SettingsError("--scheduler and --cluster exclude each other: give one of them")
+    check_one(scheduler, cluster)
+    if force and share != (1, 1):
+        raise SettingsError(
+            "--force with --share: a run that starts later would do again what the others have "
+            "just done; start one run with --force, or use another --output"
+        )
     started, listen = time.monotonic(), told_apart(listen)
     output = Path(output).absolute()
     chosen = make_settings(Path(config) if config else None, **settings)
@@ -150,8 +155,8 @@ def run_archive(
     tasks = [_task(job, output, chosen, cache, again) for job in todo]
     driver = Driver(output, tasks, wait, listen)
     driver.look()
-    if driver.has_work:
-        with _crew(jobs, scheduler, cluster, listen) as crew:
+    if driver.left:
+        with _crew(jobs, driver.left, scheduler, cluster, listen) as crew:
             driver.work(crew)
     write_views(output)
     order = {slide.path: k for k, slide in enumerate(listed)}
@@ -186,7 +191,9 @@ def _task(
     return replace(task, attempt=failure.attempts + 1, retry_of=failure.when)
 
 
-def _crew(jobs: int, scheduler: str | None, cluster: str | None, listen: Listener) -> Crew:
+def _crew(
+    jobs: int, slides: int, scheduler: str | None, cluster: str | None, listen: Listener
+) -> Crew:
     if scheduler is None and cluster is None and jobs == 1:
         return AloneInProcess(listen)
     from wsi_engine.archive.dask_crew import cluster_crew, local_crew, scheduler_crew
@@ -194,8 +201,9 @@ def _crew(jobs: int, scheduler: str | None, cluster: str | None, listen: Listene
     if scheduler is not None:
         return scheduler_crew(scheduler, listen)
     if cluster is not None:
-        return cluster_crew(cluster, jobs, listen)
-    return local_crew(jobs, listen)
+        return cluster_crew(cluster, min(jobs, slides), listen)
+    # Workers share the processors: one that finds no slide would take its share for nothing.
+    return local_crew(min(jobs, slides), listen)
 
 
 def _counts(summary: ArchiveSummary) -> dict[str, Any]:

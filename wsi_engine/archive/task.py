@@ -19,11 +19,14 @@ from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.config import RunSettings, digest
+from wsi_engine.engine.output import TILES
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.provenance import now
 from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError, OutputError
 from wsi_engine.store.claim import Claim, owner
 from wsi_engine.store.failure import Failure, forget_failure, read_failure, write_failure
+from wsi_engine.store.journal import JournalDamagedError, read_journal
+from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -49,6 +52,8 @@ class SlideTask:
         When the failure happened that this attempt is to make good; a later one stands.
     redo_of
         When the result was finished that this attempt is to replace; a later one stands.
+    deaths
+        Of workers on it in this run; what they left of a redo is gone on with.
     threads
         That read and decode, and that networks on the processor use; ``None`` for all.
     slot
@@ -62,6 +67,7 @@ class SlideTask:
     attempt: int = 1
     retry_of: str | None = None
     redo_of: str | None = None
+    deaths: int = 0
     threads: int | None = None
     slot: int | None = None
 
@@ -188,11 +194,22 @@ def _run(task: SlideTask, observe: Callable[[Progress], None]) -> Outcome:
             task.output,
             name=job.name,
             observe=observe,
-            force=task.redo_of is not None,
+            force=_begins_anew(task),
             **settings.model_dump(),
         )
     forget_failure(task.folder)
     return done(job.name, result.record, computed=not result.is_earlier)
+
+
+def _begins_anew(task: SlideTask) -> bool:
+    """Whether to drop what is there, as is asked for; but not what this run itself has found."""
+    if task.redo_of is None or not task.deaths:
+        return task.redo_of is not None
+    try:
+        entries = read_journal(task.folder / TILES / JOURNAL)
+    except JournalDamagedError:
+        return True
+    return entries is None or not entries.finished_tiles
 
 
 def _for_worker(task: SlideTask) -> RunSettings:

@@ -20,6 +20,7 @@ from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
 from wsi_engine.cli import DAMAGED, main
 from wsi_engine.engine.plan import make_plan
+from wsi_engine.engine.status import status_of
 from wsi_engine.errors import EngineError, ListenerError, OutputError, SettingsError
 from wsi_engine.store.claim import Claim
 from wsi_engine.store.failure import read_failure
@@ -78,6 +79,17 @@ def test_done_is_not_done_again_and_failed_is_not_tried_again(slides: Path, outp
     assert results(output) == before
 
 
+def test_the_status_of_a_folder_shows_what_failed_and_why(slides: Path, output: Path):
+    run(slides, output)
+    states = {status.folder: (status.state, status.reason) for status in status_of(output)}
+    reason = read_failure(output / "slide_000b").reason
+    assert states == {
+        "slide_000": ("finished", None),
+        "slide_000b": ("failed", reason),
+        "slide_001": ("finished", None),
+    }
+
+
 def test_failed_slides_are_tried_again_when_asked(slides: Path, output: Path):
     run(slides, output)
     summary, heard = run(slides, output, retry_failed=True)
@@ -96,6 +108,22 @@ def test_a_failed_slide_is_tried_again_with_other_settings(tmp_path: Path, outpu
     assert len(summary.failed) == 1
     summary, _ = run(tmp_path / "slides", output)
     assert len(summary.done) == 1
+
+
+def test_classes_of_annotations_go_with_the_files_of_a_manifest(tmp_path: Path, output: Path):
+    write_slides(tmp_path, 2)
+    square = [[32, 32], [224, 32], [224, 224], [32, 224], [32, 32]]
+    drawn = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [square]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumor"}},
+    }
+    (tmp_path / "roi.geojson").write_text(json.dumps(drawn))
+    manifest = tmp_path / "study.csv"
+    manifest.write_text("path,roi\nslide_000.tif,roi.geojson\nslide_001.tif,\n")
+    summary, _ = run([], output, manifest=manifest, roi_class=("Tumor",))
+    assert [outcome.name for outcome in summary.done] == ["slide_000"]
+    assert "give --roi, too" in summary.failed[0].failure.reason
 
 
 def test_a_slide_that_is_not_there_fails_and_the_rest_is_done(tmp_path: Path, output: Path):

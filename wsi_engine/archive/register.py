@@ -20,7 +20,11 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 FOLDER = ".archive"
 """In the folder of results: what belongs to the archive and to no slide."""
 
-OWN_NAMES = frozenset({"archive.sqlite", "summary.csv", "cohort.csv", "cohort.parquet"})
+OWN_NAMES = frozenset(
+    {"archive.sqlite", "summary.csv"}
+    | {"cohort.csv", "cohort.parquet", "cohort.html", "cohort_columns.json"}
+)
+"""Files that commands write beside the folders of slides."""
 
 _LONGEST_WAIT_S = 600
 

@@ -20,8 +20,9 @@ output=${2:?"give the folder for the results after the slides"}
 shift 2
 
 first=${SLURM_ARRAY_TASK_MIN:-1}
-task=$((${SLURM_ARRAY_TASK_ID:-1} - first + 1))
 tasks=${SLURM_ARRAY_TASK_COUNT:-1}
+# Of an array with gaps (0-14:2, or 3,7) some tasks begin with the same share, which costs little.
+task=$(((${SLURM_ARRAY_TASK_ID:-1} - first) % tasks + 1))
 if [[ -n ${SLURM_CPUS_PER_TASK:-} ]]; then
     export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
     set -- --workers "$SLURM_CPUS_PER_TASK" "$@"
@@ -33,6 +34,6 @@ else
 fi
 
 mkdir -p "$output/.archive"
-log="$output/.archive/${SLURM_ARRAY_JOB_ID:-here}_$task.jsonl"
+log="$output/.archive/${SLURM_ARRAY_JOB_ID:-here}_${SLURM_ARRAY_TASK_ID:-1}.jsonl"
 # exec, so that Slurm's signal reaches the run, which then ends in good order.
 exec wsi-engine run --output "$output" --share "$task/$tasks" --log "$log" "$@"

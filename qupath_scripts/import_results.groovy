@@ -3,7 +3,8 @@
  *
  * Where:    QuPath 0.5 to 0.7, script editor: Run, or Run for project; or
  *           QuPath script -p project.qpproj -s import_results.groovy -a RESULTS [-a MODE]
- * Reads:    RESULTS/<image>/nuclei*.geojson(.gz), regions.geojson, roi.geojson and tissue.geojson
+ * Reads:    run.json in the folders of RESULTS, to find that of the image, and from there
+ *           nuclei*.geojson(.gz), regions.geojson, roi.geojson and tissue.geojson
  * Settings: RESULTS, the folder that was given to `wsi-engine run -o`;
  *           MODE, one of
  *             keep     nuclei that you corrected stay (the default)
@@ -19,6 +20,7 @@
  * class Ignore* instead. Annotations are added where their id is not in the image; none is removed.
  */
 import static qupath.lib.scripting.QP.*
+import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
 
 def RESULTS = args && args[0] ? args[0] : buildFilePath(PROJECT_BASE_DIR, 'wsi_engine', 'results')
@@ -31,18 +33,45 @@ if (!(MODE in ['keep', 'discard', 'all'])) {
     return
 }
 
-// The engine names its folders after files; an image may have another name in the project.
-def stem = { String name -> name.contains('.') ? name.substring(0, name.lastIndexOf('.')) : name }
-def fileNames = getCurrentServer().getURIs().collect {
-    def path = it.getPath() ?: ''
-    path.substring(path.lastIndexOf('/') + 1)
+// Two files of one name have folders of other names, so the record in each tells whose it is.
+def recordOf = { File folder ->
+    try {
+        GsonTools.getInstance().fromJson(new File(folder, 'run.json').getText('UTF-8'), Map)
+    } catch (Exception ignored) {
+        null
+    }
+}
+def partsOf = { path -> (path ?: '').toString().replace('\\', '/').split('/').findAll { it } }
+def sharedEnd = { List one, List other ->
+    def length = 0
+    while (length < Math.min(one.size(), other.size()) && one[-1 - length] == other[-1 - length]) length++
+    length
 }
 def name = getCurrentImageNameWithoutExtension()
-def names = ([name] + fileNames.collect(stem)).findAll { it }.unique()
-def folder = names.collect { new File(RESULTS, it) }.find { it.isDirectory() }
+def paths = getCurrentServer().getURIs().findAll { it.getScheme() == 'file' }
+    .collectMany { [new File(it).path, new File(it).canonicalPath] }.collect(partsOf)
+def results = (new File(RESULTS).listFiles() ?: []).collect { [folder: it, slide: recordOf(it)] }
+def fits = { result ->
+    def file = result.slide?.slide?.name
+    // An image that is no file of this computer has nothing but its name in the project.
+    file && (paths ? paths.any { it[-1] == file } : file == name || file.replaceAll('[.][^.]*$', '') == name)
+}
+def candidates = results.findAll(fits).collect { result ->
+    def end = partsOf(result.slide.slide_path)
+    result + [end: paths.collect { sharedEnd(it, end) }.max() ?: 0]
+}
+def best = candidates.collect { it.end }.max()
+def chosen = candidates.findAll { it.end == best }
+if (chosen.size() > 1) {
+    def names = chosen.collect { it.folder.name }.join(' and ')
+    println "${name}: the results ${names} in ${RESULTS} are of slides of this name, and their paths do not tell which is this image's: nothing is imported; give a folder that holds only the right one"
+    return
+}
+def folder = chosen ? chosen[0].folder : null
 def files = folder?.listFiles()?.findAll { it.name ==~ /nuclei(_\d+)?\.geojson(\.gz)?/ }?.sort()
 if (!files) {
-    println "${name}: no result in ${RESULTS} under ${names.join(' or ')}: run  wsi-engine run <slide> -o ${RESULTS}"
+    def wanted = paths.collect { it[-1] }.unique().join(' or ') ?: name
+    println "${name}: no result in ${RESULTS} is of ${wanted}: run  wsi-engine run <slide> -o ${RESULTS}"
     return
 }
 

@@ -126,9 +126,10 @@ def test_the_result_of_a_single_run_is_that_slides(tmp_path: Path, slides):
     assert named(Register(output), slides["p1/a"], slides["p2/a"]) == ["p1-a", "a"]
 
 
-def test_names_of_the_archives_own_files_are_taken(tmp_path: Path):
-    slide = write_slide(tmp_path / "in" / "summary.csv.tif")
-    assert named(Register(tmp_path), slide) == ["in-summary.csv"]
+@pytest.mark.parametrize("file", ["summary.csv", "cohort.html", "cohort_columns.json"])
+def test_names_of_files_beside_the_results_are_taken(tmp_path: Path, file: str):
+    slide = write_slide(tmp_path / "in" / f"{file}.tif")
+    assert named(Register(tmp_path), slide) == [f"in-{file}"]
 
 
 def test_all_who_enter_at_once_see_the_same_names(tmp_path: Path, slides):

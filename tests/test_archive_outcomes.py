@@ -15,13 +15,15 @@ from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, wri
 from slides import overwrite_tile
 
 from wsi_engine import run_archive
-from wsi_engine.archive.outcome import read_failure
+from wsi_engine.archive.events import Event
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
 from wsi_engine.cli import DAMAGED, main
 from wsi_engine.engine.plan import make_plan
-from wsi_engine.errors import EngineError, OutputError, SettingsError
+from wsi_engine.engine.status import status_of
+from wsi_engine.errors import EngineError, ListenerError, OutputError, SettingsError
 from wsi_engine.store.claim import Claim
+from wsi_engine.store.failure import read_failure
 
 
 def run(inputs, output: Path, **options) -> tuple[ArchiveSummary, Heard]:
@@ -77,6 +79,17 @@ def test_done_is_not_done_again_and_failed_is_not_tried_again(slides: Path, outp
     assert results(output) == before
 
 
+def test_the_status_of_a_folder_shows_what_failed_and_why(slides: Path, output: Path):
+    run(slides, output)
+    states = {status.folder: (status.state, status.reason) for status in status_of(output)}
+    reason = read_failure(output / "slide_000b").reason
+    assert states == {
+        "slide_000": ("finished", None),
+        "slide_000b": ("failed", reason),
+        "slide_001": ("finished", None),
+    }
+
+
 def test_failed_slides_are_tried_again_when_asked(slides: Path, output: Path):
     run(slides, output)
     summary, heard = run(slides, output, retry_failed=True)
@@ -95,6 +108,22 @@ def test_a_failed_slide_is_tried_again_with_other_settings(tmp_path: Path, outpu
     assert len(summary.failed) == 1
     summary, _ = run(tmp_path / "slides", output)
     assert len(summary.done) == 1
+
+
+def test_classes_of_annotations_go_with_the_files_of_a_manifest(tmp_path: Path, output: Path):
+    write_slides(tmp_path, 2)
+    square = [[32, 32], [224, 32], [224, 224], [32, 224], [32, 32]]
+    drawn = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [square]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumor"}},
+    }
+    (tmp_path / "roi.geojson").write_text(json.dumps(drawn))
+    manifest = tmp_path / "study.csv"
+    manifest.write_text("path,roi\nslide_000.tif,roi.geojson\nslide_001.tif,\n")
+    summary, _ = run([], output, manifest=manifest, roi_class=("Tumor",))
+    assert [outcome.name for outcome in summary.done] == ["slide_000"]
+    assert "give --roi, too" in summary.failed[0].failure.reason
 
 
 def test_a_slide_that_is_not_there_fails_and_the_rest_is_done(tmp_path: Path, output: Path):
@@ -156,6 +185,32 @@ def test_a_full_disk_is_not_held_against_the_slide(slides: Path, output: Path, m
     assert [outcome.name for outcome in summary.done] == ["slide_000", "slide_001"]
 
 
+def test_a_disk_that_does_not_answer_is_not_held_against_the_slide(slides, output, monkeypatch):
+    def gone(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("wsi_engine.engine.run.make_plan", gone)
+    summary, _ = run(slides, output)
+    assert len(summary.failed) == 3
+    assert not (output / "slide_000" / "failed.json").exists()
+
+
+@pytest.mark.parametrize("deaf_to", ["slide_started", "slide_progress", "slide_done"])
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ValueError("no file")])
+def test_a_log_that_breaks_ends_the_run_and_blames_no_slide(tmp_path, output, deaf_to, error):
+    write_slides(tmp_path / "slides", 1)
+
+    def listen(event: Event) -> None:
+        if event.event == deaf_to:
+            raise error
+
+    with pytest.raises(ListenerError, match=f"cannot take '{deaf_to}' .*{error.args[-1]}"):
+        run_archive([tmp_path / "slides"], output, listen=listen, **SETTINGS)
+    assert not (output / "slide_000" / "failed.json").exists()
+    summary, _ = run(tmp_path / "slides", output)
+    assert len(summary.done) == 1
+
+
 def test_a_slide_that_changed_is_looked_at_again(tmp_path: Path, output: Path):
     slide = write_slide(tmp_path / "slides" / "a.tif", 0)
     run(tmp_path / "slides", output)
@@ -165,7 +220,12 @@ def test_a_slide_that_changed_is_looked_at_again(tmp_path: Path, output: Path):
 
 
 def test_the_public_call_refuses_what_cannot_work(slides: Path, output: Path):
-    for options in ({"jobs": 0}, {"scheduler": "tcp://a", "cluster": "slurm"}, {"tilesize": 1}):
+    for options in (
+        {"jobs": 0},
+        {"scheduler": "tcp://a", "cluster": "slurm"},
+        {"force": True, "share": (1, 2)},
+        {"tilesize": 1},
+    ):
         with pytest.raises(SettingsError):
             run(slides, output, **options)
     with pytest.raises(EngineError, match="unknown model"):
@@ -215,6 +275,15 @@ def test_views_are_made_anew_from_the_folders(slides: Path, output: Path):
         assert (row["status"], row["nuclei"]) == (whole[name]["status"], whole[name]["nuclei"])
 
 
+RECORD = {
+    "nuclei": {"count": 1, "area_mm2": 1},
+    "tiles": {"count": 1, "megapixels": 1, "seconds": 1},
+    "unreadable": [],
+    "warnings": [],
+    "slide": {"name": "slide_000.tif"},
+    "finished": "",
+}
+FAILURE = {"reason": "", "error": "", "attempts": 1, "when": "", "host": "", "settings": ""}
 HOSTILE = {
     "nuclei": {"count": 1, "area_mm2": []},
     "tiles": {"count": 1, "megapixels": 1, "seconds": 1},
@@ -227,7 +296,23 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"reason": 1}', '{"tiles": []}', "\xff", json.dumps(HOSTILE)]
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"reason": 1}',
+        '{"tiles": []}',
+        "\xff",
+        json.dumps(HOSTILE),
+        "[" * 100_000,
+        json.dumps(RECORD).replace('"count": 1', '"count": 1e999'),
+        json.dumps(RECORD).replace('"count": 1', f'"count": {10**30}'),
+        json.dumps(RECORD).replace('"megapixels": 1', f'"megapixels": {10**400}'),
+        json.dumps(RECORD).replace('"area_mm2": 1', f'"area_mm2": {10**400}'),
+        json.dumps(FAILURE).replace('"attempts": 1', f'"attempts": {10**30}'),
+    ],
+    ids=range(13),
 )
 @pytest.mark.parametrize("name", ["run.json", "failed.json"])
 def test_a_hostile_record_counts_for_nothing(tmp_path: Path, output: Path, name: str, content: str):
@@ -358,6 +443,18 @@ def test_every_event_and_field_is_in_the_documentation(slides: Path, output: Pat
         assert f"`{column}`" in page
 
 
+def test_a_finished_slide_starts_no_cluster(capsys, tmp_path: Path, output: Path):
+    slide = write_slide(tmp_path / "a.tif")
+    assert cli(capsys, slide, "-o", output)[0] == 0
+    nobody = ("--scheduler", "tcp://127.0.0.1:1")
+    code, out, _ = cli(capsys, slide, "-o", output, *nobody)
+    assert code == 0
+    assert "already finished" in out
+    code, _, err = cli(capsys, slide, "-o", output, *nobody, "--force")
+    assert code == 1
+    assert "no Dask scheduler answers" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -370,13 +467,17 @@ def test_every_event_and_field_is_in_the_documentation(slides: Path, output: Pat
         (["SLIDES", "--cluster", "cray"], "slurm, lsf, kubernetes"),
         (["SLIDES", "--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
         (["SLIDES", "--scheduler", "nowhere"], "no Dask scheduler answers"),
+        (["SLIDES", "--cluster", "slurm", "--scheduler", "tcp://a"], "exclude each other"),
+        (["ONE", "--cluster", "slurm", "--scheduler", "tcp://a"], "exclude each other"),
+        (["SLIDES", "--share", "2/3", "--force"], "--force with --share"),
         (["SLIDES", "--manifest", "absent.csv"], "absent.csv: no such file"),
         (["SLIDES", "--log", "/nowhere/log"], "cannot write to /nowhere/log"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(capsys, slides, output, arguments, words, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "dask_jobqueue", None)
-    arguments = [slides if argument == "SLIDES" else argument for argument in arguments]
+    named = {"SLIDES": slides, "ONE": slides / "slide_000.tif"}
+    arguments = [named.get(argument, argument) for argument in arguments]
     code, _, err = cli(capsys, *arguments, "-o", output)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 1

@@ -17,7 +17,7 @@ from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, wri
 
 from wsi_engine import run_archive
 from wsi_engine.archive.events import Event
-from wsi_engine.archive.outcome import read_failure
+from wsi_engine.store.failure import read_failure
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,14 +20,15 @@ QP = {
     *("getDetectionObjects", "getSelectedObjects", "mkdirs", "removeDetections", "removeObjects"),
     *("resolveHierarchy",),
 }
-# Methods of PathObject, ROI, ImageServer, PixelCalibration and PathIO.
+# Methods of PathObject, ROI, ImageServer, PixelCalibration, PathIO and GsonTools.
 QUPATH = {
     *("isAnnotation", "isDetection", "isLocked", "getID", "getName", "getPathClass", "getROI"),
     *("getMeasurements", "getMetadata"),
     *("isArea", "getArea", "getCentroidX", "getCentroidY", "getBoundsX", "getBoundsY"),
     *("getBoundsWidth", "getBoundsHeight", "getImagePlane", "contains"),
     *("getURIs", "getPixelCalibration", "hasPixelSizeMicrons", "getPixelWidthMicrons"),
-    *("getPixelHeightMicrons", "getAveragedPixelSizeMicrons", "readObjects"),
+    *("getPixelHeightMicrons", "getAveragedPixelSizeMicrons", "readObjects", "getInstance"),
+    *("fromJson",),
 }
 # Of Java and Groovy.
 LANGUAGE = {
@@ -32,11 +37,11 @@ LANGUAGE = {
     *("containsKey", "keySet", "collect", "collectMany", "countBy", "find", "findAll", "any"),
     *("every", "each", "sort", "sum", "unique", "join", "split", "replace", "replaceAll"),
     *("substring", "lastIndexOf", "withDefault", "listFiles", "isDirectory", "isFile"),
-    *("exists", "delete"),
+    *("exists", "delete", "getText", "min", "max"),
     *("withWriter", "write", "eachLine", "getPath", "getScheme", "getAuthority", "start"),
     *("destroy", "waitFor", "environment", "redirectErrorStream", "getInputStream"),
     *("getOutputStream", "close", "setVariable", "evaluate", "println", "File", "URI", "HashSet"),
-    *("LinkedHashSet", "ProcessBuilder", "if", "for", "catch"),
+    *("LinkedHashSet", "ProcessBuilder", "if", "for", "while", "catch"),
 }
 
 _TOKEN = re.compile(
@@ -105,7 +110,8 @@ def test_no_class_of_the_user_interface(script):
     """It must run without a window."""
     imports = re.findall(r"^import (.*)$", script.read_text(encoding="utf-8"), re.MULTILINE)
     assert "static qupath.lib.scripting.QP.*" in imports
-    assert set(imports) <= {"static qupath.lib.scripting.QP.*", "qupath.lib.io.PathIO"}
+    known = {"static qupath.lib.scripting.QP.*", "qupath.lib.io.GsonTools", "qupath.lib.io.PathIO"}
+    assert set(imports) <= known
     assert not re.search(r"\b(QuPathGUI|Dialogs|javafx|Platform|gui)\b", code_of(script))
 
 
@@ -127,3 +133,69 @@ def test_it_is_utf_8_with_plain_line_ends(script):
     assert b"\r" not in raw
     assert b"\t" not in raw
     raw.decode("utf-8")
+
+
+# --- whose result a folder has ----------------------------------------------------------------
+
+CHOICE = re.compile(r"^def recordOf = .*?(?=^def files = )", re.DOTALL | re.MULTILINE)
+
+# What QuPath gives to the script.
+STAGE = """
+class GsonTools {
+    static getInstance() { new GsonTools() }
+    def fromJson(String text, Class kind) { new groovy.json.JsonSlurper().parseText(text) }
+}
+def getCurrentImageNameWithoutExtension() { 'any' }
+"""
+
+
+def groovy(script: Path, *arguments: object) -> str:
+    command = shutil.which("groovy")
+    java = shutil.which("java")
+    if command is None or java is None:
+        pytest.skip("needs Groovy and Java")
+    home = Path(java).resolve().parents[1]
+    done = subprocess.run(
+        [command, script, *map(str, arguments)],
+        env=os.environ | {"JAVA_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_result_is_found_by_its_record_and_not_by_the_name_of_its_folder(tmp_path):
+    """Of p1/a.svs and p2/a.svs the results are ``a`` and ``p2-a``, or ``p1-a`` and ``p2-a``."""
+    text = next(path for path in SCRIPTS if path.stem == "import_results").read_text("utf-8")
+    choice = CHOICE.search(text)
+    assert choice is not None
+    cases = [
+        ({"a": "/x/p1/a.svs", "p2-a": "/x/p2/a.svs"}, "/x/p2/a.svs", "p2-a"),
+        ({"a": "/x/p1/a.svs", "p2-a": "/x/p2/a.svs"}, "/x/p1/a.svs", "a"),
+        ({"p1-a": "C:\\x\\p1\\a.svs", "p2-a": "C:\\x\\p2\\a.svs"}, "/mnt/p1/a.svs", "p1-a"),
+        ({"p1-a": "/x/p1/a.svs", "p2-a": "/x/p2/a.svs"}, "/mnt/a.svs", "doubt"),
+        ({"a": "/x/p1/b.svs"}, "/x/p1/a.svs", "null"),
+        ({"other": "/x/p1/a.svs"}, "/elsewhere/a.svs", "other"),
+    ]
+    script = [STAGE, "def choose(String RESULTS, URI image) {"]
+    body = choice[0].replace("getCurrentServer().getURIs()", "[image]")
+    script += [re.sub(r'println ".*"\n    return\b', "return 'doubt'", body)]
+    script += [
+        "folder?.name",
+        "}",
+        "args[0].split(';').each {",
+        "    def (where, image) = it.split('=')",
+    ]
+    script += ["    println choose(where, new URI(image))", "}"]
+    file = tmp_path / "choice.groovy"
+    file.write_text("\n".join(script), encoding="utf-8")
+    asked = []
+    for number, (results, image, _) in enumerate(cases):
+        for folder, path in results.items():
+            record = {"slide": {"name": re.split(r"[/\\]", path)[-1]}, "slide_path": path}
+            (tmp_path / str(number) / folder).mkdir(parents=True)
+            (tmp_path / str(number) / folder / "run.json").write_text(json.dumps(record), "utf-8")
+        (tmp_path / str(number) / "notes").mkdir()
+        asked.append(f"{tmp_path / str(number)}=file://{image}")
+    assert groovy(file, ";".join(asked)).split() == [found for *_, found in cases]

@@ -19,6 +19,7 @@ from wsi_engine.errors import ResultError
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.slide import write_report
+from wsi_engine.store.failure import Failure, write_failure
 
 HOSTILE = "<script>alert(1)<b>&'\" #1?"
 
@@ -127,8 +128,8 @@ def test_groups_of_the_manifest(output: Path, rows: list[str], told: list[str]):
 
 def test_what_has_no_result_is_told(output: Path):
     (output / "half" / ".work" / "tiles").mkdir(parents=True)
-    (output / "broken").mkdir()
-    (output / "broken" / "failed.json").write_text('{"reason": "the slide is <damaged>"}')
+    failure = Failure("the slide is <damaged>", "SlideError", 1, "", "", "")
+    write_failure(output / "broken", failure)
     (output / "notes").mkdir()
     write_cohort_report(output)
     page = Page(output / "cohort.html")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -16,7 +16,6 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from wsi_engine.errors import SettingsError
@@ -86,12 +85,6 @@ class RunSettings(BaseModel):
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
         return groups
-
-    @model_validator(mode="after")
-    def _classes_need_annotations(self) -> Self:
-        if self.roi is None and (self.roi_class or self.exclude_class):
-            raise ValueError("classes of annotations need a file of annotations: give --roi, too")
-        return self
 
     @property
     def threads(self) -> int:

@@ -72,5 +72,9 @@ class ManifestError(EngineError):
     """The table of slides of a study cannot be joined to the results."""
 
 
+class ListenerError(EngineError):
+    """Whoever is told how things go could not take it: a log that is full, or closed."""
+
+
 class ClusterError(EngineError):
     """The machines that shall do slides cannot be reached, or lack something."""

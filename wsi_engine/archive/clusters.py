@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from wsi_engine.errors import ClusterError
+from wsi_engine.errors import ClusterError, SettingsError
 
 KINDS = {
     "slurm": ("dask_jobqueue", "SLURMCluster", "dask-jobqueue"),
@@ -15,6 +15,12 @@ KINDS = {
 """By name: module, class, and package to install."""
 
 PATIENCE_S = 10
+
+
+def check_one(scheduler: str | None, cluster: str | None) -> None:
+    """Raise `SettingsError` if both a scheduler and a cluster are given."""
+    if scheduler is not None and cluster is not None:
+        raise SettingsError("--scheduler and --cluster exclude each other: give one of them")
 
 
 def import_distributed() -> Any:

@@ -62,6 +62,8 @@ class DaskCrew(Crew):
         self._topic = f"wsi-engine-{uuid.uuid4().hex}"
         # Of pairs: ("event", Event) or ("ended", address of the worker).
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        # Of workers that have ended, but whose outcomes could not be fetched yet.
+        self._late: list[str] = []
         client.subscribe_topic(self._topic, self._take_event)
 
     def idle(self) -> list[str]:
@@ -100,6 +102,9 @@ class DaskCrew(Crew):
                 self._listen(content)
             elif (report := self._report(content)) is not None:
                 reports.append(report)
+        for address in self._late:
+            self._inbox.put(("ended", address))
+        self._late.clear()
         return reports + self._of_the_dead()
 
     def close(self) -> None:
@@ -111,6 +116,8 @@ class DaskCrew(Crew):
         # Whoever has not gone by then sees that the scheduler has.
         with suppress(TimeoutError, OSError):
             self._client.close(timeout=patience)
+        # Also if the client did not: jobs in a queue would stay.
+        with suppress(TimeoutError, OSError):
             if self._cluster is not None:
                 self._cluster.close(timeout=patience)
 
@@ -123,7 +130,10 @@ class DaskCrew(Crew):
             return None
         try:
             outcome: Outcome = worker.future.result(timeout=_LONGEST_FETCH_S)
-        except (asyncio.CancelledError, TimeoutError):
+        except TimeoutError:
+            self._late.append(address)  # it lives, and may yet bring it
+            return None
+        except asyncio.CancelledError:
             return None  # it died with the outcome in its hands; the next look shows it
         except Exception as error:
             if type(error).__name__ == "KilledWorker":

@@ -55,9 +55,9 @@ class Driver:
         self.outcomes: dict[str, Outcome] = {}
 
     @property
-    def has_work(self) -> bool:
-        """Whether any slide is left."""
-        return bool(self._left)
+    def left(self) -> int:
+        """Number of slides that are not begun."""
+        return len(self._left)
 
     def look(self) -> None:
         """Find what is done, and has failed, already."""
@@ -102,7 +102,7 @@ class Driver:
             self._listen(Event("worker_died", name, report.worker, {"tried_again": again}))
             if again:
                 # At the end of the queue: it may have died of what its neighbours took.
-                self._left.append(replace(task, attempt=task.attempt + 1))
+                self._left.append(replace(task, attempt=task.attempt + 1, deaths=deaths))
                 return
             outcome = died(task)
         if outcome.status == "elsewhere":

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from wsi_engine.errors import ListenerError
+
 EventName = Literal[
     "archive_started",
     "worker_joined",
@@ -46,6 +48,25 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+
+
+def told_apart(listen: Listener) -> Listener:
+    """Return a listener whose own errors cannot be taken for those of a slide.
+
+    It raises `ListenerError` for whatever the other raises.
+    """
+
+    def tell(event: Event) -> None:
+        try:
+            listen(event)
+        except Exception as error:
+            raise ListenerError(
+                f"the log, or whoever else listens, cannot take {event.event!r} "
+                f"({type(error).__name__}: {error}): finished slides are kept, and the same "
+                "command goes on from there"
+            ) from error
+
+    return tell
 
 
 def ignore(event: Event) -> None:

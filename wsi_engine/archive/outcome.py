@@ -1,45 +1,25 @@
-"""What became of a slide; kept in its own folder, where any driver finds it."""
+"""What became of a slide: the view of an archive on ``run.json`` and ``failed.json``."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_engine.config import RunSettings
-from wsi_engine.writing import atomic_path, clear_write_errors
+from wsi_engine.engine.record import NUMBER, Kind, read_record
+from wsi_engine.errors import ResultError
+from wsi_engine.store.failure import LARGEST_NUMBER, Failure
 
-DONE_FILE, FAILED_FILE = "run.json", "failed.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The content of ``failed.json``.
-
-    Attributes
-    ----------
-    reason
-        One sentence.
-    error
-        Class of the exception.
-    attempts
-        How often the slide was tried.
-    when, host
-        Of the last attempt; UTC, ISO 8601.
-    settings
-        Digest of the settings that were asked for; with others the slide may succeed.
-    traceback
-        Of an error that the engine does not raise on purpose.
-    """
-
-    reason: str
-    error: str
-    attempts: int
-    when: str
-    host: str
-    settings: str
-    traceback: str | None = None
+_FACTS: dict[str, Kind] = {
+    "finished": str,
+    "nuclei.count": int,
+    "slide.name": str,
+    "tiles.count": int,
+    "tiles.megapixels": NUMBER,
+    "tiles.seconds": NUMBER,
+    "unreadable": list,
+    "warnings": list,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +64,8 @@ def done(name: str, record: dict[str, Any], *, computed: bool) -> Outcome:
         name,
         "done",
         computed,
-        nuclei=int(record["nuclei"]["count"]),
-        tiles=int(tiles["count"]),
+        nuclei=record["nuclei"]["count"],
+        tiles=tiles["count"],
         megapixels=float(tiles["megapixels"]),
         seconds=float(tiles["seconds"]),
         damaged=len(record["unreadable"]),
@@ -98,85 +78,12 @@ def failed(name: str, failure: Failure, *, computed: bool) -> Outcome:
     return Outcome(name, "failed", computed, failure=failure)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def result_of(folder: Path) -> dict[str, Any] | None:
     """Return the content of ``run.json``; ``None`` if it is absent or no such record."""
-    record = _read(folder / DONE_FILE)
     try:
-        done(folder.name, record or {}, computed=False)
-        texts = (record["slide"]["name"], record["finished"]) if record is not None else (None,)
-        known = all(isinstance(text, str) for text in texts)
-    except (KeyError, TypeError, ValueError):
+        record = read_record(folder, _FACTS)
+        outcome = done(folder.name, record, computed=False)
+    except (ResultError, OverflowError):
         return None
-    return record if known else None
-
-
-def read_failure(folder: Path) -> Failure | None:
-    """Return the content of ``failed.json``; ``None`` if it is absent or no such record."""
-    try:
-        failure = Failure(**(_read(folder / FAILED_FILE) or {}))
-    except TypeError:
-        return None
-    texts = (failure.reason, failure.error, failure.when, failure.host, failure.settings)
-    known = all(isinstance(text, str) for text in texts) and type(failure.attempts) is int
-    return failure if known else None
-
-
-def write_failure(folder: Path, failure: Failure) -> None:
-    """Keep why a slide failed.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written.
-    """
-    with clear_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / FAILED_FILE) as partial:
-            # Whatever a library says of a hostile file, in whatever encoding.
-            partial.write_text(json.dumps(asdict(failure), indent=2), encoding="ascii")
-
-
-def forget_failure(folder: Path) -> None:
-    """Remove the record of an earlier failure."""
-    (folder / FAILED_FILE).unlink(missing_ok=True)
-
-
-def is_finished(
-    folder: Path,
-    record: dict[str, Any],
-    slide: Path | None,
-    file_name: str,
-    settings: RunSettings,
-) -> bool:
-    """Whether a finished result seems to be what these settings give; a glance at two files.
-
-    Parameters
-    ----------
-    folder
-        Of the result.
-    record
-        Content of its ``run.json``.
-    slide
-        The slide, where it is on a disk of this machine.
-    file_name
-        Its name.
-    settings
-        What is asked for.
-    """
-    known, name = record.get("settings"), record["slide"]["name"]
-    if not isinstance(known, dict) or name != file_name:
-        return False
-    if any(known.get(k) != value for k, value in settings.result_settings().items()):
-        return False
-    try:
-        return slide is None or slide.stat().st_mtime <= (folder / DONE_FILE).stat().st_mtime
-    except OSError:
-        return False
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    counts = (outcome.nuclei, outcome.tiles)
+    return record if all(0 <= count <= LARGEST_NUMBER for count in counts) else None

@@ -20,7 +20,11 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 FOLDER = ".archive"
 """In the folder of results: what belongs to the archive and to no slide."""
 
-OWN_NAMES = frozenset({"archive.sqlite", "summary.csv", "cohort.csv", "cohort.parquet"})
+OWN_NAMES = frozenset(
+    {"archive.sqlite", "summary.csv"}
+    | {"cohort.csv", "cohort.parquet", "cohort.html", "cohort_columns.json"}
+)
+"""Files that commands write beside the folders of slides."""
 
 _LONGEST_WAIT_S = 600
 
@@ -80,7 +84,14 @@ class Register:
                 entry["facts"].items()
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise ResultError(
                 f"{self.path} cannot be read ({error!r}): without it, which slide has which name "
                 "is not known; restore it, or use another output folder"
@@ -154,5 +165,5 @@ def _is_of(record: Path, path: str) -> bool:
     try:
         known = json.loads(record.read_text(encoding="utf-8"))["slide"]["fingerprint"]
         return bool(fingerprint(Path(path)) == known)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, default_folder
+from wsi_engine.archive.clusters import check_one
 from wsi_engine.archive.crew import AloneInProcess, Crew
 from wsi_engine.archive.driver import Driver
-from wsi_engine.archive.events import Event, Listener, ignore
+from wsi_engine.archive.events import Event, Listener, ignore, told_apart
 from wsi_engine.archive.inputs import SlideJob, list_slides, share_first
 from wsi_engine.archive.manifest import read_manifest
-from wsi_engine.archive.outcome import Outcome, read_failure, read_record
+from wsi_engine.archive.outcome import Outcome, result_of
 from wsi_engine.archive.register import Register
 from wsi_engine.archive.summary import write_views
 from wsi_engine.archive.task import SlideTask
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.errors import SettingsError
 from wsi_engine.models.registry import find_model
+from wsi_engine.store.failure import read_failure
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,13 @@ def run_archive(
     """
     if jobs < 1:
         raise SettingsError(f"--jobs {jobs}: give a number from 1")
-    if scheduler is not None and cluster is not None:
-        raise SettingsError("--scheduler and --cluster exclude each other: give one of them")
-    started = time.monotonic()
+    check_one(scheduler, cluster)
+    if force and share != (1, 1):
+        raise SettingsError(
+            "--force with --share: a run that starts later would do again what the others have "
+            "just done; start one run with --force, or use another --output"
+        )
+    started, listen = time.monotonic(), told_apart(listen)
     output = Path(output).absolute()
     chosen = make_settings(Path(config) if config else None, **settings)
     find_model(chosen.model)
@@ -149,8 +155,8 @@ def run_archive(
     tasks = [_task(job, output, chosen, cache, again) for job in todo]
     driver = Driver(output, tasks, wait, listen)
     driver.look()
-    if driver.has_work:
-        with _crew(jobs, scheduler, cluster, listen) as crew:
+    if driver.left:
+        with _crew(jobs, driver.left, scheduler, cluster, listen) as crew:
             driver.work(crew)
     write_views(output)
     order = {slide.path: k for k, slide in enumerate(listed)}
@@ -177,7 +183,7 @@ def _task(
         settings = make_settings(None, **{**chosen.model_dump(), **job.overrides})
     task = SlideTask(job, output, settings, cache)
     if again.done:
-        record = read_record(task.folder)
+        record = result_of(task.folder)
         task = replace(task, redo_of=record["finished"] if record is not None else "")
     failure = read_failure(task.folder)
     if failure is None or (task.counts(failure) and not again.failed):
@@ -185,7 +191,9 @@ def _task(
     return replace(task, attempt=failure.attempts + 1, retry_of=failure.when)
 
 
-def _crew(jobs: int, scheduler: str | None, cluster: str | None, listen: Listener) -> Crew:
+def _crew(
+    jobs: int, slides: int, scheduler: str | None, cluster: str | None, listen: Listener
+) -> Crew:
     if scheduler is None and cluster is None and jobs == 1:
         return AloneInProcess(listen)
     from wsi_engine.archive.dask_crew import cluster_crew, local_crew, scheduler_crew
@@ -193,8 +201,9 @@ def _crew(jobs: int, scheduler: str | None, cluster: str | None, listen: Listene
     if scheduler is not None:
         return scheduler_crew(scheduler, listen)
     if cluster is not None:
-        return cluster_crew(cluster, jobs, listen)
-    return local_crew(jobs, listen)
+        return cluster_crew(cluster, min(jobs, slides), listen)
+    # Workers share the processors: one that finds no slide would take its share for nothing.
+    return local_crew(min(jobs, slides), listen)
 
 
 def _counts(summary: ArchiveSummary) -> dict[str, Any]:

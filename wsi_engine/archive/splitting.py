@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from wsi_engine.archive.clusters import connect, import_distributed, start
+from wsi_engine.archive.clusters import check_one, connect, import_distributed, start
 from wsi_engine.errors import ClusterError
 
 LONGEST_START_S = 600
@@ -31,9 +31,12 @@ def split_options(
 
     Raises
     ------
+    SettingsError
+        When both are given.
     ClusterError
         When Dask is not installed, the scheduler does not answer, or there are no workers.
     """
+    check_one(scheduler, cluster)
     if scheduler is None and cluster is None:
         yield {"jobs": jobs}
         return

@@ -14,8 +14,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from wsi_engine.archive.outcome import done, read_failure, read_record
+from wsi_engine.archive.outcome import done, result_of
 from wsi_engine.archive.register import Register, exclusive
+from wsi_engine.store.failure import read_failure
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 DATABASE, TABLE = "archive.sqlite", "summary.csv"
@@ -89,7 +90,7 @@ def write_views(output: Path) -> None:
 
 def _row(folder: Path, path: str) -> Row:
     path = _printable(path)
-    record = read_record(folder)
+    record = result_of(folder)
     if record is not None:
         outcome = done(folder.name, record, computed=False)
         return Row(
@@ -151,7 +152,10 @@ def _long(facts: dict[str, dict[str, str]]) -> Iterator[tuple[str, str, str]]:
 
 
 def _number(value: object) -> float | None:
-    return value if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _printable(text: str) -> str:

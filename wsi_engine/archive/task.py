@@ -16,23 +16,17 @@ from typing import Any
 from wsi_engine.archive.cache import CacheSettings, local_copy
 from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.inputs import SlideJob
-from wsi_engine.archive.outcome import (
-    Failure,
-    Outcome,
-    done,
-    failed,
-    forget_failure,
-    is_finished,
-    read_failure,
-    read_record,
-    write_failure,
-)
+from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.config import RunSettings, digest
+from wsi_engine.engine.output import TILES
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.provenance import now
-from wsi_engine.errors import BusyError, DeviceError, EngineError, OutputError
+from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError, OutputError
 from wsi_engine.store.claim import Claim, owner
+from wsi_engine.store.failure import Failure, forget_failure, read_failure, write_failure
+from wsi_engine.store.journal import JournalDamagedError, read_journal
+from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -58,6 +52,8 @@ class SlideTask:
         When the failure happened that this attempt is to make good; a later one stands.
     redo_of
         When the result was finished that this attempt is to replace; a later one stands.
+    deaths
+        Of workers on it in this run; what they left of a redo is gone on with.
     threads
         That read and decode, and that networks on the processor use; ``None`` for all.
     slot
@@ -71,6 +67,7 @@ class SlideTask:
     attempt: int = 1
     retry_of: str | None = None
     redo_of: str | None = None
+    deaths: int = 0
     threads: int | None = None
     slot: int | None = None
 
@@ -95,24 +92,41 @@ class SlideTask:
 
 def known_outcome(task: SlideTask) -> Outcome | None:
     """Return what became of a slide earlier; ``None`` if there is something to do."""
-    record = read_record(task.folder)
-    if record is not None and record["finished"] == task.redo_of:
-        return None
+    record = result_of(task.folder)
     if record is not None:
-        path = None if task.job.is_remote else Path(task.job.path)
-        if is_finished(task.folder, record, path, task.job.file_name, task.settings):
-            return done(task.job.name, record, computed=False)
-        return None
+        is_known = record["finished"] != task.redo_of and _stands(task, record)
+        return done(task.job.name, record, computed=False) if is_known else None
     failure = read_failure(task.folder)
     if failure is not None and task.counts(failure):
         return failed(task.job.name, failure, computed=False)
     return None
 
 
+def _stands(task: SlideTask, record: dict[str, Any]) -> bool:
+    """Whether a finished result is what the task asks for, as the engine judges it.
+
+    A slide that is named by URL is not fetched for that: its file's name has to do.
+    """
+    from wsi_engine.engine.earlier import stands
+
+    if task.job.is_remote and record["slide"]["name"] != task.job.file_name:
+        return False
+    path = None if task.job.is_remote else Path(task.job.path)
+    try:
+        return stands(task.folder, path, task.settings) is not None
+    except EngineError:
+        return False  # whoever does the slide meets the same, and reports it
+
+
 def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Outcome:
     """Do a slide, unless it is done, has failed, or somebody who is alive is at it.
 
     Nothing that is wrong with the slide is raised: it is the outcome.
+
+    Raises
+    ------
+    ListenerError
+        As the listener does; that is no fault of the slide.
     """
     name = task.job.name
     with _claimed(task) as claimed:
@@ -128,8 +142,10 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
                 return _run(task, _reporter(name, worker, listen))
         except BusyError:
             return elsewhere(task)
-        except (OutputError, DeviceError) as error:
-            # A full disk says nothing about the slide: the next run tries it again, unasked.
+        except ListenerError:
+            raise
+        except (OutputError, DeviceError, OSError) as error:
+            # A full or absent disk says nothing about the slide: the next run tries it again.
             return failed(name, task.failure(str(error), type(error).__name__), computed=True)
         except EngineError as error:
             return _give_up(task, task.failure(str(error), type(error).__name__))
@@ -163,7 +179,7 @@ def _give_up(task: SlideTask, failure: Failure) -> Outcome:
 
     A finished result that was not asked for as it is stays, and counts.
     """
-    if read_record(task.folder) is None:
+    if result_of(task.folder) is None:
         write_failure(task.folder, failure)
     return failed(task.job.name, failure, computed=True)
 
@@ -178,11 +194,22 @@ def _run(task: SlideTask, observe: Callable[[Progress], None]) -> Outcome:
             task.output,
             name=job.name,
             observe=observe,
-            force=task.redo_of is not None,
+            force=_begins_anew(task),
             **settings.model_dump(),
         )
     forget_failure(task.folder)
     return done(job.name, result.record, computed=not result.is_earlier)
+
+
+def _begins_anew(task: SlideTask) -> bool:
+    """Whether to drop what is there, as is asked for; but not what this run itself has found."""
+    if task.redo_of is None or not task.deaths:
+        return task.redo_of is not None
+    try:
+        entries = read_journal(task.folder / TILES / JOURNAL)
+    except JournalDamagedError:
+        return True
+    return entries is None or not entries.finished_tiles
 
 
 def _for_worker(task: SlideTask) -> RunSettings:

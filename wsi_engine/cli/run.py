@@ -18,10 +18,11 @@ from wsi_engine.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
+    from wsi_engine.config import RunSettings
     from wsi_engine.engine.result import Result
 
 MANY = "Many slides"
-"""Heading of the options that are of no use for one."""
+"""Heading of the options that are made for many; some help with one as well."""
 
 
 def run(
@@ -113,6 +114,7 @@ def run(
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
     from wsi_engine.archive.cache import CacheSettings, default_folder, parse_bytes
+    from wsi_engine.archive.clusters import check_one
     from wsi_engine.archive.inputs import parse_share
     from wsi_engine.archive.register import FOLDER
     from wsi_engine.archive.splitting import split_options
@@ -152,15 +154,28 @@ def run(
         raise SettingsError(f"--log-format {log_format}: give text or json")
     if not named and manifest is None:
         raise SettingsError("name slides, a folder of them, or a --manifest")
-    find_model(make_settings(**settings).model)
+    chosen = make_settings(**settings)
+    find_model(chosen.model)
     is_one = len(named) == 1 and Path(named[0]).is_file() and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
+        slide = Path(named[0])
+        check_one(scheduler, cluster)
+        is_remote = scheduler is not None or cluster is not None
+        if is_remote and not force and _stands(slide, output, chosen):
+            jobs, scheduler, cluster = 1, None, None  # nobody has to wait in a queue for nothing
         with split_options(jobs, scheduler, cluster) as processes:
-            _run_one(Path(named[0]), output, settings | processes | {"force": force})
+            _run_one(slide, output, settings | processes | {"force": force})
     else:
         archive["force"] = force
         _run_many(named, output, settings | archive, log, log_format == "json")
+
+
+def _stands(slide: Path, output: Path, chosen: RunSettings) -> bool:
+    from wsi_engine.archive.names import folder_name
+    from wsi_engine.engine.earlier import stands
+
+    return stands(output / folder_name(slide.stem), slide, chosen) is not None
 
 
 def _run_one(slide: Path, output: Path, options: dict[str, Any]) -> None:

@@ -63,4 +63,4 @@ def _print_status(found: list[SlideStatus]) -> None:
     console.out.print(text or "no slides", highlight=False)
 
 
-_STATES = ("finished", "unfinished", "empty", "damaged")
+_STATES = ("finished", "unfinished", "failed", "empty", "damaged")

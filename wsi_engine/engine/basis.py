@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,17 @@ def basis_of(slide: Path, settings: RunSettings) -> Basis:
 
     Files count by their content, wherever they lie. This takes milliseconds.
     """
+    return {"slide": fingerprint(slide)} | basis_of_settings(settings)
+
+
+def basis_of_settings(settings: RunSettings) -> Basis:
+    """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
     embedded = _WEIGHTS / f"{settings.model}.safetensors"
     weights = settings.weights or (embedded if embedded.exists() else None)
     for name, path in (("weights", weights), ("roi", settings.roi)):
         described[name] = _digest(path) if path is not None else None
-    return {"version of results": RESULT_VERSION, "slide": fingerprint(slide)} | described
+    return {"version of results": RESULT_VERSION} | described
 
 
 def basis_of_tiles(basis: Basis, plan: Plan) -> Basis:
@@ -84,7 +90,15 @@ def _shown(value: object) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        status = path.stat()
+        return _digest_as_it_is(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     except OSError:
         return "unreadable"  # whoever needs it says so better
+
+
+@lru_cache(maxsize=64)
+def _digest_as_it_is(path: Path, size: int, modified: int, changed: int) -> str:
+    """Read a file once for the thousands of slides of an archive, unless it changes meanwhile."""
+    del size, modified, changed
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

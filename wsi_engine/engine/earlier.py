@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wsi_engine.config import RunSettings
 from wsi_engine.corrections.record import FILE_NAME as CORRECTIONS
 from wsi_engine.corrections.record import digest_of
-from wsi_engine.engine.basis import Basis, differences
+from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
 from wsi_engine.engine.output import RECORD, TILES
 from wsi_engine.engine.record import read_record
 from wsi_engine.errors import ResultError, SettingsError
 from wsi_engine.export.record import NUMBER, Kind
+from wsi_engine.regions.measure import ANNOTATIONS
+from wsi_engine.report.slide import REPORT_FILE
 from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 
@@ -77,6 +80,39 @@ def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
                 "what is yours, and start again with --force"
             )
     return record
+
+
+def stands(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str, Any] | None:
+    """Return the record of a result with which a run would do nothing; ``None`` if there is none.
+
+    The same run is finished, nothing of a run that was to replace it is left, and the regions
+    and the page are there if they are wanted. Looks, and changes nothing.
+
+    Parameters
+    ----------
+    folder
+        Of the result.
+    slide
+        Whose content counts, of which 3 MB are read; ``None`` where it is not at hand.
+    settings
+        What is asked for.
+
+    Raises
+    ------
+    SettingsError, ResultError
+        As `finished_run`: a run would refuse to touch what is there.
+    """
+    if (folder / TILES).exists() or not (folder / RECORD).exists():
+        return None
+    try:
+        basis = basis_of_settings(settings) if slide is None else basis_of(slide, settings)
+    except OSError:
+        return None  # whoever opens the slide says so better
+    record = finished_run(folder, basis)
+    wanted = [(settings.regions, ANNOTATIONS), (settings.report, REPORT_FILE)]
+    return (
+        record if all((folder / name).exists() for is_wanted, name in wanted if is_wanted) else None
+    )
 
 
 def refuse_another(was: Mapping[str, Any], now: Basis, what: str, *, whole: bool = False) -> None:

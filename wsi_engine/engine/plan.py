@@ -10,7 +10,7 @@ import torch
 
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
-from wsi_engine.errors import RegionError
+from wsi_engine.errors import RegionError, SettingsError
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
@@ -125,6 +125,9 @@ def core_side(tile_size: int, spec: ModelSpec) -> int:
 
 
 def _regions(settings: RunSettings) -> Regions | None:
+    # Not where settings are made: the manifest of an archive names the file of each slide.
+    if settings.roi is None and (settings.roi_class or settings.exclude_class):
+        raise SettingsError("classes of annotations need a file of annotations: give --roi, too")
     if settings.roi is None:
         return None
     return read_regions(settings.roi, settings.roi_class, settings.exclude_class)

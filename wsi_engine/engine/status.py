@@ -11,10 +11,11 @@ from wsi_engine.engine.output import RECORD, TILES, WORK
 from wsi_engine.engine.record import COUNTED, read_record
 from wsi_engine.errors import ResultError
 from wsi_engine.store.claim import owner
+from wsi_engine.store.failure import FAILED_FILE, read_failure
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 
-State = Literal["finished", "unfinished", "empty", "damaged"]
+State = Literal["finished", "unfinished", "failed", "empty", "damaged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,9 @@ class SlideStatus:
     folder
         Its name.
     state
-        ``finished``; ``unfinished``: `run` goes on from its tiles; ``empty``: begun, but nothing
-        is kept yet; ``damaged``: the record or the journal cannot be read.
+        ``finished``; ``unfinished``: `run` goes on from its tiles; ``failed``: a run of many gave
+        it up, and leaves it alone until it is told to retry; ``empty``: begun, but nothing is
+        kept yet; ``damaged``: the record or the journal cannot be read.
     tiles, tiles_total
         On disk, and in all; ``None`` where that is not known.
     nuclei
@@ -36,6 +38,8 @@ class SlideStatus:
         When, UTC in ISO 8601.
     running
         ``host:pid`` of the process that works on it.
+    reason
+        Why it failed.
     """
 
     folder: str
@@ -45,6 +49,7 @@ class SlideStatus:
     nuclei: int | None = None
     finished: str | None = None
     running: str | None = None
+    reason: str | None = None
 
 
 def status_of(output: Path) -> list[SlideStatus]:
@@ -75,26 +80,33 @@ def slide_folders(output: Path) -> Iterator[Path]:
 
 
 def _is_of_a_slide(folder: Path) -> bool:
-    return (folder / RECORD).is_file() or (folder / WORK).is_dir()
+    files = (folder / RECORD, folder / FAILED_FILE)
+    return any(path.is_file() for path in files) or (folder / WORK).is_dir()
 
 
 def _status(folder: Path) -> SlideStatus:
     who = owner(folder / WORK)
     running = f"{who.host}:{who.pid}" if who is not None else None
     name = folder.resolve().name
+    has_record = (folder / RECORD).exists()
+    # Whoever works on it tries it again.
+    failure = read_failure(folder) if who is None and not has_record else None
+    reason = failure.reason if failure is not None else None
     try:
         entries = read_journal(folder / TILES / JOURNAL)
         if entries is not None and entries.finished_tiles:
             return SlideStatus(
                 name,
-                "unfinished",
+                "unfinished" if reason is None else "failed",
                 entries.finished_tiles,
                 entries.tiles,
                 sum(part.nuclei for part in entries.parts),
                 running=running,
+                reason=reason,
             )
-        if not (folder / RECORD).exists():
-            return SlideStatus(name, "empty", running=running)
+        if not has_record:
+            state: State = "empty" if reason is None else "failed"
+            return SlideStatus(name, state, running=running, reason=reason)
         record = read_record(folder, {**COUNTED, "finished": str})
         if "tiles" in record:
             read_record(folder, {"tiles.count": int})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wsi_engine.engine.output import RECORD, WORK
 from wsi_engine.regions.cohort import SLIDE, build_cohort
 from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import RegionReport
@@ -20,6 +20,7 @@ from wsi_engine.report.pictures import data_uri
 from wsi_engine.report.quality_files import read_flags
 from wsi_engine.report.slide import REPORT_FILE, SHOWN_AS_HISTOGRAM, THUMBNAIL_FILE
 from wsi_engine.slide.quality.flag import Flag
+from wsi_engine.store.failure import FAILED_FILE, read_failure
 
 COHORT_FILE = "cohort.html"
 FIRST_FIGURE = "Area mm^2"
@@ -161,18 +162,11 @@ def _unfinished(output: Path) -> list[tuple[str, str]]:
     """Return the slides that have no result, and why, as far as it is known."""
     found = []
     for folder in sorted(path for path in output.iterdir() if path.is_dir()):
-        if (folder / "run.json").exists():
+        if (folder / RECORD).exists():
             continue
-        if (folder / "failed.json").exists():
-            found.append((folder.name, _reason(folder / "failed.json")))
-        elif (folder / ".work").exists():
+        if (folder / FAILED_FILE).exists():
+            failure = read_failure(folder)
+            found.append((folder.name, failure.reason if failure is not None else "failed"))
+        elif (folder / WORK).exists():
             found.append((folder.name, "not finished: the same `wsi-engine run` goes on"))
     return found
-
-
-def _reason(path: Path) -> str:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return str(facts["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "failed"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_engine.engine.record import NUMBER, Kind, read_record
+from wsi_engine.engine.record import read_record
 from wsi_engine.errors import ResultError
+from wsi_engine.export.record import NUMBER, Kind
 from wsi_engine.store.failure import LARGEST_NUMBER, Failure
 
 _FACTS: dict[str, Kind] = {

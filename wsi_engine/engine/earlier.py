@@ -12,10 +12,9 @@ from wsi_engine.corrections.record import digest_of
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
 from wsi_engine.engine.output import RECORD, TILES
 from wsi_engine.engine.record import read_record
+from wsi_engine.engine.summing_up import is_summed_up
 from wsi_engine.errors import ResultError, SettingsError
 from wsi_engine.export.record import NUMBER, Kind
-from wsi_engine.regions.measure import ANNOTATIONS
-from wsi_engine.report.slide import REPORT_FILE
 from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 
@@ -109,10 +108,10 @@ def stands(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str,
     except OSError:
         return None  # whoever opens the slide says so better
     record = finished_run(folder, basis)
-    wanted = [(settings.regions, ANNOTATIONS), (settings.report, REPORT_FILE)]
-    return (
-        record if all((folder / name).exists() for is_wanted, name in wanted if is_wanted) else None
-    )
+    if record is None:
+        return None
+    complete = is_summed_up(folder, record, regions=settings.regions, report=settings.report)
+    return record if complete else None
 
 
 def refuse_another(was: Mapping[str, Any], now: Basis, what: str, *, whole: bool = False) -> None:

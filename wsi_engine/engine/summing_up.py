@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from wsi_engine.regions.finished import FinishedResult
+from wsi_engine.engine.record import read_record
+from wsi_engine.export.record import Kind
 from wsi_engine.regions.measure import (
     ANNOTATIONS,
     TABLE,
-    are_current,
+    are_of,
     measure_regions,
     measure_regions_again,
 )
 from wsi_engine.report.slide import REPORT_FILE, report_on
+
+_FACTS: dict[str, Kind] = {"files": dict}
 
 
 def sum_up(folder: Path, *, regions: bool, report: bool) -> None:
@@ -34,11 +38,32 @@ def sum_up(folder: Path, *, regions: bool, report: bool) -> None:
     EngineError
         When regions cannot be computed or written.
     """
-    there = (folder / TABLE).exists() and (folder / ANNOTATIONS).exists()
-    if (regions or there) and not (there and are_current(FinishedResult(folder))):
-        if there:
+    if not _has_regions(folder, read_record(folder, _FACTS), regions):
+        if _are_there(folder):
             measure_regions_again(folder)
         else:
             measure_regions(folder)
-    if report and not (folder / REPORT_FILE).exists():
+    if not _has_page(folder, report):
         report_on(folder)
+
+
+def is_summed_up(folder: Path, record: dict[str, Any], *, regions: bool, report: bool) -> bool:
+    """Whether `sum_up` would find nothing to do; ``record`` is the content of ``run.json``."""
+    return _has_regions(folder, record, regions) and _has_page(folder, report)
+
+
+def _has_regions(folder: Path, record: dict[str, Any], are_wanted: bool) -> bool:
+    if not _are_there(folder):
+        return not are_wanted
+    try:
+        return are_of(folder, record["files"]["nuclei.parquet"]["sha256"])
+    except (KeyError, TypeError):
+        return False
+
+
+def _are_there(folder: Path) -> bool:
+    return (folder / TABLE).exists() and (folder / ANNOTATIONS).exists()
+
+
+def _has_page(folder: Path, is_wanted: bool) -> bool:
+    return (folder / REPORT_FILE).exists() or not is_wanted

@@ -73,11 +73,11 @@ def measure_regions_again(folder: Path) -> RegionReport:
     return _measure(FinishedResult(folder), read_annotations(folder / ANNOTATIONS))
 
 
-def are_current(result: FinishedResult) -> bool:
-    """Whether the regions that were written are of the nuclei that are there now."""
+def are_of(folder: Path, nuclei_sha256: str) -> bool:
+    """Whether the regions that were written are of these nuclei."""
     try:
-        facts = pq.read_schema(result.folder / TABLE).metadata[b"wsi_engine"]
-        return bool(json.loads(facts)["nuclei_sha256"] == result.digest)
+        facts = pq.read_schema(folder / TABLE).metadata[b"wsi_engine"]
+        return bool(json.loads(facts)["nuclei_sha256"] == nuclei_sha256)
     except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
         return False
 

@@ -88,7 +88,8 @@ def run_in_turns(slide: Path, scratch: Path, repeat: int) -> dict[str, list[dict
             config = scratch / f"{case}.yaml"
             config.write_text(text, encoding="utf-8")
             command = [sys.executable, "-m", "wsi_engine", "run", str(slide)]
-            command += ["-o", str(scratch / case), "--config", str(config)]
+            command += ["-o", str(scratch / case), "--config", str(config), "--force"]
+            command += ["--no-regions", "--no-report"]
             before = processor_seconds()
             subprocess.run(command, check=True, capture_output=True)
             spent = processor_seconds() - before

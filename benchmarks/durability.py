@@ -50,10 +50,10 @@ from wsi_engine.store.tile_store import TileStore
 stored, times, spent = sys.argv.pop(1) == "True", Path(sys.argv.pop(1)), [0.0, 0.0]
 save = TileStore._save
 
-def timed(store, tiles, first):
+def timed(store, *tiles):
     wall, cpu = time.perf_counter(), time.thread_time()
     if stored:
-        save(store, tiles, first)
+        save(store, *tiles)
     spent[0] += time.perf_counter() - wall
     spent[1] += time.thread_time() - cpu
     times.write_text(f"{spent[0]} {spent[1]}")

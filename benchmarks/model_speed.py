@@ -63,7 +63,7 @@ def report(what: str, megapixels: float, eager: list[float], compiled: list[floa
 def run_slide(slide: Path, mode: str) -> tuple[float, float]:
     """Run the command line once; return megapixels, and seconds of the tiles."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", scratch, "--force"]
+        command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", scratch]
         subprocess.run([*command, "--compile", mode], check=True, capture_output=True)
         record = json.loads((Path(scratch) / slide.stem / "run.json").read_text("utf-8"))
     return record["tiles"]["megapixels"], record["tiles"]["seconds"]

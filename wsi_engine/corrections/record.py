@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from wsi_engine.checksums import digest_of
 from wsi_engine.errors import CorrectionsError, GeoJSONError
 from wsi_engine.nuclei.labels import ADDED, EDITED, SOURCE_KEY
 from wsi_engine.qupath.object_features import object_features
@@ -173,9 +173,3 @@ def corrections_for(folder: Path, slide: str, model: str) -> Corrections:
             f"or move {FILE_NAME} away to go without them"
         )
     return corrections
-
-
-def digest_of(path: Path) -> str:
-    """Sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import shapely
 
+from wsi_engine.checksums import digest_of
 from wsi_engine.corrections.compare import Comparison
 from wsi_engine.corrections.intake import FLAT, Intake
-from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for, digest_of
+from wsi_engine.corrections.record import FILE_NAME, Corrections, corrections_for
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, ResultFolder

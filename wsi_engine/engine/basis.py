@@ -11,6 +11,7 @@ from typing import Any
 import shapely
 
 import wsi_engine.models
+from wsi_engine.checksums import digest_of
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
 from wsi_engine.slide.fingerprint import fingerprint
@@ -100,5 +101,4 @@ def _digest(path: Path) -> str:
 def _digest_as_it_is(path: Path, size: int, modified: int, changed: int) -> str:
     """Read a file once for the thousands of slides of an archive, unless it changes meanwhile."""
     del size, modified, changed
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest_of(path)

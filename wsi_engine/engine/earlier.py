@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wsi_engine.checksums import digest_of
 from wsi_engine.config import RunSettings
 from wsi_engine.corrections.record import FILE_NAME as CORRECTIONS
-from wsi_engine.corrections.record import digest_of
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
 from wsi_engine.engine.output import RECORD, TILES
 from wsi_engine.engine.record import read_record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from wsi_engine.checksums import digest_of
 from wsi_engine.closing import Closing
 from wsi_engine.corrections.record import FILE_NAME as CORRECTIONS
 from wsi_engine.errors import BusyError, OutputError
@@ -204,9 +204,7 @@ def files_called(folder: Path, *names: Name) -> list[Path]:
 
 def describe_file(path: Path) -> dict[str, int | str]:
     """Return what `run.json` keeps of a file: its bytes and sha256."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": digest_of(path)}
 
 
 def _who_is_in(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.checksums import digest_of
 from wsi_engine.export.finished import FinishedRun
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.qupath.regions import read_regions as read_bounds
@@ -45,8 +45,7 @@ class FinishedResult(FinishedRun):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the nuclei: what is computed from them belongs to them."""
-        with (self.folder / "nuclei.parquet").open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return digest_of(self.folder / "nuclei.parquet")
 
     @property
     def measurements(self) -> tuple[str, ...]:

@@ -28,13 +28,13 @@ import wsi_engine
 from wsi_engine.config import make_settings
 from wsi_engine.engine import flow
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
-from wsi_engine.engine.output import TILES
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.provenance import peak_rss_mb
-from wsi_engine.engine.verifying import problems_of
-from wsi_engine.nuclei.context import CONTEXT_COLUMNS
+from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.phantom import RepeatedBlock, lay_out_tissue, render_tissue, scatter_nuclei
+from wsi_engine.results.layout import TILES
+from wsi_engine.results.verify import problems_of
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.opening import open_slide

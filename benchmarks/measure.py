@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from wsi_engine.config import RunSettings
-from wsi_engine.export.geoparquet import read_nuclei
+from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.measurer import TILE_GROUPS
-from wsi_engine.nuclei.measurements import measurer_of
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.results.nucleus_table import read_nuclei
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide

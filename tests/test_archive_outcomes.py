@@ -11,19 +11,27 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, write_slides
-from slides import overwrite_tile
 
+from tests.support.archives import (
+    OPTIONS,
+    SETTINGS,
+    Heard,
+    logged,
+    results,
+    write_slide,
+    write_slides,
+)
+from tests.support.slides import overwrite_tile
 from wsi_engine import run_archive
 from wsi_engine.archive.events import Event
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
 from wsi_engine.cli import DAMAGED, main
 from wsi_engine.engine.plan import make_plan
-from wsi_engine.engine.status import status_of
 from wsi_engine.errors import EngineError, ListenerError, OutputError, SettingsError
+from wsi_engine.results.failure import read_failure
+from wsi_engine.results.status import status_of
 from wsi_engine.store.claim import Claim
-from wsi_engine.store.failure import read_failure
 
 
 def run(inputs, output: Path, **options) -> tuple[ArchiveSummary, Heard]:

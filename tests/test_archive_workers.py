@@ -13,11 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
-from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, write_slides
 
+from tests.support.archives import (
+    OPTIONS,
+    SETTINGS,
+    Heard,
+    logged,
+    results,
+    write_slide,
+    write_slides,
+)
 from wsi_engine import run_archive
 from wsi_engine.archive.events import Event
-from wsi_engine.store.failure import read_failure
+from wsi_engine.results.failure import read_failure
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wsi_engine.config import RunSettings, digest, make_settings
+from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.digests import digest
 from wsi_engine.errors import SettingsError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from objects_by_hand import identity, item, write_file
 
 import wsi_engine
+from tests.support.objects_by_hand import identity, item, write_file
 from wsi_engine.cli import main
 from wsi_engine.errors import RegionError, SettingsError
 from wsi_engine.sample import SampleTruth

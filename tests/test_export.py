@@ -18,15 +18,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from exported import CASES, case, corrected, polygons, truth, with_slide
-from results import write_result
 
 import wsi_engine
+from tests.support.exported import CASES, case, corrected, polygons, truth, with_slide
+from tests.support.results import write_result
 from wsi_engine.cli import main
 from wsi_engine.convert.annotation_store import read_annotation_store
-from wsi_engine.errors import CorrectionsError, EngineError, OutputError, ResultError
+from wsi_engine.errors import CorrectionsError, EngineError, ExportError, OutputError, ResultError
 from wsi_engine.export import csv_table
-from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
 from wsi_engine.export.formats import FORMATS
 from wsi_engine.qupath.reader import read_objects

@@ -11,12 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import SETTINGS, TILES, TILES_IN_PART, in_a_process, outputs, start, write_small_slide
 
 import wsi_engine
-from wsi_engine.engine.status import status_of
-from wsi_engine.engine.verifying import problems_of
+from tests.support.runs import (
+    SETTINGS,
+    TILES,
+    TILES_IN_PART,
+    in_a_process,
+    outputs,
+    start,
+    write_small_slide,
+)
 from wsi_engine.errors import BusyError
+from wsi_engine.results.status import status_of
+from wsi_engine.results.verify import problems_of
 from wsi_engine.store import tile_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -16,6 +15,7 @@ from shapely import affinity
 from skimage.measure import label as measure_labels
 from skimage.measure import regionprops
 
+from tests.support.exports import shared_export
 from wsi_engine.nuclei.measure.contour import LOBES
 from wsi_engine.nuclei.measure.shape import COLUMNS, measure_shape
 from wsi_engine.slide.frames import Mpp

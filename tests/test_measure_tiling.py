@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slides import real_slide
 
 import wsi_engine
-from wsi_engine.nuclei.measurements import GROUPS
+from tests.support.slides import real_slide
+from wsi_engine.nuclei.measure.groups import GROUPS
 
 CASES = [("CMU-1-Small-Region.svs", "starconvex"), ("mosaic_tnbc.tif", "watershed")]
 

@@ -9,10 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from wsi_engine.models.protocol import Predictions
-from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import clipped, mended, polygons_from_rings, settled
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.tracing import trace_labels
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
 

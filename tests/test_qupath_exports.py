@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
-from same_objects import assert_same_objects
 
+from tests.support.exports import shared_export
+from tests.support.same_objects import assert_same_objects
 from wsi_engine.qupath.objects import ImagePlane
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_objects

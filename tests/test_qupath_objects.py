@@ -14,8 +14,8 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from same_objects import assert_same_objects
 
+from tests.support.same_objects import assert_same_objects
 from wsi_engine.errors import GeoJSONError, OutputError
 from wsi_engine.qupath.object_features import object_feature, object_features
 from wsi_engine.qupath.objects import FIRST_PLANE, ROI, ImagePlane, PathClass, PathObject

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
 from hypothesis import given
 from hypothesis import strategies as st
-from objects_by_hand import disc, feature, identity, item, write_file
 
+from tests.support.exports import shared_export
+from tests.support.objects_by_hand import disc, feature, identity, item, write_file
 from wsi_engine.errors import RegionError
 from wsi_engine.qupath.objects import ROI
 from wsi_engine.qupath.regions import Regions, read_regions

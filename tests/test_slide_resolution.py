@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from slides import CMU, TCGA_CR, TCGA_V5, noise, real_slide, write_aperio
 
+from tests.support.slides import CMU, TCGA_CR, TCGA_V5, noise, real_slide, write_aperio
 from wsi_engine.errors import ResolutionError, SlideError
 from wsi_engine.slide.frames import Level0Box, Mpp
 from wsi_engine.slide.opening import open_slide

@@ -14,7 +14,6 @@ from safetensors.torch import save
 from shapely import Polygon
 
 from wsi_engine.errors import ModelError
-from wsi_engine.learn.weights import save_weights
 from wsi_engine.models.starconvex import (
     WEIGHTS_KEY,
     StarConvexModel,
@@ -31,6 +30,7 @@ from wsi_engine.models.starconvex_spec import (
     RECEPTIVE_RADIUS_PX,
     STRIDE_PX,
 )
+from wsi_engine.training.weights import save_weights
 
 RAYS = 8
 CPU = torch.device("cpu")

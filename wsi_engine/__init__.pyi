@@ -1,10 +1,9 @@
 from .archive.run import ArchiveSummary, run_archive
 from .config import RunSettings
 from .corrections.diff import diff
-from .engine.applying import apply_corrections
-from .engine.measuring import measure
+from .engine.apply import apply_corrections
+from .engine.measure import measure
 from .engine.progress import Progress
-from .engine.result import Result
 from .engine.run import run
 from .errors import EngineError
 from .export.export import export_result
@@ -16,6 +15,7 @@ from .regions.cohort import build_cohort
 from .regions.measure import measure_regions
 from .report.cohort import write_cohort_report
 from .report.slide import write_report
+from .results.result import Result
 from .slide.opening import open_slide
 from .version import __version__
 

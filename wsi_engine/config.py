@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,7 @@ from pydantic import (
 )
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measurements import Group
+from wsi_engine.nuclei.measure.groups import Group
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -124,12 +122,6 @@ def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:
             known = ", ".join(RunSettings.model_fields)
             raise SettingsError(f"there is no setting {name!r}; there are {known}") from None
         raise SettingsError(f"{name} = {first['input']!r}: {first['msg']}") from None
-
-
-def digest(values: dict[str, Any]) -> str:
-    """Fingerprint of a JSON-like value, the same on every machine."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_preset(path: Path) -> dict[str, Any]:

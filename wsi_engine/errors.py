@@ -78,3 +78,19 @@ class ListenerError(EngineError):
 
 class ClusterError(EngineError):
     """The machines that shall do slides cannot be reached, or lack something."""
+
+
+class DatasetError(EngineError):
+    """An annotated image cannot be used: unreadable, mismatched, or without nuclei."""
+
+
+class TrainingError(EngineError):
+    """Training cannot start or go on. Checkpoints on disk are never touched by it."""
+
+
+class ConversionError(EngineError):
+    """A file cannot be converted: its kind is unknown, or its content is not of that kind."""
+
+
+class ExportError(EngineError):
+    """A result cannot be exported as it is asked for."""

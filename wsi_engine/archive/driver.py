@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from wsi_engine.archive.crew import Crew, Report
 from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.outcome import Outcome
 from wsi_engine.archive.summary import write_views
 from wsi_engine.archive.task import SlideTask, died, known_outcome
+from wsi_engine.archive.workers import Crew, Report
 
 MOST_DEATHS = 2
 """Of workers on one slide, before it is given up."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_engine.engine.record import read_record
 from wsi_engine.errors import ResultError
-from wsi_engine.export.record import NUMBER, Kind
-from wsi_engine.store.failure import LARGEST_NUMBER, Failure
+from wsi_engine.results.failure import LARGEST_NUMBER, Failure
+from wsi_engine.results.record import NUMBER, Kind, read_record
 
 _FACTS: dict[str, Kind] = {
     "finished": str,

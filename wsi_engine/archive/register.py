@@ -13,6 +13,7 @@ from typing import Any
 from wsi_engine.archive.inputs import ListedSlide, SlideJob
 from wsi_engine.archive.names import candidates, folder_name, is_url
 from wsi_engine.errors import OutputError, ResultError
+from wsi_engine.results.layout import RECORD
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.store.claim import Claim
 from wsi_engine.writing import atomic_path, clear_write_errors
@@ -140,7 +141,7 @@ class _Naming:
 
     def _is_free(self, name: str, path: str) -> bool:
         if name.casefold() not in self._taken:
-            result = self._output / name / "run.json"
+            result = self._output / name / RECORD
             # A run of this slide alone may have been here before.
             return not result.exists() or _is_of(result, path)
         held_by = self._known.get(name)
@@ -149,7 +150,7 @@ class _Naming:
             held_by is not None
             and not is_url(held_by["path"])
             and not Path(held_by["path"]).exists()
-            and _is_of(self._output / name / "run.json", path)
+            and _is_of(self._output / name / RECORD, path)
         )
 
 

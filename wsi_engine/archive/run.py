@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, default_folder
-from wsi_engine.archive.clusters import check_one
-from wsi_engine.archive.crew import AloneInProcess, Crew
 from wsi_engine.archive.driver import Driver
 from wsi_engine.archive.events import Event, Listener, ignore, told_apart
 from wsi_engine.archive.inputs import SlideJob, list_slides, share_first
@@ -19,10 +17,12 @@ from wsi_engine.archive.outcome import Outcome, result_of
 from wsi_engine.archive.register import Register
 from wsi_engine.archive.summary import write_views
 from wsi_engine.archive.task import SlideTask
+from wsi_engine.archive.workers import AloneInProcess, Crew
 from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.engine.workers.dask import check_one
 from wsi_engine.errors import SettingsError
 from wsi_engine.models.registry import find_model
-from wsi_engine.store.failure import read_failure
+from wsi_engine.results.failure import read_failure
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _crew(
 ) -> Crew:
     if scheduler is None and cluster is None and jobs == 1:
         return AloneInProcess(listen)
-    from wsi_engine.archive.dask_crew import cluster_crew, local_crew, scheduler_crew
+    from wsi_engine.archive.dask_workers import cluster_crew, local_crew, scheduler_crew
 
     if scheduler is not None:
         return scheduler_crew(scheduler, listen)

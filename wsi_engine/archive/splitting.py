@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from wsi_engine.archive.clusters import check_one, connect, import_distributed, start
+from wsi_engine.engine.workers.dask import check_one, connect, import_distributed, start
 from wsi_engine.errors import ClusterError
 
 LONGEST_START_S = 600

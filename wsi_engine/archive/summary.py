@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wsi_engine.archive.outcome import done, result_of
 from wsi_engine.archive.register import Register, exclusive
-from wsi_engine.store.failure import read_failure
+from wsi_engine.results.failure import read_failure
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 DATABASE, TABLE = "archive.sqlite", "summary.csv"

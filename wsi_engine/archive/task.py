@@ -18,13 +18,14 @@ from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
-from wsi_engine.config import RunSettings, digest
-from wsi_engine.engine.output import TILES
+from wsi_engine.config import RunSettings
+from wsi_engine.digests import digest
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.provenance import now
 from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError, OutputError
+from wsi_engine.results.failure import Failure, forget_failure, read_failure, write_failure
+from wsi_engine.results.layout import TILES
 from wsi_engine.store.claim import Claim, owner
-from wsi_engine.store.failure import Failure, forget_failure, read_failure, write_failure
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
@@ -107,7 +108,7 @@ def _stands(task: SlideTask, record: dict[str, Any]) -> bool:
 
     A slide that is named by URL is not fetched for that: its file's name has to do.
     """
-    from wsi_engine.engine.earlier import stands
+    from wsi_engine.engine.resume import stands
 
     if task.job.is_remote and record["slide"]["name"] != task.job.file_name:
         return False

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from wsi_engine.archive.standing import Standing, UnderWay
 from wsi_engine.archive.summary import DATABASE, TABLE
+from wsi_engine.archive.tally import Standing, UnderWay
 from wsi_engine.cli import console
 from wsi_engine.closing import Closing
 

@@ -39,8 +39,8 @@ def warm_up(
 ) -> None:
     """Compile for this processor now, so that no run has to."""
     from wsi_engine.config import make_settings
-    from wsi_engine.engine.placing import warm_up as compile_network
-    from wsi_engine.engine.practice import practise
+    from wsi_engine.engine.warm_up import practise
+    from wsi_engine.engine.workers.devices import warm_up as compile_network
 
     chosen = {"model": model, "weights": weights, "tile_size": tile_size}
     with console.err.status("compiling the network, a minute or so"):

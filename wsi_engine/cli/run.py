@@ -19,7 +19,7 @@ from wsi_engine.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
     from wsi_engine.config import RunSettings
-    from wsi_engine.engine.result import Result
+    from wsi_engine.results.result import Result
 
 MANY = "Many slides"
 """Heading of the options that are made for many; some help with one as well."""
@@ -114,11 +114,11 @@ def run(
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
     from wsi_engine.archive.cache import CacheSettings, default_folder, parse_bytes
-    from wsi_engine.archive.clusters import check_one
     from wsi_engine.archive.inputs import parse_share
     from wsi_engine.archive.register import FOLDER
     from wsi_engine.archive.splitting import split_options
     from wsi_engine.config import make_settings
+    from wsi_engine.engine.workers.dask import check_one
     from wsi_engine.models.registry import find_model
 
     named = slides or []
@@ -173,7 +173,7 @@ def run(
 
 def _stands(slide: Path, output: Path, chosen: RunSettings) -> bool:
     from wsi_engine.archive.names import folder_name
-    from wsi_engine.engine.earlier import stands
+    from wsi_engine.engine.resume import stands
 
     return stands(output / folder_name(slide.stem), slide, chosen) is not None
 

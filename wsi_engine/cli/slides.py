@@ -13,7 +13,7 @@ from wsi_engine.cli.progress import progress_display
 from wsi_engine.errors import ResolutionError
 
 if TYPE_CHECKING:
-    from wsi_engine.engine.result import Result
+    from wsi_engine.results.result import Result
 
 
 def measure(
@@ -29,7 +29,7 @@ def measure(
     ] = False,
 ) -> None:
     """Measure nuclei that are known already: shape, stains, texture, cytoplasm."""
-    from wsi_engine.engine.measuring import measure as measure_nuclei
+    from wsi_engine.engine.measure import measure as measure_nuclei
 
     with progress_display() as observe:
         result = measure_nuclei(

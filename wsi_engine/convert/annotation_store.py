@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.properties import object_of_properties, properties_of_object
 from wsi_engine.convert.types import Types
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 VERSION = "1.0.1"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.convert.contours import Contour, pixel_outlines, polygon_of
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.qupath.objects import ROI, PathClass, PathObject
 

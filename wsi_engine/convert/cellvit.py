@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from wsi_engine.convert.cells import Cell, cell_of, detections
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.json_members import json_members
 from wsi_engine.convert.types import Types, class_of_type, types_of
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 MPP_TOLERANCE = 0.035

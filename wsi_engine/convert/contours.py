@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.learn.rasterise import rasterise
-from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.polygons import Polygons, polygons_from_rings
+from wsi_engine.nuclei.raster import rasterise
+from wsi_engine.nuclei.tracing import trace_labels
 
 Contour = npt.NDArray[np.float64]
 """Vertices, shape (k, 2), k from 1."""

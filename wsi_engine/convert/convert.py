@@ -12,7 +12,6 @@ from pathlib import Path
 
 from wsi_engine.convert.annotation_store import read_annotation_store, write_annotation_store
 from wsi_engine.convert.cellvit import read_cellvit
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.finishing import Finishing, Placement, namespace_of_file
 from wsi_engine.convert.geoparquet import measurement_names, read_geoparquet, write_geoparquet
 from wsi_engine.convert.hovernet import magnification, read_hovernet
@@ -27,6 +26,7 @@ from wsi_engine.convert.kinds import (
 from wsi_engine.convert.label_image import read_label_image
 from wsi_engine.convert.old_dialect import old_feature
 from wsi_engine.convert.types import Types, read_types
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import iter_objects

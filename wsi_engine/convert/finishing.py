@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES

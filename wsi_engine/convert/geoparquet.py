@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.properties import object_of_properties, properties_of_object
 from wsi_engine.convert.types import Types
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.labels import ENGINE, ROI_ID_KEY, ROI_KEY, SOURCE_KEY
 from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.objects import PathObject

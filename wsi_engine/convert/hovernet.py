@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.convert.cells import Cell, cell_of, detections
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.json_members import json_members
 from wsi_engine.convert.types import Types, class_of_type
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 
 BLOCK_BYTES = 1 << 22
 MAX_VALUE_BYTES = 1 << 28

@@ -14,8 +14,8 @@ from typing import Any, get_args
 
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.types import Types, class_named, class_of_type
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import (
     FIRST_PLANE,
     ROI,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathClass
 
 Types = Mapping[int, PathClass]

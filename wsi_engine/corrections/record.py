@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 
-from wsi_engine.checksums import digest_of
+from wsi_engine.digests import digest_of
 from wsi_engine.errors import CorrectionsError, GeoJSONError
 from wsi_engine.nuclei.labels import ADDED, EDITED, SOURCE_KEY
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.objects import RGB, RGBA, PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.results.layout import CORRECTIONS
 
-FILE_NAME = "corrections.geojson.gz"
 MEMBER = "wsi_engine"
 
 
@@ -131,7 +131,7 @@ def read_corrections(folder: Path) -> Corrections | None:
     CorrectionsError
         When there is one that cannot be read.
     """
-    path = folder / FILE_NAME
+    path = folder / CORRECTIONS
     if not path.exists():
         return None
     try:
@@ -170,6 +170,6 @@ def corrections_for(folder: Path, slide: str, model: str) -> Corrections:
         other = "slide" if corrections.slide != slide else f"model ({corrections.model})"
         raise CorrectionsError(
             f"{folder} holds corrections of nuclei of another {other}: choose another --output, "
-            f"or move {FILE_NAME} away to go without them"
+            f"or move {CORRECTIONS} away to go without them"
         )
     return corrections

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, TISSUE_FILE, files_called
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.reader import iter_objects
+from wsi_engine.results.layout import NUCLEI_FILES, RECORD, ROI_FILE, TISSUE_FILE, files_called
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 RESULT_FILES = (NUCLEI_FILES, TISSUE_FILE, ROI_FILE)

@@ -11,8 +11,8 @@ from typing import Any
 import shapely
 
 import wsi_engine.models
-from wsi_engine.checksums import digest_of
 from wsi_engine.config import RunSettings
+from wsi_engine.digests import digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
 from wsi_engine.slide.fingerprint import fingerprint
 

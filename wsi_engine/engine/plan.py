@@ -15,8 +15,8 @@ from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
-from wsi_engine.nuclei.measurements import columns_of, measurer_of
 from wsi_engine.qupath.regions import Regions, read_regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid

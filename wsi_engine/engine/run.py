@@ -10,16 +10,16 @@ from typing import Any
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.record import corrections_for
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
-from wsi_engine.engine.computing import Processes
-from wsi_engine.engine.earlier import finished_run, refuse_another, unfinished_run
-from wsi_engine.engine.output import ResultFolder
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.provenance import Course, now
-from wsi_engine.engine.result import Result
+from wsi_engine.engine.resume import finished_run, refuse_another, unfinished_run
 from wsi_engine.engine.slide_run import SlideRun
-from wsi_engine.engine.summing_up import sum_up
+from wsi_engine.engine.summaries import sum_up
+from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.result import Result
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.fingerprint import Watch
 from wsi_engine.slide.opening import open_slide

@@ -9,27 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsi_engine.corrections.correcting import Corrected, labels_of
-from wsi_engine.corrections.record import FILE_NAME, Corrections
+from wsi_engine.corrections.record import Corrections
+from wsi_engine.corrections.rewrite import write_corrected
 from wsi_engine.engine.basis import Basis
-from wsi_engine.engine.computing import Processes, computing
-from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.outlines import write_outlines
-from wsi_engine.engine.output import (
-    NUCLEI_FILES,
-    PAGE_FILES,
-    REGION_FILES,
-    ROI_FILE,
-    NucleusFiles,
-    ResultFolder,
-    columns_for_qupath,
-)
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Tracker
 from wsi_engine.engine.provenance import Course, describe_slide, make_record
-from wsi_engine.engine.rewriting import write_corrected
+from wsi_engine.engine.tile_flow import find_nuclei, in_context
+from wsi_engine.engine.workers.computing import Processes, computing
 from wsi_engine.errors import BusyError, EngineError, SlideChangedError
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, PAGE_FILES, REGION_FILES, ROI_FILE
+from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
 from wsi_engine.slide.fingerprint import Watch
 from wsi_engine.store.tile_store import DamagedPartError, TileStore
 from wsi_engine.writing import clear_write_errors
@@ -170,16 +164,16 @@ class SlideRun:
         if not unmet:
             return count, []
         return count, [
-            f"{unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
+            f"{unmet} nuclei that {CORRECTIONS} deletes or edits were not found by this run; "
             "those that were edited are in the result as they were corrected"
         ]
 
     def _publish(self, warnings: list[str]) -> dict[str, Any]:
         folder, made = self.folder, None
         if self.corrections:
-            made = self.corrections.summary(folder.path / FILE_NAME)
+            made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.course, warnings, made)
         self.watch.check()
-        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, REGION_FILES, *PAGE_FILES])
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *REGION_FILES, *PAGE_FILES])
         folder.forget_tiles()
         return record

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.export.geoparquet import GeoParquetReader, polygons_of
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.results.nucleus_table import GeoParquetReader, polygons_of
 
 MOST_HELD = 8
 """Row groups that wait for the next band: in a run's table few reach from one into the next."""

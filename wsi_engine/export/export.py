@@ -6,16 +6,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from wsi_engine.export.errors import ExportError
-from wsi_engine.export.finished import FinishedRun
+from wsi_engine.errors import ExportError
 from wsi_engine.export.formats import FORMATS, Format
 from wsi_engine.export.options import Options, Which
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, REGIONS_TABLE
 from wsi_engine.writing import clear_write_errors
 
 FOLDER = "exports"
 """In the folder of the result, where exports go by default."""
 
-_OF_RESULT = frozenset({"run.json", "nuclei.parquet", "columns.json", "regions.parquet"})
+_OF_RESULT = frozenset({RECORD, NUCLEI_TABLE, COLUMNS, REGIONS_TABLE})
 """Files that are there even if ``run.json`` does not list them."""
 
 
@@ -81,7 +82,7 @@ def export_result(
     options = Options(um=um, measurements=measurements, split=split, mpp=mpp, labels=labels)
     formats = _formats(names)
     _check(options, formats)
-    run = FinishedRun(Path(folder))
+    run = SlideResult(Path(folder))
     with run.table:
         targets = _targets(run, formats, None if path is None else Path(path))
         _refuse_own_files(run, targets)
@@ -111,7 +112,7 @@ def _check(options: Options, formats: dict[str, Format]) -> None:
         raise ExportError(f"{name} is an option of {', '.join(takers)}: leave it out")
 
 
-def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) -> list[Path]:
+def _targets(run: SlideResult, formats: dict[str, Format], path: Path | None) -> list[Path]:
     """Return where each format goes; folders that are needed are made."""
     (one, only), *others = formats.items()
     is_file = path is not None and path.suffix and (path.suffix == ".zarr" or not path.is_dir())
@@ -125,7 +126,7 @@ def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) ->
     return [folder / f"{run.name}{kind.tail}{kind.suffixes[0]}" for kind in formats.values()]
 
 
-def _refuse_own_files(run: FinishedRun, targets: Sequence[Path]) -> None:
+def _refuse_own_files(run: SlideResult, targets: Sequence[Path]) -> None:
     """Raise if an export would replace a part of the result that it reads."""
     own, files = run.folder.resolve(), run.record.get("files")
     names = _OF_RESULT | (set(files) if isinstance(files, dict) else set())

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.options import Options
+from wsi_engine.results.finished import SlideResult
 
-Write = Callable[[FinishedRun, Path, Options], list[Path]]
+Write = Callable[[SlideResult, Path, Options], list[Path]]
 """Writes an export to a path and returns all files that it wrote."""
 
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from scipy import ndimage, special
 from skimage import segmentation
 
-from wsi_engine.models.protocol import Predictions
-from wsi_engine.models.tracing import trace_labels
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.tracing import trace_labels
 
 DECODER_REACH_PX = 14
 """How far the decoder looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""

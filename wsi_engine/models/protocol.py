@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.nuclei.predictions import Predictions
+
 if TYPE_CHECKING:
     import torch
 
@@ -56,38 +58,6 @@ class ModelSpec:
         reach = self.largest_object_px if self.reach_px is None else self.reach_px
         needed = self.receptive_radius_px + reach
         return -(-needed // self.stride) * self.stride
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """The nuclei of one tile as columns, in model pixels from the tile's own corner.
-
-    Attributes
-    ----------
-    xy
-        Vertices of all exterior rings one after the other, float64, shape (v, 2). Rings are
-        open (the first vertex is not repeated); coordinates are pixel corners.
-    offsets
-        Ring k is ``xy[offsets[k]:offsets[k + 1]]``; int64, shape (n + 1,).
-    anchors
-        One point per nucleus that decides which tile owns it; float64, shape (n, 2).
-    scores
-        float32 in [0, 1], shape (n,).
-    classes
-        Index into ``ModelSpec.classes``, -1 for none; int16, shape (n,).
-    probabilities
-        float32, shape (n, len(classes)), or ``None`` where the model gives none.
-    """
-
-    xy: npt.NDArray[np.float64]
-    offsets: npt.NDArray[np.int64]
-    anchors: npt.NDArray[np.float64]
-    scores: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.int16]
-    probabilities: npt.NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
 
 class Model(Protocol):

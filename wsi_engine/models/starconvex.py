@@ -23,9 +23,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.devices import fastest_dtype
-from wsi_engine.models.protocol import ModelSpec, Predictions
+from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
 from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX
+from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
@@ -232,7 +233,7 @@ _NO_NETWORK = (
 
 
 def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
-    """Read a network that `wsi_engine.learn.weights.save_weights` wrote, on the CPU in fp32.
+    """Read a network that `wsi_engine.training.weights.save_weights` wrote, on the CPU in fp32.
 
     Raises
     ------

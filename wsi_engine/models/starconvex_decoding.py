@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from wsi_engine.models.protocol import Predictions
 from wsi_engine.models.suppression import ray_directions, star_polygons, suppress
+from wsi_engine.nuclei.predictions import Predictions
 
 GRID_PX = 2
 """Model pixels per point of the output grid."""

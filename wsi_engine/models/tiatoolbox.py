@@ -31,7 +31,8 @@ from wsi_engine.models.hovernet_decoding import (
     slope_extremes,
 )
 from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS, STRIDE, Geometry
-from wsi_engine.models.protocol import ModelSpec, Predictions
+from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.nuclei.predictions import Predictions
 
 CALIBRATION_FIELDS = 8
 """Networks of this size take seconds per field on a processor."""

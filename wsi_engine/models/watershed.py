@@ -16,8 +16,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage import filters, morphology, segmentation
 
-from wsi_engine.models.protocol import ModelSpec, Predictions
-from wsi_engine.models.tracing import trace_labels
+from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.tracing import trace_labels
 from wsi_engine.slide.stain import MILLI, haematoxylin
 
 if TYPE_CHECKING:

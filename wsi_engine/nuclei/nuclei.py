@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.models.protocol import Predictions
 from wsi_engine.nuclei.polygons import Polygons, clipped, polygons_from_rings, settled
+from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import ModelGrid
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wsi_engine.qupath.colours import class_colour
 from wsi_engine.qupath.objects import RGB, RGBA, PathClass
-from wsi_engine.qupath.problems import Note
+from wsi_engine.qupath.problems import Note, describe
 
 MAX_PARENTS = 100
 
@@ -52,21 +52,6 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None
-
-
-def describe(value: Any) -> str:
-    """Name a JSON value in a message, without its length."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    text = str(value)
-    shown = text if len(text) <= 40 else f"{text[:40]}…"
-    return repr(shown) if isinstance(value, str) else shown
 
 
 def _usual_class(value: dict[str, Any]) -> PathClass | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_engine.qupath.classification import describe, read_class, read_colour, text_of
+from wsi_engine.qupath.classification import read_class, read_colour, text_of
 from wsi_engine.qupath.json_stream import GEOMETRY_TYPES, Element
 from wsi_engine.qupath.lenient_json import JSONError, parse_json
 from wsi_engine.qupath.objects import (
@@ -18,7 +18,7 @@ from wsi_engine.qupath.objects import (
     ObjectType,
     PathObject,
 )
-from wsi_engine.qupath.problems import Note, Problem, UnreadableError
+from wsi_engine.qupath.problems import Note, Problem, UnreadableError, describe
 from wsi_engine.qupath.shapes import (
     PolygonBatch,
     ellipse_within,

@@ -9,8 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wsi_engine.regions.finished import FinishedResult
-from wsi_engine.regions.region import Region, read_drawn_regions
 from wsi_engine.regions.summary import all_columns, summarise
 from wsi_engine.regions.tables import (
     IDENTITY,
@@ -19,9 +17,10 @@ from wsi_engine.regions.tables import (
     write_annotations,
     write_table,
 )
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE
+from wsi_engine.results.region import Region, read_drawn_regions
 from wsi_engine.writing import clear_write_errors
-
-ANNOTATIONS, TABLE = "regions.geojson", "regions.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    result = FinishedResult(Path(folder))
+    result = SlideResult(Path(folder))
     drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
     return _measure(result, drawn)
 
@@ -70,26 +69,26 @@ def measure_regions_again(folder: Path) -> RegionReport:
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    return _measure(FinishedResult(folder), read_annotations(folder / ANNOTATIONS))
+    return _measure(SlideResult(folder), read_annotations(folder / REGIONS_GEOJSON))
 
 
 def are_of(folder: Path, nuclei_sha256: str) -> bool:
     """Whether the regions that were written are of these nuclei."""
     try:
-        facts = pq.read_schema(folder / TABLE).metadata[b"wsi_engine"]
+        facts = pq.read_schema(folder / REGIONS_TABLE).metadata[b"wsi_engine"]
         return bool(json.loads(facts)["nuclei_sha256"] == nuclei_sha256)
     except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
         return False
 
 
-def _measure(result: FinishedResult, drawn: list[Region]) -> RegionReport:
+def _measure(result: SlideResult, drawn: list[Region]) -> RegionReport:
     regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
     figures = summarise(result, regions)
     facts = {"slide": result.record["slide"], "nuclei_sha256": result.digest}
     table = region_table(result.name, regions, figures, facts)
     with clear_write_errors(result.folder):
         columns = [*IDENTITY, *all_columns(figures)]
-        annotations = write_annotations(result.folder / ANNOTATIONS, regions, figures)
+        annotations = write_annotations(result.folder / REGIONS_GEOJSON, regions, figures)
         # The table comes last: it says of which nuclei all of them are.
         files = [*write_table(table, columns, result.folder / "regions"), annotations]
     return RegionReport(table, files)

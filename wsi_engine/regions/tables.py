@@ -17,8 +17,8 @@ from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.writer import write_objects
-from wsi_engine.regions.region import Region, read_regions
 from wsi_engine.regions.summary import Figures, all_columns
+from wsi_engine.results.region import Region, read_regions
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import shapely
 from markupsafe import Markup
 
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report import svg
 from wsi_engine.report.charts import number, readable
-from wsi_engine.report.frames import scale_bar
+from wsi_engine.report.map_frame import scale_bar
 from wsi_engine.report.pictures import FieldReader, data_uri, jpeg
+from wsi_engine.results.finished import SlideResult
 
 SHOWN = 12
 COMPARED = (
@@ -73,7 +73,7 @@ class Card:
     why: str | None
 
 
-def choose_examples(result: FinishedResult) -> tuple[list[Example], list[Example]]:
+def choose_examples(result: SlideResult) -> tuple[list[Example], list[Example]]:
     """Find the most typical and the most unusual nuclei.
 
     Each measurement is standardised by its median and by the quartile on the same side of it.
@@ -125,7 +125,7 @@ def _standard_scores(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32
 
 
 def make_cards(
-    result: FinishedResult, examples: list[Example], fields: FieldReader | None
+    result: SlideResult, examples: list[Example], fields: FieldReader | None
 ) -> list[Card]:
     """Read what is shown of nuclei, and their pixels where the slide is at hand."""
     told = [name for name in TOLD if name in result.measurements]
@@ -160,7 +160,7 @@ def _picture(nucleus: dict[str, Any], fields: FieldReader) -> Markup:
     )
 
 
-def _short(name: str, result: FinishedResult) -> str:
+def _short(name: str, result: SlideResult) -> str:
     """Name a measurement as briefly as a small card asks for."""
     unit = result.unit(name)
     short = name.removesuffix(": Mean").split(" µm")[0]

@@ -14,7 +14,7 @@ from scipy import ndimage
 from wsi_engine.report import svg
 from wsi_engine.report.colours import INK, OKABE_ITO, TISSUE, UNCLASSIFIED, rgb, viridis
 from wsi_engine.report.colours import viridis_stops as stops
-from wsi_engine.report.frames import MapFrame
+from wsi_engine.report.map_frame import MapFrame
 from wsi_engine.report.pictures import data_uri, png
 from wsi_engine.slide.quality.flag import Flag
 from wsi_engine.slide.quality.overview import raster

@@ -15,7 +15,7 @@ from wsi_engine.nuclei.polygons import mended, polygon_parts
 from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_features
-from wsi_engine.regions.finished import FinishedResult
+from wsi_engine.results.finished import SlideResult
 from wsi_engine.slide.quality.flag import Flag, Level
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
@@ -24,7 +24,7 @@ FLAGS_FILE, PLACES_FILE = "quality.json", "quality.geojson"
 CLASSES = {"blur": "Blur", "pen": "Pen", "folds": "Fold", "nuclei": "No nuclei"}
 
 
-def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
+def write_flags(result: SlideResult, flags: Sequence[Flag]) -> None:
     """Write ``quality.json``, and ``quality.geojson`` with the places that flags name.
 
     The second is left out, and an earlier one removed, where no flag names a place.
@@ -60,7 +60,7 @@ def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
         (result.folder / PLACES_FILE).unlink(missing_ok=True)
 
 
-def read_flags(result: FinishedResult) -> list[Flag] | None:
+def read_flags(result: SlideResult) -> list[Flag] | None:
     """Read the flags of a result and their places; ``None`` where there are none of this run."""
     try:
         facts: Any = json.loads((result.folder / FLAGS_FILE).read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def _flag_of(kept: dict[str, Any], where: tuple[shapely.Polygon, ...]) -> Flag:
     return Flag(kept["name"], kept["level"], value, kept["unit"], kept["sentence"], where)
 
 
-def _read_places(result: FinishedResult) -> dict[str, tuple[shapely.Polygon, ...]]:
+def _read_places(result: SlideResult) -> dict[str, tuple[shapely.Polygon, ...]]:
     """Return the places by the name of their flag."""
     path = result.folder / PLACES_FILE
     objects = read_objects(path) if path.exists() else []

@@ -1,0 +1,141 @@
+"""What an earlier run left in the folder of a slide, and whether this run may build on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsi_engine.config import RunSettings
+from wsi_engine.digests import digest_of
+from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
+from wsi_engine.engine.summaries import is_summed_up
+from wsi_engine.errors import ResultError, SettingsError
+from wsi_engine.results.layout import CORRECTIONS, RECORD, TILES
+from wsi_engine.results.record import NUMBER, Kind, read_record
+from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
+from wsi_engine.store.tile_store import JOURNAL
+
+_FACTS: dict[str, Kind] = {
+    "basis": dict,
+    "files": dict,
+    "finished": str,
+    "model.mpp": NUMBER,
+    "nuclei.area_mm2": NUMBER,
+    "nuclei.count": int,
+    "nuclei.density_per_mm2": NUMBER,
+    "peak_rss_mb": (int, float, type(None)),
+    "slide.name": str,
+    "tiles.count": int,
+    "tiles.megapixels": NUMBER,
+    "tiles.model_busy": NUMBER,
+    "tiles.seconds": NUMBER,
+    "unreadable": list,
+    "warnings": list,
+}
+"""What a record tells, of all that is shown of a result."""
+
+
+def unfinished_run(folder: Path) -> Entries | None:
+    """Return what an unfinished run left, as its journal has it.
+
+    To be called by the owner of the folder: the journal is brought in order first. A damaged
+    one counts as none.
+    """
+    try:
+        entries = read_journal(folder / TILES / JOURNAL, mend=True)
+    except JournalDamagedError:
+        return None
+    return entries if entries is not None and entries.finished_tiles else None
+
+
+def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
+    """Return the record of a finished run on the same basis; ``None`` if there is none.
+
+    Raises
+    ------
+    SettingsError
+        When there is one on another basis.
+    ResultError
+        When its record cannot be read, or its files are not those that it wrote.
+    """
+    if not (folder / RECORD).exists():
+        return None
+    try:
+        record = read_record(folder, _FACTS)
+    except ResultError as error:
+        raise ResultError(
+            f"{error}; start again with --force, or choose another --output"
+        ) from None
+    refuse_another(record["basis"], basis, f"{folder} holds a finished result")
+    if _corrections_changed(folder, record):
+        return None
+    for name, entry in record["files"].items():
+        if name != CORRECTIONS and not _has_size(folder, name, entry):
+            raise ResultError(
+                f"{folder} holds a finished result, but {name} is not as it was written: keep "
+                "what is yours, and start again with --force"
+            )
+    return record
+
+
+def stands(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str, Any] | None:
+    """Return the record of a result with which a run would do nothing; ``None`` if there is none.
+
+    The same run is finished, nothing of a run that was to replace it is left, and the regions
+    and the page are there if they are wanted. Looks, and changes nothing.
+
+    Parameters
+    ----------
+    folder
+        Of the result.
+    slide
+        Whose content counts, of which 3 MB are read; ``None`` where it is not at hand.
+    settings
+        What is asked for.
+
+    Raises
+    ------
+    SettingsError, ResultError
+        As `finished_run`: a run would refuse to touch what is there.
+    """
+    if (folder / TILES).exists() or not (folder / RECORD).exists():
+        return None
+    try:
+        basis = basis_of_settings(settings) if slide is None else basis_of(slide, settings)
+    except OSError:
+        return None  # whoever opens the slide says so better
+    record = finished_run(folder, basis)
+    if record is None:
+        return None
+    complete = is_summed_up(folder, record, regions=settings.regions, report=settings.report)
+    return record if complete else None
+
+
+def refuse_another(was: Mapping[str, Any], now: Basis, what: str, *, whole: bool = False) -> None:
+    """Raise `SettingsError`, which shows the difference, if a run would not be the same.
+
+    With ``whole``, as in `differences`, the store would not take the tiles either.
+    """
+    if changes := differences(was, now, whole=whole):
+        raise SettingsError(
+            f"{what} with {'; '.join(changes)}: start again with --force, or choose another "
+            "--output"
+        )
+
+
+def _corrections_changed(folder: Path, record: dict[str, Any]) -> bool:
+    made = record.get("corrections")
+    path = folder / CORRECTIONS
+    there = digest_of(path) if path.exists() else None
+    return there != (made.get("sha256") if isinstance(made, dict) else None)
+
+
+def _has_size(folder: Path, name: str, entry: object) -> bool:
+    path = folder / name
+    return (
+        path.parent == folder
+        and path.is_file()
+        and isinstance(entry, dict)
+        and path.stat().st_size == entry.get("bytes")
+    )

@@ -1,0 +1,96 @@
+"""Who computes the tiles of a slide: this process, others on this machine, or an executor's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from wsi_engine.engine.plan import Plan
+from wsi_engine.engine.progress import Observer, ignore
+from wsi_engine.engine.tile_flow import Compute, compute_tiles
+from wsi_engine.engine.workers.blocks import BlockCompute
+from wsi_engine.engine.workers.devices import batch_size_of, place
+from wsi_engine.engine.workers.local import local_workers
+from wsi_engine.engine.workers.worker import share_of
+from wsi_engine.errors import SettingsError
+from wsi_engine.schedule.clock import StageClock
+
+MEGAPIXELS_PER_JOB = 400
+"""So many for each process, halos included, or it is not started on this machine: to start costs
+as much as 20 of them (benchmarks/blocks.md)."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Over how many processes a slide is split.
+
+    Attributes
+    ----------
+    jobs
+        How many there are; 1 for no other than this one.
+    executor
+        Whose workers they are; without it they are started on this machine.
+    """
+
+    jobs: int = 1
+    executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise SettingsError(f"jobs = {self.jobs}: give a number from 1")
+
+
+WorkerReports = list[dict[str, Any]]
+"""Of each process its devices, how many tiles it did, and its peak of memory."""
+
+
+@contextmanager
+def computing(
+    plan: Plan,
+    processes: Processes,
+    devices: list[torch.device],
+    tiles: int,
+    clock: StageClock,
+    observe: Observer = ignore,
+) -> Iterator[tuple[Compute, WorkerReports]]:
+    """Give what computes tiles, and a list that gets the worker processes that took part.
+
+    Parameters
+    ----------
+    devices
+        Of this process, if it computes.
+    tiles
+        Number of tiles that are to be computed.
+    """
+    batch_size = batch_size_of(plan.settings, devices)
+    if processes.executor is not None:
+        compute = _in_blocks(plan, processes.executor, processes.jobs, batch_size, tiles, clock)
+        yield compute, compute.workers
+        return
+    jobs = min(processes.jobs, jobs_that_pay(tiles, plan.tile_grid.window_side))
+    if jobs > 1:
+        with local_workers(jobs) as executor:
+            compute = _in_blocks(plan, executor, jobs, batch_size, tiles, clock)
+            yield compute, compute.workers
+        return
+    models = place(plan, devices, tiles, clock, observe)
+    yield partial(compute_tiles, plan, models, batch_size, clock), []
+
+
+def jobs_that_pay(tiles: int, side: int) -> int:
+    """Return how many processes so many tiles of a side in pixels are worth."""
+    return int(tiles * side**2 / 1e6 / MEGAPIXELS_PER_JOB)
+
+
+def _in_blocks(
+    plan: Plan, executor: Executor, jobs: int, batch_size: int, tiles: int, clock: StageClock
+) -> BlockCompute:
+    share = share_of(plan, tiles // jobs, uuid.uuid4().hex)
+    return BlockCompute(plan, share, executor, jobs, batch_size, clock)

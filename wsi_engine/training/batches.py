@@ -1,0 +1,125 @@
+"""Batches as a pure function of seed and step, so that a resumed run sees what it would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wsi_engine.models.starconvex_decoding import GRID_PX
+from wsi_engine.training.augment import augment
+from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.sampling import Sampler, Spot
+from wsi_engine.training.targets import Targets, star_targets
+from wsi_engine.training.warp import random_warp, warp_image, warp_labels
+
+# Labels reach this far beyond the crop, so that nuclei at its border have their whole shape.
+_MARGIN_PX = 24
+# Label pixels per model pixel.
+_FINER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training step's crops and targets, stacked.
+
+    Attributes
+    ----------
+    images
+        uint8 (n, h, w, 3).
+    probability, probability_weight
+        float32 (n, h / 2, w / 2).
+    points
+        Flat index of the grid points inside nuclei into (n, h / 2, w / 2), int64 (k,).
+    distances, distances_weight
+        At those points, float32 (k, rays).
+    classes
+        Class index there, int64 (k,), `NO_CLASS` where it is not known.
+    """
+
+    images: torch.Tensor
+    probability: torch.Tensor
+    probability_weight: torch.Tensor
+    points: torch.Tensor
+    distances: torch.Tensor
+    distances_weight: torch.Tensor
+    classes: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def draw_crop(
+    spot: Spot, config: TrainConfig, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Targets]:
+    """Draw one augmented crop of a field with its targets."""
+    field, data = spot.field, spot.source.data
+    warp = random_warp(
+        rng,
+        field.labels.shape,
+        px_per_model_px=config.network.mpp / field.mpp,
+        scale=config.augment.scale,
+        elastic_px=config.augment.elastic_um / config.network.mpp,
+        crop_px=config.crop_px,
+        around=spot.around,
+    )
+    crop = warp_image(field.image, warp, config.crop_px)
+    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER)
+    side = config.crop_px // GRID_PX
+    targets = star_targets(
+        labels,
+        field.peaks / np.float32(warp.step),
+        shape=(side, side),
+        first=(_MARGIN_PX + GRID_PX / 2) * _FINER,
+        spacing=GRID_PX * _FINER,
+        unit=1 / _FINER,
+        rays=config.network.rays,
+        inner_boundary_weight=data.config.inner_boundary_weight,
+    )
+    return augment(crop, data.white, rng, config.augment), targets
+
+
+def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
+    """Make the batch of one step; the same for the same seed and step."""
+    images, targets, classes = [], [], []
+    for index in range(config.batch):
+        rng = np.random.default_rng([config.seed, step, index])
+        spot = sampler.draw(rng)
+        image, target = draw_crop(spot, config, rng)
+        images.append(image)
+        targets.append(target)
+        classes.append(spot.field.classes[target.labels[target.probability > 0]])
+    probability = np.stack([target.probability for target in targets])
+    inside = [target.probability > 0 for target in targets]
+    return Batch(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(probability),
+        torch.from_numpy(np.stack([target.probability_weight for target in targets])),
+        torch.from_numpy(np.flatnonzero(probability)),
+        torch.from_numpy(
+            np.concatenate([t.distances[at] for t, at in zip(targets, inside, strict=True)])
+        ),
+        torch.from_numpy(
+            np.concatenate([t.distances_weight[at] for t, at in zip(targets, inside, strict=True)])
+        ),
+        torch.from_numpy(np.concatenate(classes).astype(np.int64)),
+    )
+
+
+def batches(sampler: Sampler, config: TrainConfig, first_step: int) -> Iterator[Batch]:
+    """Yield the batches from ``first_step`` to the end of the run, made two steps ahead."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crops") as pool:
+        ahead: list[Future[Batch]] = []
+        try:
+            for step in range(first_step, config.steps):
+                while len(ahead) < 3 and step + len(ahead) < config.steps:
+                    ahead.append(pool.submit(make_batch, sampler, config, step + len(ahead)))
+                yield ahead.pop(0).result()
+        finally:
+            for future in ahead:
+                future.cancel()

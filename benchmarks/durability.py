@@ -26,7 +26,7 @@ import torch
 
 import wsi_engine
 from wsi_engine.config import make_settings
-from wsi_engine.engine import flow
+from wsi_engine.engine import tile_flow as flow
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.provenance import peak_rss_mb

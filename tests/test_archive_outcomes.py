@@ -175,7 +175,7 @@ def test_a_slide_that_a_single_run_is_at_is_left_to_it(tmp_path: Path, output: P
     write_slides(tmp_path / "slides", 2)
     with Claim.take(output / "slide_000" / ".work"):
         summary, _ = run(tmp_path / "slides", output)
-    assert [outcome.name for outcome in summary.elsewhere] == ["slide_000"]
+    assert [outcome.name for outcome in summary.claimed_by_another] == ["slide_000"]
     assert [outcome.name for outcome in summary.done] == ["slide_001"]
     assert not (output / "slide_000" / "failed.json").exists()
 
@@ -358,7 +358,7 @@ def test_what_others_are_at_is_left_to_them_and_said(tmp_path: Path, output: Pat
     write_slides(tmp_path / "slides", 3)
     with Claim.take(output / FOLDER / "claims" / "slide_001"):
         summary, heard = run(tmp_path / "slides", output)
-    assert [outcome.name for outcome in summary.elsewhere] == ["slide_001"]
+    assert [outcome.name for outcome in summary.claimed_by_another] == ["slide_001"]
     assert heard.computed() == ["slide_000", "slide_002"]
     assert len(heard.of("slide_elsewhere")) == 1
     assert table(output)["slide_001"]["status"] == "left"
@@ -373,7 +373,7 @@ def test_waiting_for_others_takes_over_what_they_leave(tmp_path: Path, output: P
     threading.Timer(3, other.close).start()
     summary, heard = run(tmp_path / "slides", output, wait=True)
     assert heard.computed() == ["slide_000", "slide_001"]
-    assert not summary.elsewhere
+    assert not summary.claimed_by_another
 
 
 # --- the command line -------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from wsi_engine.archive import standing as module
+from wsi_engine.archive import tally as module
 from wsi_engine.archive.events import Event
-from wsi_engine.archive.tally import Standing
+from wsi_engine.archive.tally import Tally
 from wsi_engine.cli.archive import ArchiveDisplay
 
 PROGRESS = {"stage": "nuclei", "tiles_total": 10, "nuclei": 100}
@@ -37,12 +37,12 @@ def ended(event: str, slide: str, worker: str | None, was_elsewhere=False) -> Ev
     return Event(event, slide, worker, facts)
 
 
-def numbers(standing: Standing) -> tuple[int, ...]:
-    return standing.done, standing.running, standing.failed, standing.elsewhere, standing.left
+def numbers(tally: Tally) -> tuple[int, ...]:
+    return tally.done, tally.running, tally.failed, tally.claimed_by_another, tally.left
 
 
 def test_slides_are_counted_through_everything_that_happens(clock):
-    standing = Standing()
+    tally = Tally()
     steps = [
         (started(), (2, 0, 1, 0, 7)),
         (Event("worker_joined", worker="w1"), (2, 0, 1, 0, 7)),
@@ -56,39 +56,39 @@ def test_slides_are_counted_through_everything_that_happens(clock):
         (ended("slide_done", "c", None, was_elsewhere=True), (4, 0, 2, 0, 4)),
     ]
     for event, expected in steps:
-        standing(event)
-        assert numbers(standing) == expected, event
-    assert standing.workers == {"w1": None}
+        tally(event)
+        assert numbers(tally) == expected, event
+    assert tally.workers == {"w1": None}
 
 
 def test_speed_counts_tiles_that_were_computed_now(clock):
-    standing = Standing()
+    tally = Tally()
     for event in (started(), Event("slide_started", "a", "w1"), progress("a", "w1", 4)):
-        standing(event)
+        tally(event)
     clock[0] += 2
-    standing(progress("a", "w1", 10))
-    assert standing.tiles_per_second == 3
-    standing(ended("slide_done", "a", "w1"))
-    standing(Event("slide_started", "b", "w1"))
-    standing(progress("b", "w1", 0))
+    tally(progress("a", "w1", 10))
+    assert tally.tiles_per_second == 3
+    tally(ended("slide_done", "a", "w1"))
+    tally(Event("slide_started", "b", "w1"))
+    tally(progress("b", "w1", 0))
     clock[0] += 2
-    standing(progress("b", "w1", 2))
-    assert standing.tiles_per_second == 2
+    tally(progress("b", "w1", 2))
+    assert tally.tiles_per_second == 2
 
 
 def test_time_to_go_follows_from_the_slides_that_are_through(clock):
-    standing = Standing()
-    standing(started(slides=7, done=2, failed=1))
-    assert standing.eta_s is None
-    standing(Event("slide_started", "a", "w1"))
+    tally = Tally()
+    tally(started(slides=7, done=2, failed=1))
+    assert tally.eta_s is None
+    tally(Event("slide_started", "a", "w1"))
     clock[0] += 30
-    standing(ended("slide_done", "a", "w1"))
-    assert standing.eta_s == 90
-    standing(Event("slide_started", "b", "w1"))
-    standing(progress("b", "w1", 0))
+    tally(ended("slide_done", "a", "w1"))
+    assert tally.eta_s == 90
+    tally(Event("slide_started", "b", "w1"))
+    tally(progress("b", "w1", 0))
     clock[0] += 15
-    standing(progress("b", "w1", 5))
-    assert standing.eta_s == pytest.approx(75)
+    tally(progress("b", "w1", 5))
+    assert tally.eta_s == pytest.approx(75)
 
 
 def display(terminal: bool) -> tuple[ArchiveDisplay, io.StringIO]:

@@ -67,7 +67,7 @@ def test_200_slides_on_2_workers_of_which_5_are_killed(tmp_path: Path):
     killer = Killer(chosen)
     out = tmp_path / "out"
     summary = run_archive([tmp_path / "slides"], out, jobs=2, listen=killer, **SETTINGS)
-    assert (len(summary.done), len(summary.failed), len(summary.elsewhere)) == (200, 0, 0)
+    assert (len(summary.done), len(summary.failed), len(summary.claimed_by_another)) == (200, 0, 0)
     assert 1 <= len(killer.of("worker_died")) <= 5
     assert len(killer.of("worker_joined")) >= 2 + 5 - 1
     computed = killer.computed()

@@ -1,4 +1,4 @@
-"""Who does the slides: how many workers there are, and what a crew makes of their ends."""
+"""Who does the slides: how many workers there are, and what a pool makes of their ends."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 from tests.support.archives import SETTINGS, Heard, write_slide, write_slides
 from wsi_engine import run_archive
-from wsi_engine.archive import dask_crew
+from wsi_engine.archive import dask_workers
 from wsi_engine.archive.cache import CacheSettings
-from wsi_engine.archive.dask_workers import DaskCrew
+from wsi_engine.archive.dask_workers import DaskPool
 from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, result_of
 from wsi_engine.archive.task import SlideTask, do_slide
-from wsi_engine.archive.workers import AloneInProcess
+from wsi_engine.archive.workers import InProcessPool
 from wsi_engine.config import make_settings
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import run as run_alone
@@ -31,11 +31,11 @@ ROOT = Path(__file__).parents[1]
 def test_there_are_no_more_workers_than_slides(tmp_path, monkeypatch, done_before, workers):
     slides, asked = write_slides(tmp_path / "slides", 3), []
 
-    def crew(number: int, listen) -> AloneInProcess:
+    def pool(number: int, listen) -> InProcessPool:
         asked.append(number)
-        return AloneInProcess(listen)
+        return InProcessPool(listen)
 
-    monkeypatch.setattr(dask_crew, "local_crew", crew)
+    monkeypatch.setattr(dask_workers, "local_pool", pool)
     if done_before:
         run_archive(slides[:done_before], tmp_path / "out", **SETTINGS)
     run_archive(slides, tmp_path / "out", jobs=4, **SETTINGS)
@@ -94,7 +94,7 @@ class SlowToTell:
 
 
 class Client:
-    """As much of Dask's client as a crew needs, with one worker; it cannot be closed."""
+    """As much of Dask's client as a pool needs, with one worker; it cannot be closed."""
 
     def subscribe_topic(self, topic, call) -> None:
         pass
@@ -110,19 +110,19 @@ class Client:
 
 
 def test_an_outcome_that_could_not_be_fetched_is_fetched_again(redo: SlideTask):
-    crew = DaskCrew(Client(), Heard())
-    (worker,) = crew.idle()
-    crew.give(redo, worker)
-    assert crew.reports(0.01) == []
-    assert crew.idle() == []
-    assert [report.outcome.name for report in crew.reports(0.01)] == ["a"]
-    assert crew.idle() == [worker]
+    pool = DaskPool(Client(), Heard())
+    (worker,) = pool.free_workers()
+    pool.submit(redo, worker)
+    assert pool.completed(0.01) == []
+    assert pool.free_workers() == []
+    assert [report.outcome.name for report in pool.completed(0.01)] == ["a"]
+    assert pool.free_workers() == [worker]
 
 
 def test_a_cluster_ends_even_if_its_client_does_not():
     closed = []
     cluster = SimpleNamespace(close=lambda timeout: closed.append(timeout))
-    DaskCrew(Client(), Heard(), cluster).close()
+    DaskPool(Client(), Heard(), cluster).close()
     assert len(closed) == 1
 
 

@@ -1,4 +1,4 @@
-"""`warm-up`: after a run for practice nothing that runs on a slide is left to be compiled."""
+"""`warm-up`: after it nothing that runs on a slide is left to be compiled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsi_engine.sample import SampleTruth
 SLIDE_AFTER_PRACTICE = """
 import sys
 from numba.core.dispatcher import Dispatcher
-from wsi_engine.engine.warm_up import practise
+from wsi_engine.engine.warm_up import warm_up
 from wsi_engine.engine.run import run
 
 def compiled():
@@ -25,7 +25,7 @@ def compiled():
     }
 
 settings = {"device": "cpu", "compile": "never"}
-practise(None, **settings)
+warm_up(None, **settings)
 before = compiled()
 run(sys.argv[1], sys.argv[2], **settings)
 print(len(before), *[name for name, _ in compiled() - before])

@@ -13,10 +13,10 @@ import shapely
 
 from tests.support.nuclei_by_hand import some_nuclei
 from wsi_engine.errors import ResultError
-from wsi_engine.export import geoparquet
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.measure.shape import COLUMNS, measure_shape
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.results import nucleus_table as geoparquet
 from wsi_engine.results.nucleus_table import GeoParquetReader, GeoParquetWriter, read_nuclei
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.version import __version__

@@ -18,11 +18,11 @@ from tests.support.exported import case, corrected, polygons, with_slide
 from tests.support.results import SIDE_PX, write_result
 from wsi_engine.convert.label_image import LABEL, read_label_image
 from wsi_engine.errors import ExportError
-from wsi_engine.export import geoparquet
 from wsi_engine.export.bands import MOST_HELD, Bands
 from wsi_engine.export.export import export_result
 from wsi_engine.export.label_pyramid import level_sizes
 from wsi_engine.nuclei.raster import draw
+from wsi_engine.results import nucleus_table as geoparquet
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.nucleus_table import GeoParquetReader
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage import measure
 
-from wsi_engine.models import tracing
+from wsi_engine.nuclei import tracing
 from wsi_engine.nuclei.polygons import polygons_from_rings
 from wsi_engine.nuclei.tracing import trace_labels
 

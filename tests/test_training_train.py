@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from wsi_engine.learn import train as training
 
 from tests.support.drawn import export, points
 from wsi_engine.errors import DatasetError, EngineError, SettingsError, TrainingError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import centroids
 from wsi_engine.models.starconvex import load_weights
+from wsi_engine.training import train as training
 from wsi_engine.training.config import DataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset
 from wsi_engine.training.log import masked_crc32c

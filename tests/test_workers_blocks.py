@@ -20,8 +20,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-import wsi_engine.convert.errors
-import wsi_engine.learn.errors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +27,8 @@ import wsi_engine
 import wsi_engine.models.compiling
 from tests.support.slides import overwrite_tile
 from wsi_engine.archive.splitting import split_options
-from wsi_engine.engine import blocks, computing, local_workers
+from wsi_engine.engine.workers import blocks, computing
+from wsi_engine.engine.workers import local as local_workers
 from wsi_engine.engine.workers.blocks import BLOCKS_UNDER_WAY_PER_JOB, block_size
 from wsi_engine.engine.workers.computing import MEGAPIXELS_PER_JOB, jobs_that_pay
 from wsi_engine.errors import ClusterError, DeviceError, EngineError, SettingsError, WorkerError

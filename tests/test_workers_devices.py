@@ -10,9 +10,9 @@ from torch import nn
 
 import wsi_engine
 from wsi_engine.config import make_settings
-from wsi_engine.engine import placing
 from wsi_engine.engine.progress import Progress
-from wsi_engine.engine.workers.devices import MEGAPIXELS_TO_COMPILE, pays, warm_up
+from wsi_engine.engine.workers import devices
+from wsi_engine.engine.workers.devices import MEGAPIXELS_TO_COMPILE, compile_network, pays
 from wsi_engine.models.compiling import Compilation, CompilationError
 from wsi_engine.sample import SampleTruth
 
@@ -64,7 +64,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setattr(Compilation, "load", lambda c: cache.load(c))
     monkeypatch.setattr(Compilation, "build", lambda c: cache.build(c))
     monkeypatch.setattr(Compilation, "is_futile", False)
-    monkeypatch.setattr(placing, "compiling_obstacle", lambda: None)
+    monkeypatch.setattr(devices, "compiling_obstacle", lambda: None)
     return cache
 
 
@@ -98,7 +98,7 @@ def test_when_the_network_is_compiled(
     used: bool,
 ) -> None:
     cache.holds = cached
-    monkeypatch.setattr(placing, "pays", lambda compilation, megapixels: large)
+    monkeypatch.setattr(devices, "pays", lambda compilation, megapixels: large)
     result, stages = run(sample, compile=compile)
     assert cache.builds == builds
     assert (cache.calls > 0) == used
@@ -111,7 +111,7 @@ def test_a_compiler_that_fails_costs_nothing_unless_it_was_asked_for(
     sample: SampleTruth, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.fails = True
-    monkeypatch.setattr(placing, "pays", lambda compilation, megapixels: True)
+    monkeypatch.setattr(devices, "pays", lambda compilation, megapixels: True)
     result, _ = run(sample, compile="auto")
     assert result.count > 0
     assert cache.builds == 1
@@ -143,7 +143,7 @@ def test_what_is_compiled_unasked(
     futile: bool,
     expected: bool,
 ) -> None:
-    monkeypatch.setattr(placing, "compiling_obstacle", lambda: obstacle)
+    monkeypatch.setattr(devices, "compiling_obstacle", lambda: obstacle)
     monkeypatch.setattr(Compilation, "is_futile", futile)
     compilation = Compilation(nn.Identity(), (1, 3, 64, 64), dtype)
     assert pays(compilation, megapixels) == expected
@@ -158,9 +158,9 @@ def test_warming_up_compiles_what_the_next_run_uses(
         Compilation, "build", lambda c: shapes.append((c.shape, c.dtype)) or build(c)
     )
     for _ in range(2):
-        assert warm_up(make_settings(tile_size=512, device="cpu"))
+        assert compile_network(make_settings(tile_size=512, device="cpu"))
     cache.holds = False
     run(sample, compile="always")
     assert len(shapes) == 2
     assert shapes[0] == shapes[1]
-    assert not warm_up(make_settings(model="watershed"))
+    assert not compile_network(make_settings(model="watershed"))

@@ -1,4 +1,4 @@
-"""A crew of Dask workers, on this machine or on many."""
+"""A pool of Dask workers, on this machine or on many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.outcome import Outcome
 from wsi_engine.archive.task import SlideTask, do_slide
-from wsi_engine.archive.workers import Crew, Report
+from wsi_engine.archive.workers import Completion, WorkerPool
 from wsi_engine.engine.workers.dask import connect, import_distributed, start
 from wsi_engine.errors import ClusterError
 
@@ -36,10 +36,10 @@ class _Worker:
     future: Any = None
 
 
-class DaskCrew(Crew):
+class DaskPool(WorkerPool):
     """Workers of a Dask scheduler.
 
-    The crew hands out slides itself, one to each worker, instead of leaving that to the
+    The pool hands out slides itself, one to each worker, instead of leaving that to the
     scheduler: so it is known which slide a worker had that died, and no slide is blamed that
     only waited there.
 
@@ -50,7 +50,7 @@ class DaskCrew(Crew):
     listen
         Told of every slide's progress; called by the thread that asks for reports.
     cluster
-        That ends with the crew.
+        That ends with the pool.
     """
 
     def __init__(self, client: Any, listen: Listener, cluster: Any = None) -> None:
@@ -66,31 +66,31 @@ class DaskCrew(Crew):
         self._late: list[str] = []
         client.subscribe_topic(self._topic, self._take_event)
 
-    def idle(self) -> list[str]:
+    def free_workers(self) -> list[str]:
         """Return the addresses of live workers without a slide."""
         self._look_around()
         return [address for address, worker in self._workers.items() if worker.task is None]
 
-    def give(self, task: SlideTask, worker: str) -> None:
+    def submit(self, task: SlideTask, worker: str) -> None:
         """Let a worker do a slide with its threads, and its share of the machine's GPUs."""
-        mate = self._workers[worker]
-        task = replace(task, threads=mate.threads, slot=mate.slot)
-        mate.task = task
-        mate.future = self._call(
+        state = self._workers[worker]
+        task = replace(task, threads=state.threads, slot=state.slot)
+        state.task = task
+        state.future = self._call(
             self._client.submit,
             _do_in_worker,
             task,
-            mate.label,
+            state.label,
             self._topic,
             workers=[worker],
             pure=False,
             retries=0,
         )
-        mate.future.add_done_callback(lambda _: self._inbox.put(("ended", worker)))
+        state.future.add_done_callback(lambda _: self._inbox.put(("ended", worker)))
 
-    def reports(self, timeout_s: float) -> list[Report]:
+    def completed(self, timeout_s: float) -> list[Completion]:
         """Pass on events, and return what came of slides."""
-        reports = []
+        completed = []
         patience = timeout_s
         while True:
             try:
@@ -101,14 +101,14 @@ class DaskCrew(Crew):
             if kind == "event":
                 self._listen(content)
             elif (report := self._report(content)) is not None:
-                reports.append(report)
+                completed.append(report)
         for address in self._late:
             self._inbox.put(("ended", address))
         self._late.clear()
-        return reports + self._of_the_dead()
+        return completed + self._of_the_dead()
 
     def close(self) -> None:
-        """Send the crew home; slides under way end where they are."""
+        """End the workers; slides under way end where they are."""
         is_busy = any(worker.task is not None for worker in self._workers.values())
         if is_busy and self._cluster is not None:
             _end_processes(self._cluster)
@@ -124,7 +124,7 @@ class DaskCrew(Crew):
     def _take_event(self, stamped: tuple[float, dict[str, Any]]) -> None:
         self._inbox.put(("event", Event(**stamped[1]["content"])))
 
-    def _report(self, address: str) -> Report | None:
+    def _report(self, address: str) -> Completion | None:
         worker = self._workers.get(address)
         if worker is None or worker.task is None or not worker.future.done():
             return None
@@ -143,19 +143,19 @@ class DaskCrew(Crew):
                 "and the same paths as this machine"
             ) from None
         task, worker.task, worker.future = worker.task, None, None
-        return Report(task, worker.label, outcome)
+        return Completion(task, worker.label, outcome)
 
-    def _of_the_dead(self) -> list[Report]:
+    def _of_the_dead(self) -> list[Completion]:
         self._look_around()
         gone = [address for address in self._workers if address not in self._alive]
         return [report for address in gone if (report := self._dead(address)) is not None]
 
-    def _dead(self, address: str) -> Report | None:
+    def _dead(self, address: str) -> Completion | None:
         worker = self._workers.pop(address)
         if worker.task is None:
             return None
         worker.future.cancel(force=True)
-        return Report(worker.task, worker.label, None)
+        return Completion(worker.task, worker.label, None)
 
     def _look_around(self) -> None:
         if time.monotonic() - self._looked_at < _SECONDS_BETWEEN_LOOKS:
@@ -184,7 +184,7 @@ class DaskCrew(Crew):
 _HERE = {"127.0.0.1", "localhost", "::1"}
 
 
-def local_crew(workers: int, listen: Listener) -> DaskCrew:
+def local_pool(workers: int, listen: Listener) -> DaskPool:
     """Start workers on this machine that share its processors and GPUs.
 
     Raises
@@ -212,10 +212,10 @@ def local_crew(workers: int, listen: Listener) -> DaskCrew:
             memory_limit=0,
             silence_logs=logging.CRITICAL,
         )
-    return _crew_of(cluster, listen)
+    return _pool_of(cluster, listen)
 
 
-def cluster_crew(kind: str, workers: int, listen: Listener) -> DaskCrew:
+def cluster_pool(kind: str, workers: int, listen: Listener) -> DaskPool:
     """Start workers on a cluster, as Dask's configuration files describe it.
 
     Raises
@@ -223,10 +223,10 @@ def cluster_crew(kind: str, workers: int, listen: Listener) -> DaskCrew:
     ClusterError
         When it cannot be started.
     """
-    return _crew_of(start(kind, workers), listen)
+    return _pool_of(start(kind, workers), listen)
 
 
-def scheduler_crew(address: str, listen: Listener) -> DaskCrew:
+def scheduler_pool(address: str, listen: Listener) -> DaskPool:
     """Use the workers of a scheduler that runs already.
 
     Raises
@@ -234,12 +234,12 @@ def scheduler_crew(address: str, listen: Listener) -> DaskCrew:
     ClusterError
         When it does not answer.
     """
-    return DaskCrew(connect(address), listen)
+    return DaskPool(connect(address), listen)
 
 
-def _crew_of(cluster: Any, listen: Listener) -> DaskCrew:
+def _pool_of(cluster: Any, listen: Listener) -> DaskPool:
     distributed = import_distributed()
-    return DaskCrew(distributed.Client(cluster, set_as_default=False), listen, cluster)
+    return DaskPool(distributed.Client(cluster, set_as_default=False), listen, cluster)
 
 
 def _end_processes(cluster: Any) -> None:

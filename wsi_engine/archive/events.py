@@ -50,7 +50,7 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def told_apart(listen: Listener) -> Listener:
+def guarded(listen: Listener) -> Listener:
     """Return a listener whose own errors cannot be taken for those of a slide.
 
     It raises `ListenerError` for whatever the other raises.

@@ -31,7 +31,7 @@ class Outcome:
     name
         Of the slide's result.
     status
-        ``elsewhere``: another run has it.
+        ``claimed_by_another``: another run has it.
     computed
         Whether this attempt did it, and not an earlier one.
     nuclei, tiles, megapixels, seconds

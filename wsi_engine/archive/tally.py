@@ -31,7 +31,7 @@ class UnderWay:
 
 
 @dataclass
-class Standing:
+class Tally:
     """A listener that counts.
 
     Attributes
@@ -45,7 +45,7 @@ class Standing:
     slides: int = 0
     done: int = 0
     failed: int = 0
-    elsewhere: int = 0
+    claimed_by_another: int = 0
     workers: dict[str, UnderWay | None] = field(default_factory=dict)
     _ended: int = 0
     _tiles: int = 0
@@ -74,7 +74,7 @@ class Standing:
     @property
     def left(self) -> int:
         """Slides that nobody has begun."""
-        return self.slides - self.done - self.failed - self.elsewhere - self.running
+        return self.slides - self.done - self.failed - self.claimed_by_another - self.running
 
     @property
     def seconds(self) -> float:
@@ -117,9 +117,9 @@ class Standing:
         if worker in self.workers:
             self.workers[worker] = None
         if event.event == "slide_elsewhere":
-            self.elsewhere += 1
+            self.claimed_by_another += 1
             return
-        self.elsewhere -= bool(event.facts["was_elsewhere"])
+        self.claimed_by_another -= bool(event.facts["was_elsewhere"])
         self._ended += 1
         if event.event == "slide_done":
             self.done += 1

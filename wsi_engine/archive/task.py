@@ -95,7 +95,7 @@ def known_outcome(task: SlideTask) -> Outcome | None:
     """Return what became of a slide earlier; ``None`` if there is something to do."""
     record = result_of(task.folder)
     if record is not None:
-        is_known = record["finished"] != task.redo_of and _stands(task, record)
+        is_known = record["finished"] != task.redo_of and _is_up_to_date(task, record)
         return done(task.job.name, record, computed=False) if is_known else None
     failure = read_failure(task.folder)
     if failure is not None and task.counts(failure):
@@ -103,18 +103,18 @@ def known_outcome(task: SlideTask) -> Outcome | None:
     return None
 
 
-def _stands(task: SlideTask, record: dict[str, Any]) -> bool:
+def _is_up_to_date(task: SlideTask, record: dict[str, Any]) -> bool:
     """Whether a finished result is what the task asks for, as the engine judges it.
 
     A slide that is named by URL is not fetched for that: its file's name has to do.
     """
-    from wsi_engine.engine.resume import stands
+    from wsi_engine.engine.resume import is_up_to_date
 
     if task.job.is_remote and record["slide"]["name"] != task.job.file_name:
         return False
     path = None if task.job.is_remote else Path(task.job.path)
     try:
-        return stands(task.folder, path, task.settings) is not None
+        return is_up_to_date(task.folder, path, task.settings) is not None
     except EngineError:
         return False  # whoever does the slide meets the same, and reports it
 
@@ -132,7 +132,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
     name = task.job.name
     with _claimed(task) as claimed:
         if not claimed:
-            return elsewhere(task)
+            return claimed_by_another(task)
         known = known_outcome(task)
         if known is not None:
             return known
@@ -142,7 +142,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
             with _warnings_as_events(name, worker, listen):
                 return _run(task, _reporter(name, worker, listen))
         except BusyError:
-            return elsewhere(task)
+            return claimed_by_another(task)
         except ListenerError:
             raise
         except (OutputError, DeviceError, OSError) as error:
@@ -156,7 +156,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
             return _give_up(task, task.failure(f"{kind}: {error}", kind, trace))
 
 
-def elsewhere(task: SlideTask) -> Outcome:
+def claimed_by_another(task: SlideTask) -> Outcome:
     """Return the outcome of a slide that another run has."""
     # The other may be a run of this slide alone, which claims nothing but its folder.
     other = owner(_claims(task)) or owner(task.folder / ".work")
@@ -167,7 +167,7 @@ def died(task: SlideTask) -> Outcome:
     """Return, and keep, the outcome of a slide on which workers died."""
     with _claimed(task) as claimed:
         if not claimed:
-            return elsewhere(task)
+            return claimed_by_another(task)
         reason = (
             f"{task.job.file_name}: the worker process died, {task.attempt} times: killed, out of "
             "memory, or a crash in a library; try it alone, with a smaller --tile-size"

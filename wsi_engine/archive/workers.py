@@ -1,4 +1,4 @@
-"""Who does the slides: this process, or the workers of a crew."""
+"""Who does the slides: this process, or a pool of workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsi_engine.closing import Closing
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Completion:
     """What came of a task that was given out; ``outcome`` is ``None`` if its worker died."""
 
     task: SlideTask
@@ -20,24 +20,24 @@ class Report:
     outcome: Outcome | None
 
 
-class Crew(Closing):
+class WorkerPool(Closing):
     """Does slides, one at a time on each worker; a context."""
 
     @abstractmethod
-    def idle(self) -> list[str]:
+    def free_workers(self) -> list[str]:
         """Names of the workers that live and have nothing to do."""
 
     @abstractmethod
-    def give(self, task: SlideTask, worker: str) -> None:
+    def submit(self, task: SlideTask, worker: str) -> None:
         """Let an idle worker do a slide."""
 
     @abstractmethod
-    def reports(self, timeout_s: float) -> list[Report]:
+    def completed(self, timeout_s: float) -> list[Completion]:
         """Return what came of tasks since the last call; waits for the first, not for long."""
 
 
-class AloneInProcess(Crew):
-    """A crew of one: this process.
+class InProcessPool(WorkerPool):
+    """A pool of one: this process.
 
     Parameters
     ----------
@@ -47,21 +47,21 @@ class AloneInProcess(Crew):
 
     def __init__(self, listen: Listener) -> None:
         self._listen = listen
-        self._reports: list[Report] = []
+        self._completed: list[Completion] = []
 
-    def idle(self) -> list[str]:
+    def free_workers(self) -> list[str]:
         """Return the name of this process, which is never busy when it is asked."""
         return ["this process"]
 
-    def give(self, task: SlideTask, worker: str) -> None:
+    def submit(self, task: SlideTask, worker: str) -> None:
         """Do a slide."""
-        self._reports.append(Report(task, worker, do_slide(task, self._listen, worker)))
+        self._completed.append(Completion(task, worker, do_slide(task, self._listen, worker)))
 
-    def reports(self, timeout_s: float) -> list[Report]:
+    def completed(self, timeout_s: float) -> list[Completion]:
         """Return the report of the slide that was done."""
         del timeout_s
-        reports, self._reports = self._reports, []
-        return reports
+        completed, self._completed = self._completed, []
+        return completed
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -39,14 +39,14 @@ def warm_up(
 ) -> None:
     """Compile for this processor now, so that no run has to."""
     from wsi_engine.config import make_settings
-    from wsi_engine.engine.warm_up import practise
-    from wsi_engine.engine.workers.devices import warm_up as compile_network
+    from wsi_engine.engine.warm_up import warm_up as run_through_a_sample
+    from wsi_engine.engine.workers.devices import compile_network
 
     chosen = {"model": model, "weights": weights, "tile_size": tile_size}
     with console.err.status("compiling the network, a minute or so"):
         compiled = compile_network(make_settings(config, **chosen))
     with console.err.status("compiling what decodes and measures, some 15 s"):
-        practise(config, **chosen)
+        run_through_a_sample(config, **chosen)
     console.out.print("decoding and measuring are compiled")
     if compiled:
         console.out.print("the next runs use the compiled network")

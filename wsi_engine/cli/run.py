@@ -162,7 +162,7 @@ def run(
         slide = Path(named[0])
         check_one(scheduler, cluster)
         is_remote = scheduler is not None or cluster is not None
-        if is_remote and not force and _stands(slide, output, chosen):
+        if is_remote and not force and _is_up_to_date(slide, output, chosen):
             jobs, scheduler, cluster = 1, None, None  # nobody has to wait in a queue for nothing
         with split_options(jobs, scheduler, cluster) as processes:
             _run_one(slide, output, settings | processes | {"force": force})
@@ -171,11 +171,11 @@ def run(
         _run_many(named, output, settings | archive, log, log_format == "json")
 
 
-def _stands(slide: Path, output: Path, chosen: RunSettings) -> bool:
+def _is_up_to_date(slide: Path, output: Path, chosen: RunSettings) -> bool:
     from wsi_engine.archive.names import folder_name
-    from wsi_engine.engine.resume import stands
+    from wsi_engine.engine.resume import is_up_to_date
 
-    return stands(output / folder_name(slide.stem), slide, chosen) is not None
+    return is_up_to_date(output / folder_name(slide.stem), slide, chosen) is not None
 
 
 def _run_one(slide: Path, output: Path, options: dict[str, Any]) -> None:

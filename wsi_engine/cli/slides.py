@@ -49,7 +49,7 @@ def info(
     from wsi_engine.models.registry import find_model
     from wsi_engine.slide.grid_reader import best_level
     from wsi_engine.slide.opening import open_slide
-    from wsi_engine.slide.resolution import resolution_doubts, with_resolution
+    from wsi_engine.slide.resolution import resolution_warnings, with_resolution
     from wsi_engine.slide.tissue import find_tissue
 
     spec = find_model(model).spec
@@ -85,7 +85,7 @@ def info(
             f"for {spec.name} at {spec.mpp} µm"
         )
         console.print_facts(shown)
-        for doubt in resolution_doubts(facts, mpp):
+        for doubt in resolution_warnings(facts, mpp):
             console.print_warning(doubt)
 
 

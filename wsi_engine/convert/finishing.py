@@ -17,7 +17,7 @@ from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
-from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, settled
+from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, simplified_on_grid
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.slide.frames import Mpp
 
@@ -159,7 +159,7 @@ def _valid(shapes: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
     areas = np.flatnonzero(types == shapely.GeometryType.POLYGON)
     whole = areas[~shapely.is_empty(shapes[areas])]
     kept[areas] = False
-    polygons, settling = settled(shapes[whole], 0.0)
+    polygons, settling = simplified_on_grid(shapes[whole], 0.0)
     shapes[whole[settling]] = polygons
     kept[whole[settling]] = True
     for k in np.flatnonzero((types >= 0) & (types != shapely.GeometryType.POLYGON)).tolist():

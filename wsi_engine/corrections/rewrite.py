@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_engine.corrections.correcting import Corrected, Correcting, labels_of
+from wsi_engine.corrections.corrector import CorrectedChunk, Corrector, labels_of
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, Values, measure_context
 from wsi_engine.nuclei.measure.measurer import measured_alone
@@ -57,11 +57,11 @@ def write_corrected(
         mpp = Mpp(**table.facts["slide"]["mpp"])
         measure = partial(measured_alone, names=table.measurements, mpp=mpp)
 
-        def correcting() -> Correcting:
-            return Correcting(corrections, table.classes, measure, drawn)
+        def corrector() -> Corrector:
+            return Corrector(corrections, table.classes, measure, drawn)
 
-        surroundings = _Surroundings(table, correcting(), mpp)
-        stream = correcting()
+        surroundings = _Surroundings(table, corrector(), mpp)
+        stream = corrector()
         with NucleusFiles(
             destination,
             table.classes,
@@ -78,25 +78,25 @@ def write_corrected(
     return files.count, stream.unmet
 
 
-def _corrected(table: GeoParquetReader, correcting: Correcting) -> Iterator[Corrected]:
+def _corrected(table: GeoParquetReader, corrector: Corrector) -> Iterator[CorrectedChunk]:
     for group in table.groups():
-        yield correcting.corrected(group["id"].to_pylist(), table.nuclei(group))
-    yield correcting.rest()
+        yield corrector.corrected(group["id"].to_pylist(), table.nuclei(group))
+    yield corrector.rest()
 
 
 class _Surroundings:
     """The context of the nuclei as they are after the corrections, in their order."""
 
-    def __init__(self, table: GeoParquetReader, correcting: Correcting, mpp: Mpp) -> None:
+    def __init__(self, table: GeoParquetReader, corrector: Corrector, mpp: Mpp) -> None:
         names = [column.name for column in CONTEXT_COLUMNS]
         self._columns = [table.measurements.index(n) for n in names if n in table.measurements]
         self._values: Values = np.empty((0, len(names)), np.float32)
         self._next = 0
         if self._columns:
-            anchors = [some.nuclei.anchors for some in _corrected(table, correcting)]
+            anchors = [some.nuclei.anchors for some in _corrected(table, corrector)]
             self._values = measure_context(np.concatenate(anchors), mpp)
 
-    def renew(self, some: Corrected) -> None:
+    def renew(self, some: CorrectedChunk) -> None:
         """Give the next nuclei the context that they have now."""
         if self._columns:
             stop = self._next + len(some.ids)

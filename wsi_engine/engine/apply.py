@@ -13,17 +13,17 @@ import numpy as np
 import shapely
 
 from wsi_engine.corrections.compare import Comparison
-from wsi_engine.corrections.intake import FLAT, Intake
 from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.corrections.selection import FLAT, NucleusSelection
 from wsi_engine.corrections.snapshot import Snapshot, geometries
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.provenance import now
-from wsi_engine.engine.summaries import sum_up
+from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.identity import namespace_of
-from wsi_engine.nuclei.polygons import settled
+from wsi_engine.nuclei.polygons import simplified_on_grid
 from wsi_engine.qupath.objects import ROI, PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
@@ -131,9 +131,9 @@ def _apply(
     with GeoParquetReader(folder / NUCLEI_TABLE) as table:
         slide, model = table.facts["slide"]["fingerprint"], table.facts["model"]
         earlier = corrections_for(folder, slide, model)
-        intake = Intake(drawn_class)
+        selection = NucleusSelection(drawn_class)
         problems: list[Problem] = []
-        changes = _find_changes(objects_of(edited, problems), intake, table, earlier)
+        changes = _find_changes(objects_of(edited, problems), selection, table, earlier)
         lacking = () if partial else changes.lacking
         if not partial:
             _refuse_unreadable(problems)
@@ -149,14 +149,16 @@ def _apply(
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
         nuclei = _rewrite(earlier, corrections, result, run_record)
     # Also where nothing is new: this may have been cut off before.
-    sum_up(folder, regions=False, report=had_page or run_record["settings"].get("report") is True)
+    write_summaries(
+        folder, regions=False, report=had_page or run_record["settings"].get("report") is True
+    )
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),
         added=len(changes.added),
         corrections=corrections,
         nuclei=nuclei,
-        left_out=intake.left_out,
+        left_out=selection.left_out,
         duplicates=changes.duplicates,
     )
 
@@ -195,16 +197,19 @@ def _refuse_unreadable(problems: Sequence[Problem]) -> None:
 
 
 def _find_changes(
-    objects: Iterable[PathObject], intake: Intake, table: GeoParquetReader, earlier: Corrections
+    objects: Iterable[PathObject],
+    selection: NucleusSelection,
+    table: GeoParquetReader,
+    earlier: Corrections,
 ) -> _Changes:
     edited: dict[str, PathObject] = {}
     added: dict[str, PathObject] = {}
     with _snapshot(table) as snapshot:
         comparison = Comparison(snapshot)
-        for change in comparison.changes(intake.nuclei(objects)):
+        for change in comparison.changes(selection.nuclei(objects)):
             item = _settled(change.item)
             if item is None:
-                intake.left_out[FLAT] += 1
+                selection.left_out[FLAT] += 1
             elif change.row >= 0:
                 identity = snapshot.ids_at(np.array([change.row]))[0]
                 edited[identity] = replace(item, id=identity)
@@ -232,7 +237,7 @@ def _snapshot(table: GeoParquetReader) -> Snapshot:
 
 def _settled(item: PathObject) -> PathObject | None:
     """Bring a nucleus onto the 0.01 px grid; what was measured on it elsewhere is dropped."""
-    polygons, _ = settled(geometries([item.geometry]), 0.0)
+    polygons, _ = simplified_on_grid(geometries([item.geometry]), 0.0)
     return replace(item, roi=ROI(polygons[0]), measurements={}) if len(polygons) else None
 
 

@@ -21,7 +21,7 @@ from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.pixels import FINEST_MPP
-from wsi_engine.nuclei.polygons import mended
+from wsi_engine.nuclei.polygons import repaired_on_grid
 from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
@@ -40,8 +40,8 @@ from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo
-from wsi_engine.slide.resolution import resolution_doubts, with_resolution
-from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain_doubts
+from wsi_engine.slide.resolution import resolution_warnings, with_resolution
+from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain_warnings
 from wsi_engine.slide.tissue import find_tissue
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
@@ -131,7 +131,7 @@ def _measure(
     reader = GridReader(slide, make_grid(info, FINEST_MPP))
     stains = _stains(slide, info, reader, settings)
     measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
-    polygons, kept = mended(found.geometries)
+    polygons, kept = repaired_on_grid(found.geometries)
     found = found.take(np.flatnonzero(kept))
     placed = PlacedNuclei(polygons, reader, measurer, settings.tile_size)
     identity = fingerprint(info.path)
@@ -152,16 +152,16 @@ def _measure(
             measured = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
             files.write([ids[k] for k in rows], measured, Labels.of_other_program(len(rows)))
             observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
-    doubts = [
-        *resolution_doubts(slide.info, settings.mpp),
-        *stain_doubts(settings.stains, stains),
+    warnings = [
+        *resolution_warnings(slide.info, settings.mpp),
+        *stain_warnings(settings.stains, stains),
         *_left_out(found.skipped, without_area, shared, source),
-        *_doubts(placed, source),
+        *_plausibility_warnings(placed, source),
     ]
     return facts | {
         "slide_path": str(info.path.resolve()),
         "unreadable": [asdict(box) for box in reader.unreadable],
-        "warnings": doubts,
+        "warnings": warnings,
         "nuclei": {"count": files.count, "left_out": without_area + found.skipped},
         "model": {"name": source, "classes": classes},
         # All of the slide may hold nuclei of another program.
@@ -216,40 +216,40 @@ def _classes(given: list[str | None]) -> tuple[tuple[str, ...], npt.NDArray[np.i
 
 def _left_out(skipped: int, without_area: int, shared: int, source: str) -> list[str]:
     """Say which objects of the file are no nuclei, or not under their own name."""
-    doubts = []
+    warnings = []
     if skipped:
-        doubts.append(f"{source}: {skipped:,} feature(s) that could not be read were left out")
+        warnings.append(f"{source}: {skipped:,} feature(s) that could not be read were left out")
     if without_area:
-        doubts.append(f"{source}: {without_area:,} objects without an area were left out")
+        warnings.append(f"{source}: {without_area:,} objects without an area were left out")
     if shared:
-        doubts.append(
+        warnings.append(
             f"{source}: {shared:,} nuclei have the id of another one before them, and were given "
             "ids of their own"
         )
-    return doubts
+    return warnings
 
 
-def _doubts(placed: PlacedNuclei, source: str) -> list[str]:
+def _plausibility_warnings(placed: PlacedNuclei, source: str) -> list[str]:
     """Say what was not measured, and what does not look like nuclei on this slide."""
-    doubts = []
+    warnings = []
     count, slide_mpp = len(placed.polygons), placed.grid.slide_mpp
     if count == 0:
         return [f"{source} holds no nuclei: there is nothing to measure"]
     if outside := int(placed.outside.sum()):
-        doubts.append(
+        warnings.append(
             f"{source}: {outside:,} of {count:,} nuclei lie outside the slide and have no pixels: "
             "do they belong to it?"
         )
     if large := int((~placed.fitting).sum()):
-        doubts.append(
+        warnings.append(
             f"{source}: {large:,} of {count:,} objects are larger than {LARGEST_UM:g} µm: only "
             "their shape is measured"
         )
     area = float(np.median(shapely.area(placed.polygons))) * slide_mpp.pixel_area_um2
     median = float(np.sqrt(4 * area / np.pi))
     if not PLAUSIBLE_DIAMETER_UM[0] <= median <= PLAUSIBLE_DIAMETER_UM[1]:
-        doubts.append(
+        warnings.append(
             f"{source}: at {slide_mpp.mean:.4g} µm per pixel the median nucleus is {median:.1f} µm "
             "across: is the pixel size right, and is the file in full-resolution pixels?"
         )
-    return doubts
+    return warnings

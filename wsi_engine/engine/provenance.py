@@ -66,7 +66,7 @@ def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
 
 
 @dataclass
-class Course:
+class RunLog:
     """How a run goes.
 
     Attributes
@@ -97,12 +97,12 @@ class Course:
 def make_record(
     plan: Plan,
     basis: Basis,
-    course: Course,
+    run_log: RunLog,
     warnings: list[str],
     corrections: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of ``run.json`` for a finished slide."""
-    state, tissue = course.tracker.state, plan.tissue
+    state, tissue = run_log.tracker.state, plan.tissue
     return {
         "slide": describe_slide(plan.info, plan.slide_fingerprint),
         "slide_path": str(plan.info.path.resolve()),
@@ -128,7 +128,7 @@ def make_record(
         "basis": basis,
         "tiles": {
             "count": len(plan.tiles),
-            "resumed": course.resumed,
+            "resumed": run_log.resumed,
             "core_px": plan.tile_grid.core,
             "halo_px": plan.tile_grid.halo,
             "read_level": plan.reader.level.index,
@@ -136,12 +136,12 @@ def make_record(
             "seconds": round(state.seconds, 3),
             "model_busy": round(state.busy, 4),
         },
-        "workers": course.workers,
-        "stages": course.clock.report(),
+        "workers": run_log.workers,
+        "stages": run_log.clock.report(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": versions(),
-        "machine": machine(course.devices),
-        "started": course.started,
+        "machine": machine(run_log.devices),
+        "started": run_log.started,
         "finished": now(),
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
-from wsi_engine.engine.summaries import is_summed_up
+from wsi_engine.engine.summaries import has_summaries
 from wsi_engine.errors import ResultError, SettingsError
 from wsi_engine.results.layout import CORRECTIONS, RECORD, TILES
 from wsi_engine.results.record import NUMBER, Kind, read_record
@@ -67,7 +67,7 @@ def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
         raise ResultError(
             f"{error}; start again with --force, or choose another --output"
         ) from None
-    refuse_another(record["basis"], basis, f"{folder} holds a finished result")
+    require_same_basis(record["basis"], basis, f"{folder} holds a finished result")
     if _corrections_changed(folder, record):
         return None
     for name, entry in record["files"].items():
@@ -79,7 +79,7 @@ def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
     return record
 
 
-def stands(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str, Any] | None:
+def is_up_to_date(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str, Any] | None:
     """Return the record of a result with which a run would do nothing; ``None`` if there is none.
 
     The same run is finished, nothing of a run that was to replace it is left, and the regions
@@ -108,11 +108,13 @@ def stands(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str,
     record = finished_run(folder, basis)
     if record is None:
         return None
-    complete = is_summed_up(folder, record, regions=settings.regions, report=settings.report)
+    complete = has_summaries(folder, record, regions=settings.regions, report=settings.report)
     return record if complete else None
 
 
-def refuse_another(was: Mapping[str, Any], now: Basis, what: str, *, whole: bool = False) -> None:
+def require_same_basis(
+    was: Mapping[str, Any], now: Basis, what: str, *, whole: bool = False
+) -> None:
     """Raise `SettingsError`, which shows the difference, if a run would not be the same.
 
     With ``whole``, as in `differences`, the store would not take the tiles either.

@@ -12,19 +12,19 @@ from wsi_engine.corrections.record import corrections_for
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.engine.progress import Observer, ignore
-from wsi_engine.engine.provenance import Course, now
-from wsi_engine.engine.resume import finished_run, refuse_another, unfinished_run
+from wsi_engine.engine.provenance import RunLog, now
+from wsi_engine.engine.resume import finished_run, require_same_basis, unfinished_run
 from wsi_engine.engine.slide_run import SlideRun
-from wsi_engine.engine.summaries import sum_up
+from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.result import Result
 from wsi_engine.schedule.clock import StageClock
-from wsi_engine.slide.fingerprint import Watch
+from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.slide.opening import open_slide
-from wsi_engine.slide.resolution import resolution_doubts
-from wsi_engine.slide.stain_vectors import stain_doubts
+from wsi_engine.slide.resolution import resolution_warnings
+from wsi_engine.slide.stain_vectors import stain_warnings
 
 
 def run(
@@ -111,7 +111,7 @@ def _run_slide(
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
-    course, watch = Course(now(), StageClock(), devices), Watch(path)
+    run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
         basis = basis_of(path, settings)
         unfinished = None if force else unfinished_run(folder.path)
@@ -120,20 +120,20 @@ def _run_slide(
             earlier = finished_run(folder.path, basis)
             if earlier is not None:
                 folder.forget_tiles()
-                sum_up(folder.path, regions=regions, report=report)
+                write_summaries(folder.path, regions=regions, report=report)
                 return Result(folder.path, earlier, is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], course.clock, observe)
+        plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
             what = f"{folder.path} holds an unfinished run"
-            refuse_another(unfinished.basis, basis, what, whole=True)
+            require_same_basis(unfinished.basis, basis, what, whole=True)
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
-        doubts = resolution_doubts(slide.info, settings.mpp)
-        doubts += stain_doubts(settings.stains, plan.measurer.stains)
+        warnings = resolution_warnings(slide.info, settings.mpp)
+        warnings += stain_warnings(settings.stains, plan.measurer.stains)
         if force:
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
-        work = SlideRun(plan, basis, folder, corrections, processes, course, watch, observe)
-        record = work.complete(doubts)
-        sum_up(folder.path, regions=regions, report=report)
+        work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)
+        record = work.complete(warnings)
+        write_summaries(folder.path, regions=regions, report=report)
         return Result(folder.path, record)

@@ -13,7 +13,7 @@ from wsi_engine.results.record import Kind, read_record
 _FACTS: dict[str, Kind] = {"files": dict}
 
 
-def sum_up(folder: Path, *, regions: bool, report: bool) -> None:
+def write_summaries(folder: Path, *, regions: bool, report: bool) -> None:
     """Write regions and page of a finished result, unless those of its nuclei are there already.
 
     To be called by the owner of the folder. Whoever was killed in between is made up for.
@@ -41,8 +41,8 @@ def sum_up(folder: Path, *, regions: bool, report: bool) -> None:
         report_on(folder)
 
 
-def is_summed_up(folder: Path, record: dict[str, Any], *, regions: bool, report: bool) -> bool:
-    """Whether `sum_up` would find nothing to do; ``record`` is the content of ``run.json``."""
+def has_summaries(folder: Path, record: dict[str, Any], *, regions: bool, report: bool) -> bool:
+    """Whether `write_summaries` has nothing to do; ``record`` is the content of ``run.json``."""
     return _has_regions(folder, record, regions) and _has_page(folder, report)
 
 

@@ -61,14 +61,14 @@ def find_nuclei(
     # Whatever goes wrong further on: the threads end before the slide is closed under them.
     with closing(compute(store.missing)) as computed:
         followed = tracker.follow(checked(clock.timed("wait", computed)))
-        settled = resolve_seams(
+        resolved = resolve_seams(
             clock.timed("store", store.complete(followed, lambda: reader.lost)),
             plan.tile_grid,
             reader.grid,
             spec.largest_object_px,
             spec.max_overlap,
         )
-        for nuclei in clock.timed("seams", settled):
+        for nuclei in clock.timed("seams", resolved):
             with clock.measure("seams"):
                 wanted = within(nuclei, plan.area)
             yield wanted

@@ -1,4 +1,4 @@
-"""A run for practice: what is compiled on first use is compiled before there is a slide."""
+"""Warm-up: what is compiled on first use is compiled before there is a slide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIELD_PX = 512
 """Side of the tissue: enough that every kernel has nuclei to work on."""
 
 
-def practise(config: Path | None, **settings: Any) -> None:
+def warm_up(config: Path | None, **settings: Any) -> None:
     """Run through a small generated slide, and forget it.
 
     The kernels that decode and measure are compiled for this processor when they are first

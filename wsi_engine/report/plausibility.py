@@ -63,23 +63,23 @@ def _holds_any(piece: shapely.Polygon, points: npt.NDArray[np.float64]) -> bool:
 def pixel_size_flag(result: SlideResult) -> Flag:
     """Say whether pixel size, objective and size of the nuclei go together."""
     mpp = result.mpp.mean
-    doubts = []
+    reasons = []
     power = result.record["slide"].get("objective_power")
     if power and abs(math.log(mpp * power / 10)) > math.log(OBJECTIVE_TOLERANCE):
-        doubts.append(f"a {power:g}x objective has about {10 / power:.3g} µm per pixel")
+        reasons.append(f"a {power:g}x objective has about {10 / power:.3g} µm per pixel")
     diameter = median_diameter_um(result)
     low, high = USUAL_DIAMETER_UM
     if diameter is not None and not low <= diameter <= high:
-        doubts.append(f"the median nucleus would be {diameter:.1f} µm across")
+        reasons.append(f"the median nucleus would be {diameter:.1f} µm across")
     levels: tuple[Level, ...] = ("ok", "look", "bad")
     sentence = f"{mpp:.4g} µm per pixel"
-    if doubts:
-        sentence += f" is doubtful: {' and '.join(doubts)}. State it with --mpp."
+    if reasons:
+        sentence += f" is doubtful: {' and '.join(reasons)}. State it with --mpp."
     elif diameter is not None:
         sentence += f"; the median nucleus is {diameter:.1f} µm across."
     else:
         sentence += "."
-    return Flag("pixel size", levels[len(doubts)], round(mpp, 4), "µm", sentence)
+    return Flag("pixel size", levels[len(reasons)], round(mpp, 4), "µm", sentence)
 
 
 def median_diameter_um(result: SlideResult) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from wsi_engine.errors import EngineError
-from wsi_engine.nuclei.polygons import mended, polygon_parts
+from wsi_engine.nuclei.polygons import polygon_parts, repaired_on_grid
 from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_features
@@ -52,7 +52,7 @@ def write_flags(result: SlideResult, flags: Sequence[Flag]) -> None:
             locked=True,
         )
         for flag in flags
-        for k, place in enumerate(mended(np.array(flag.where, object))[0], start=1)
+        for k, place in enumerate(repaired_on_grid(np.array(flag.where, object))[0], start=1)
     ]
     if places:
         write_features(result.folder / PLACES_FILE, places)

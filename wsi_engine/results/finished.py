@@ -23,7 +23,7 @@ from wsi_engine.qupath.regions import read_regions as read_bounds
 from wsi_engine.results.column_dictionary import column_of
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, ROI_FILE, TISSUE_FILE
 from wsi_engine.results.nucleus_table import GeoParquetReader
-from wsi_engine.results.record import NUMBER, Kind, untold
+from wsi_engine.results.record import NUMBER, Kind, missing_fact
 from wsi_engine.results.region import Region, areal, read_regions
 from wsi_engine.slide.frames import Mpp
 
@@ -199,7 +199,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{folder / 'run.json'} cannot be read: {error}") from None
-    lacks = untold(record, _FACTS)
+    lacks = missing_fact(record, _FACTS)
     if lacks is None and not all(record["slide"]["mpp"][axis] > 0 for axis in "xy"):
         lacks = "slide.mpp"
     if lacks is not None:

@@ -31,7 +31,7 @@ def read_record(folder: Path, facts: Mapping[str, Kind] = COUNTED) -> dict[str, 
         record = json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{folder / RECORD} cannot be read: {error}") from None
-    if (name := untold(record, facts)) is not None:
+    if (name := missing_fact(record, facts)) is not None:
         raise ResultError(
             f"{folder / RECORD} is not the record of a run of this version: it does not tell {name}"
         )
@@ -45,7 +45,7 @@ Kind = type | tuple[type, ...]
 NUMBER: Kind = (int, float)
 
 
-def untold(record: Any, facts: Mapping[str, Kind]) -> str | None:
+def missing_fact(record: Any, facts: Mapping[str, Kind]) -> str | None:
     """Return the first fact that a record does not tell, ``None`` if it tells all.
 
     Parameters

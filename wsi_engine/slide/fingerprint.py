@@ -30,7 +30,7 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-class Watch:
+class FileWatch:
     """Notices that a file vanishes or changes, by its size and time.
 
     Parameters

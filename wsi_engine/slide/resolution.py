@@ -65,7 +65,7 @@ def with_resolution(info: SlideInfo, stated: float | None) -> SlideInfo:
     return info
 
 
-def resolution_doubts(info: SlideInfo, stated: float | None) -> list[str]:
+def resolution_warnings(info: SlideInfo, stated: float | None) -> list[str]:
     """Say what contradicts the pixel size that will be used, if anything does.
 
     Parameters

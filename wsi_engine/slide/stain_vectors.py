@@ -95,7 +95,7 @@ def choose_stains(setting: StainSetting, fields: npt.NDArray[np.uint8]) -> Stain
     return H_AND_E
 
 
-def stain_doubts(setting: StainSetting, stains: Stains) -> list[str]:
+def stain_warnings(setting: StainSetting, stains: Stains) -> list[str]:
     """Say so where the stains are not those that were asked for."""
     if setting == "estimated" and stains is H_AND_E:
         return ["no two stains could be told apart: measured with the default vectors of H&E"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.tile_flow import TilesWithNuclei
-from wsi_engine.engine.workers.worker import Block, Share, compute_block
+from wsi_engine.engine.workers.worker import Block, WorkerJob, compute_block
 from wsi_engine.errors import EngineError, WorkerError
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile
@@ -39,7 +39,7 @@ class BlockCompute:
     ----------
     plan
         Of this process. Its reader is told what workers could not read.
-    share
+    job
         What workers must know of the run.
     executor
         One that can take a function of this package and dataclasses to its workers:
@@ -60,14 +60,14 @@ class BlockCompute:
     def __init__(
         self,
         plan: Plan,
-        share: Share,
+        job: WorkerJob,
         executor: Executor,
         jobs: int,
         batch_size: int,
         clock: StageClock,
     ) -> None:
         self._plan = plan
-        self._share = share
+        self._job = job
         self._executor = executor
         self._jobs = jobs
         self._batch_size = batch_size
@@ -99,7 +99,7 @@ class BlockCompute:
             while left and len(under_way) < BLOCKS_UNDER_WAY_PER_JOB * self._jobs:
                 block = left.popleft()
                 with _explaining(block):
-                    future = self._executor.submit(compute_block, self._share, block)
+                    future = self._executor.submit(compute_block, self._job, block)
                 under_way.append((block, future))
 
         try:

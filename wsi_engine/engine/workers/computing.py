@@ -18,7 +18,7 @@ from wsi_engine.engine.tile_flow import Compute, compute_tiles
 from wsi_engine.engine.workers.blocks import BlockCompute
 from wsi_engine.engine.workers.devices import batch_size_of, place
 from wsi_engine.engine.workers.local import local_workers
-from wsi_engine.engine.workers.worker import share_of
+from wsi_engine.engine.workers.worker import job_of
 from wsi_engine.errors import SettingsError
 from wsi_engine.schedule.clock import StageClock
 
@@ -92,5 +92,5 @@ def jobs_that_pay(tiles: int, side: int) -> int:
 def _in_blocks(
     plan: Plan, executor: Executor, jobs: int, batch_size: int, tiles: int, clock: StageClock
 ) -> BlockCompute:
-    share = share_of(plan, tiles // jobs, uuid.uuid4().hex)
-    return BlockCompute(plan, share, executor, jobs, batch_size, clock)
+    job = job_of(plan, tiles // jobs, uuid.uuid4().hex)
+    return BlockCompute(plan, job, executor, jobs, batch_size, clock)

@@ -53,7 +53,7 @@ def place(
     return [_compiled(model, batch, side, plan, tiles, clock, observe) for model in models]
 
 
-def warm_up(settings: RunSettings) -> bool:
+def compile_network(settings: RunSettings) -> bool:
     """Compile the network that runs with such settings use; return whether there is one.
 
     Raises

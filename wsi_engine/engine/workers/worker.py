@@ -30,7 +30,7 @@ from wsi_engine.store.parts import pack_tiles
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerJob:
     """All that a worker must know of a run; can be sent to another machine.
 
     Attributes
@@ -100,15 +100,15 @@ _getting_ready = threading.Lock()
 _ready: _Ready | None = None
 
 
-def share_of(plan: Plan, tiles: int, run: str) -> Share:
+def job_of(plan: Plan, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     settings = plan.settings.model_copy(update=absolute)
-    return Share(run, plan.info.path.absolute(), settings, _basis(plan), tiles)
+    return WorkerJob(run, plan.info.path.absolute(), settings, _basis(plan), tiles)
 
 
-def compute_block(share: Share, tiles: tuple[Tile, ...]) -> Block:
+def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
     """Find the nuclei of some tiles; called in a worker process.
 
     The first call for a run makes the plan and loads the model, which stay for the next ones. The
@@ -120,10 +120,10 @@ def compute_block(share: Share, tiles: tuple[Tile, ...]) -> Block:
         When this process would compute something else than that which wants the nuclei.
     """
     clock = StageClock()
-    ready = _make_ready(share, clock)
-    with open_slide(share.slide) as slide:
+    ready = _make_ready(job, clock)
+    with open_slide(job.slide) as slide:
         plan = replace(ready.plan, reader=GridReader(slide, ready.plan.reader.grid))
-        batch_size = batch_size_of(share.settings, ready.devices)
+        batch_size = batch_size_of(job.settings, ready.devices)
         with closing(compute_tiles(plan, ready.models, batch_size, clock, tiles)) as computed:
             found = [(tile.index, nuclei) for tile, nuclei in computed]
     return Block(
@@ -138,35 +138,35 @@ def compute_block(share: Share, tiles: tuple[Tile, ...]) -> Block:
     )
 
 
-def _make_ready(share: Share, clock: StageClock) -> _Ready:
+def _make_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     global _ready
     with _getting_ready:
-        if _ready is None or _ready.run != share.run:
+        if _ready is None or _ready.run != job.run:
             _ready = None  # one model at a time
             try:
-                _ready = _get_ready(share, clock)
+                _ready = _get_ready(job, clock)
             except EngineError as error:
                 raise WorkerError(f"worker on {platform.node()}: {error}") from error
         return _ready
 
 
-def _get_ready(share: Share, clock: StageClock) -> _Ready:
+def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     # Whoever started this process has given it its share of the processors.
     threads = torch.get_num_threads()
-    settings = share.settings
+    settings = job.settings
     if settings.workers == "auto":
         settings = settings.model_copy(update={"workers": threads})
     devices = devices_of_worker(resolve_devices(settings.device))
     if devices[0].type == "cpu":
         reuse_freed_memory()
-    with open_slide(share.slide) as slide:
+    with open_slide(job.slide) as slide:
         plan = make_plan(slide, settings, devices[0], clock)
-    if changes := differences(share.basis, _basis(plan)):
+    if changes := differences(job.basis, _basis(plan)):
         raise WorkerError(
             f"other nuclei could be found here than where the run began ({'; '.join(changes)}): "
             "give all machines the same files and versions"
         )
-    return _Ready(share.run, plan, place(plan, devices, share.tiles, clock), devices)
+    return _Ready(job.run, plan, place(plan, devices, job.tiles, clock), devices)
 
 
 def _basis(plan: Plan) -> Basis:

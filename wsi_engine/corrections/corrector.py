@@ -21,7 +21,7 @@ MeasureAlone = Callable[[Geometries], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedChunk:
     """Nuclei as they shall be; columns of equal length n.
 
     Attributes
@@ -37,7 +37,7 @@ class Corrected:
     items: list[PathObject | None]
 
 
-class Correcting:
+class Corrector:
     """Brings a stream of nuclei into line with corrections.
 
     Parameters
@@ -70,7 +70,7 @@ class Correcting:
         self._number[None] = -1
         self._met: set[str] = set()
 
-    def corrected(self, ids: Sequence[str], nuclei: Nuclei) -> Corrected:
+    def corrected(self, ids: Sequence[str], nuclei: Nuclei) -> CorrectedChunk:
         """Leave out what is deleted, and give what is edited its shape and class.
 
         A new shape brings a new anchor, its centroid, and measurements of its own.
@@ -90,9 +90,9 @@ class Correcting:
             nuclei.anchors[rows[moved]] = _anchors_of(shapes[moved])
             nuclei.measurements[rows[moved]] = self._measure(shapes[moved])
             nuclei.classes[rows] = self._classes_of(edits.values())
-        return Corrected(ids, nuclei, items)
+        return CorrectedChunk(ids, nuclei, items)
 
-    def rest(self) -> Corrected:
+    def rest(self) -> CorrectedChunk:
         """Return what a person drew, and edited nuclei that did not come in."""
         wanted = dict(self._corrections.added)
         wanted |= {i: o for i, o in self._corrections.edited.items() if i not in self._met}
@@ -108,7 +108,7 @@ class Correcting:
             owned=np.ones(len(ids), bool),
             measurements=self._measure(shapes),
         )
-        return Corrected(ids, nuclei, [*items])
+        return CorrectedChunk(ids, nuclei, [*items])
 
     @property
     def unmet(self) -> int:
@@ -125,7 +125,7 @@ def _anchors_of(shapes: Geometries) -> npt.NDArray[np.float64]:
     return np.round(shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2), 2)
 
 
-def labels_of(corrected: Corrected, added: Container[str], regions: Regions | None) -> Labels:
+def labels_of(corrected: CorrectedChunk, added: Container[str], regions: Regions | None) -> Labels:
     """Say where nuclei come from and in which regions they lie.
 
     Parameters

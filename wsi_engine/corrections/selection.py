@@ -16,7 +16,7 @@ from wsi_engine.qupath.regions import is_of_class
 FLAT = "without an area"
 
 
-class Intake:
+class NucleusSelection:
     """Takes the nuclei out of a stream of objects.
 
     Detections are nuclei, and so are the nuclei of cells, or the cells that have none. What

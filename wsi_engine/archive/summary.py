@@ -42,8 +42,8 @@ class Row:
         That the run took.
     damaged_regions, warnings
         Numbers of those in ``run.json``.
-    notes
-        Its warnings: that tiles were computed again, for example.
+    warning_texts
+        The warnings themselves, as that tiles were computed again.
     finished
         UTC, ISO 8601; also of a failure.
     """
@@ -61,7 +61,7 @@ class Row:
     seconds: float | None = None
     damaged_regions: int | None = None
     warnings: int | None = None
-    notes: str | None = None
+    warning_texts: str | None = None
     finished: str | None = None
 
 
@@ -107,7 +107,7 @@ def _row(folder: Path, path: str) -> Row:
             seconds=outcome.seconds,
             damaged_regions=outcome.damaged,
             warnings=outcome.warnings,
-            notes=_printable("; ".join(map(str, record["warnings"]))) or None,
+            warning_texts=_printable("; ".join(map(str, record["warnings"]))) or None,
             finished=_printable(record["finished"]),
         )
     failure = read_failure(folder)

@@ -75,8 +75,8 @@ class Block:
         What the block took; that of a worker's first block includes its plan.
     devices
         What it was computed on.
-    host, process
-        Where; the latter is another for each process.
+    process
+        Where; another for each process.
     peak_rss_mb
         Of the process so far.
     """
@@ -86,7 +86,6 @@ class Block:
     lost: frozenset[LevelBox]
     times: StageTimes
     devices: list[str]
-    host: str
     process: str
     peak_rss_mb: float | None
 
@@ -148,7 +147,6 @@ def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
         lost=plan.reader.lost,
         times=clock.times(),
         devices=[describe_device(device) for device in ready.devices],
-        host=platform.node(),
         process=f"{platform.node()} {os.getpid()}",
         peak_rss_mb=peak_rss_mb(),
     )

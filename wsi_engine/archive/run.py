@@ -27,7 +27,7 @@ from wsi_engine.results.failure import read_failure
 
 @dataclass(frozen=True)
 class ArchiveSummary:
-    """What became of the slides.
+    """The outcomes of the slides of an archive.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class ArchiveSummary:
     outcomes
         One per slide, in the order of the input; those that no run has had yet are missing.
     seconds
-        That this run took.
+        Time that this run took.
     """
 
     output: Path
@@ -118,11 +118,11 @@ def run_archive(
     wait
         Wait for slides that other runs are at, and take them over if those die.
     cache
-        For slides that are named by URL.
+        Cache for slides that are named by URL.
     listen
-        Told of everything that happens, as it happens.
+        Listener that is called with every event as it happens.
     config, **settings
-        As for `run`.
+        Settings, as for `run`.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def run_archive(
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """What is done again, of what has ended before this run begins."""
+    """Choose what is done again of what had ended before this run began."""
 
     failed: bool
     done: bool

@@ -42,7 +42,7 @@ class Diff:
     reclassified
         How often one class (``None`` for no class) became another.
     mean_iou
-        Of the old and the new shape of those that were reshaped; NaN if there are none.
+        Mean IoU of the old and the new shape of those that were reshaped; NaN if none were.
     duplicates
         Objects passed over because an earlier one has their id.
     not_compared

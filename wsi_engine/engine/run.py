@@ -52,11 +52,11 @@ def run(
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
     name
-        Of the folder in ``output``, if not that of the slide without its suffix.
+        Name of the folder in ``output``, if not that of the slide without its suffix.
     config
         YAML file with settings.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     force
         Start again, whatever is there. Without it a result of other settings is not replaced.
     jobs

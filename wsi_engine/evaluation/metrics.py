@@ -34,7 +34,7 @@ class Overlaps:
     Attributes
     ----------
     true, predicted
-        Which nuclei a pair consists of, as indices from 0, shape (pairs,).
+        The nuclei of each pair, as indices from 0, shape (pairs,).
     shared
         Area that they share, shape (pairs,), in pixels.
     true_areas, predicted_areas

@@ -12,17 +12,17 @@ _LABELS = (".png", ".tif", ".tiff", ".npy")
 
 
 def is_segmentation(path: Path) -> bool:
-    """Tell whether a file can hold a segmentation, by its name."""
+    """Whether a file can hold a segmentation, by its name."""
     return path.name.lower().endswith(_GEOJSON + _LABELS)
 
 
 def is_label_image(path: Path) -> bool:
-    """Tell whether a file can hold a label image, by its name."""
+    """Whether a file can hold a label image, by its name."""
     return path.name.lower().endswith(_LABELS)
 
 
 def is_geojson(path: Path) -> bool:
-    """Tell whether a file holds GeoJSON, by its name."""
+    """Whether a file holds GeoJSON, by its name."""
     return path.name.lower().endswith(_GEOJSON)
 
 
@@ -75,7 +75,7 @@ def paired(
     Parameters
     ----------
     files, partners
-        As `files_by_stem` returns them. Partners may be left over.
+        Files by stem, as `files_by_stem` returns them. Partners may be left over.
     where, what
         Folder of the partners, and what they are: for the message.
 

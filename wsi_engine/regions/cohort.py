@@ -35,9 +35,9 @@ class Manifest:
     Attributes
     ----------
     path
-        Where it was read.
+        Path of the file that was read.
     columns
-        Names, without that of the slide.
+        Names of the columns, without that of the slide.
     rows
         Values, as they were written (patient 007 stays 007), by the name of the slide, or by the
         absolute path where the manifest has paths.

@@ -25,14 +25,14 @@ from wsi_engine.writing import clear_write_errors
 
 @dataclass(frozen=True)
 class RegionReport:
-    """What was computed.
+    """The regions that were computed.
 
     Attributes
     ----------
     table
         One row per region, the slide first.
     files
-        What was written.
+        Paths of the files that were written.
     """
 
     table: pa.Table
@@ -95,7 +95,7 @@ def _measure(result: SlideResult, drawn: list[Region]) -> RegionReport:
 
 
 def _with_tissue(tissue: list[Region], drawn: list[Region]) -> list[Region]:
-    """Put tissue before annotations; tissue that came back from QuPath stands for itself."""
+    """Put tissue before annotations; tissue that came back from QuPath counts as tissue."""
     known = {piece.id for piece in tissue}
     returned = {region.id for region in drawn} & known
     return [

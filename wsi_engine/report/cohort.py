@@ -37,11 +37,11 @@ class SlideRow:
     thumbnail
         Data URI; ``None`` where there is none.
     page
-        Where the slide's own page is, relative to the cohort's.
+        Path of the slide's own page, relative to the cohort's.
     facts
-        What the manifest says of it.
+        Facts of the slide in the manifest.
     flags
-        Those that are not ok; ``None`` where the slide has not been checked since its run.
+        Flags that are not ok; ``None`` where the slide has not been checked since its run.
     """
 
     name: str

@@ -73,12 +73,12 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         ``OUT/<slide>``; gets ``report.html``, ``quality.json``, ``thumbnail.jpg`` and, where flags
         name places, ``quality.geojson`` for QuPath.
     slide
-        Where the slide is, if it has moved since the run.
+        Path of the slide, if it has moved since the run.
 
     Returns
     -------
     Path
-        Of ``report.html``: one file that needs no network and runs no script.
+        Path of ``report.html``, one file that needs no network and runs no script.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class ClassIndex:
     known
         Names that the run learns. Where there are none, no nucleus has a class.
     rename
-        From the set's own names to those; ``None`` for no class.
+        Map from the set's own names to those; ``None`` for no class.
     """
 
     known: tuple[str, ...] = ()

@@ -79,7 +79,7 @@ def make_field(
 
 
 def has_nuclei(labels: npt.NDArray[np.uint16]) -> bool:
-    """Tell whether any nucleus is drawn."""
+    """Whether any nucleus is drawn."""
     return bool(((labels != 0) & (labels != UNKNOWN)).any())
 
 

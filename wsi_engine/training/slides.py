@@ -44,7 +44,7 @@ def fields_of_slide(
     annotation_path
         GeoJSON in QuPath pixels; see `wsi_engine.evaluation.drawings.Drawing`.
     group
-        Of all these fields.
+        Patient or slide of all these fields.
 
     Raises
     ------

@@ -160,7 +160,7 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run leaves.
+    """The files that a training run leaves.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class Result:
     best
         The averaged weights with the best F1 on the validation images on the way.
     checkpoint
-        From which the run can be made longer.
+        Checkpoint from which the run can be made longer.
     """
 
     weights: Path
@@ -254,7 +254,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     config
         Everything about the run.
     console
-        Where progress is shown; nowhere if not given.
+        Console on which progress is shown; none is shown if not given.
 
     Raises
     ------

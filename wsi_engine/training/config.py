@@ -259,7 +259,7 @@ class TrainConfig(_Section):
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except OSError as error:
             raise SettingsError(
-                f"Cannot read the configuration {path}: {error.strerror}"
+                f"the configuration {path} cannot be read: {error.strerror}"
             ) from error
         except yaml.YAMLError as error:
             raise SettingsError(f"{path} is not YAML: {error}") from error

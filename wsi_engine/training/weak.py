@@ -71,7 +71,7 @@ def labels_from_points(
     """
     marked = (points > 0) & (points != UNKNOWN)
     if not marked.any():
-        raise DatasetError("There is no point in the annotation.")
+        raise DatasetError("there is no point in the annotation")
     distance, (rows, columns) = distance_transform_edt(~marked, return_indices=True)
     cells = points[rows, columns]
     nucleus, background = _cluster(image, distance * mpp, marked, seed)

@@ -37,6 +37,13 @@ class ArchiveSummary:
         One per slide, in the order of the input; those that no run has had yet are missing.
     seconds
         Time that this run took.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> summary = we.run_archive(["slide.tif"], "results", model="watershed")
+    >>> summary.computed, len(summary.done), len(summary.failed)  # it was done before
+    (0, 1, 0)
     """
 
     output: Path
@@ -124,6 +131,11 @@ def run_archive(
     config, **settings
         Settings, as for `run`.
 
+    Returns
+    -------
+    ArchiveSummary
+        What became of each slide.
+
     Raises
     ------
     EngineError
@@ -131,9 +143,14 @@ def run_archive(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import wsi_engine as we
-    >>> summary = we.run_archive(["archive/"], "results", jobs=4)  # doctest: +SKIP
-    >>> [outcome.failure.reason for outcome in summary.failed]  # doctest: +SKIP
+    >>> _ = Path("broken.tif").write_bytes(b"no slide")
+    >>> summary = we.run_archive(["slide.tif", "broken.tif"], "archive", model="watershed")
+    >>> [outcome.name for outcome in summary.done]
+    ['slide']
+    >>> [outcome.name for outcome in summary.failed]
+    ['broken']
     """
     if jobs < 1:
         raise SettingsError(f"--jobs {jobs}: give a number from 1")

@@ -105,7 +105,9 @@ def convert(
 
     Examples
     --------
-    >>> convert("cells.json", "cells.geojson.gz").count  # doctest: +SKIP
+    >>> converted = convert("results/slide/nuclei.geojson.gz", "nuclei.parquet")
+    >>> converted.kind, converted.count > 0
+    ('qupath', True)
     """
     source, target = Path(source), Path(target)
     if dialect not in DIALECTS:

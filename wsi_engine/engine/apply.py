@@ -105,6 +105,11 @@ def apply_corrections(
     drawn_class
         Classes of annotations to be taken for nuclei that were drawn by hand.
 
+    Returns
+    -------
+    Applied
+        Number of nuclei that were deleted, edited and added, and of those there are now.
+
     Raises
     ------
     CorrectionsError
@@ -115,6 +120,15 @@ def apply_corrections(
         When another process works in the folder.
     OutputError
         When the result cannot be written.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> nuclei = we.read_objects("results/slide/nuclei.geojson.gz")
+    >>> _ = we.write_objects("corrected.geojson", nuclei[5:])  # as if five were deleted in QuPath
+    >>> applied = we.apply_corrections("corrected.geojson", "results/slide")
+    >>> applied.deleted, applied.nuclei == len(nuclei) - 5
+    (5, True)
     """
     edited, folder = Path(edited), Path(folder).resolve()
     _refuse_without_result(folder)

@@ -85,10 +85,22 @@ def measure(
         Fields of ``RunSettings`` that concern slide and measurements: ``mpp``, ``measure``,
         ``stains``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
 
+    Returns
+    -------
+    Result
+        The nuclei with their measurements, in ``output/<slide>``.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When slide or nuclei cannot be read, or the folder holds a run; says what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> result = we.measure("slide.tif", "results/slide/nuclei.geojson.gz", "measured")
+    >>> "Hematoxylin: Mean" in result.nuclei.arrow.column_names
+    True
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:

@@ -31,6 +31,16 @@ class Progress:
         Share of ``seconds`` in which the model was at work.
     seconds
         Time since the first tile was begun.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> seen = []
+    >>> result = we.run("slide.tif", model="watershed", observe=seen.append)
+    >>> list(dict.fromkeys(progress.stage for progress in seen))
+    ['tissue', 'calibration', 'nuclei', 'writing']
+    >>> seen[-1].nuclei == result.count
+    True
     """
 
     slide: str

@@ -51,10 +51,22 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
         GeoJSON from QuPath; without it those that bounded the run. Nested annotations count
         each for itself.
 
+    Returns
+    -------
+    RegionReport
+        The table, a row per region, and the files that were written.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When the folder is no finished result, or annotations cannot be read; says what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> regions = we.measure_regions("results/slide")
+    >>> regions.table["kind"].to_pylist()
+    ['slide', 'tissue', 'tissue']
     """
     result = SlideResult(Path(folder))
     drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))

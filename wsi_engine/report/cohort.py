@@ -73,7 +73,13 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
     Raises
     ------
     ResultError, ManifestError
-        As ``build_cohort`` does.
+        When ``build_cohort`` raises it.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.write_cohort_report("results").files[-1].name
+    'cohort.html'
     """
     output = Path(output)
     report = build_cohort(output, manifest)

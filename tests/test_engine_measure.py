@@ -1,4 +1,4 @@
-"""Nuclei from elsewhere: the same values as in a run, and a defined answer to whatever comes."""
+"""Nuclei of another program: measured as in a run, with a defined answer to whatever comes."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_any_outline_is_valid_on_the_very_numbers_that_are_written(points, more)
 @pytest.mark.parametrize("width", [0.01, 0.02, 0.03, 0.1, 7, 700])
 @pytest.mark.parametrize("height", [0.01, 0.25, 100])
 def test_an_ellipse_keeps_its_box_however_thin_it_is(tmp_path, width, height):
-    """Of the outline alone QuPath keeps nothing, and the tips of thin ones fall on a line."""
+    """QuPath keeps nothing of the outline alone, and the tips of thin ones fall on a line."""
     box = shapely.box(3, 4, 3 + width, 4 + height)
     item = PathObject(object_type="annotation", roi=ROI(ellipse_within(box), is_ellipse=True))
     (feature,) = written(tmp_path, item)

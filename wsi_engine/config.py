@@ -27,6 +27,22 @@ class RunSettings(BaseModel):
     """Settings of ``wsi-engine run``; ``configs/*.yaml`` are presets of it.
 
     Only those marked *result* change what is found; the others change how fast.
+
+    Parameters
+    ----------
+    **settings
+        Values by name, as `wsi_engine.run` takes them; each field says what it is for.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        When there is no setting of that name, or it cannot have that value.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.RunSettings(tile_size=512).model
+    'starconvex'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

@@ -21,13 +21,13 @@ class ListedSlide:
     Attributes
     ----------
     path
-        Absolute, without symbolic links; or a URL. It tells slides apart.
+        Absolute path without symbolic links, or a URL; no two slides have the same.
     name
-        That somebody wishes for the folder of its result.
+        Name that somebody wishes for the folder of its result.
     overrides
         Settings for this slide alone, fields of ``RunSettings``.
     facts
-        What a study knows of it: patient, group…
+        Facts that a study knows of the slide: patient, group…
     """
 
     path: str

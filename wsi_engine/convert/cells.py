@@ -27,7 +27,7 @@ class Cell:
     Attributes
     ----------
     contour
-        In the pixels in which it was traced; ``None`` where there is only a centroid.
+        Outline in the pixels in which it was traced; ``None`` where there is only a centroid.
     centroid
         Shape (2,), between pixel centres.
     """

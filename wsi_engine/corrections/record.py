@@ -28,7 +28,7 @@ class Corrections:
     Attributes
     ----------
     slide, model
-        Fingerprint and name: whose nuclei the ids are.
+        Fingerprint of the slide and name of the model to whose nuclei the ids belong.
     deleted
         Ids of nuclei of the engine that are none.
     edited, added
@@ -71,7 +71,7 @@ class Corrections:
         deleted
             Ids of nuclei of the engine, or of added ones, which then never were.
         edited, added
-            By id. A nucleus of the engine that was deleted and is added again counts as edited.
+            Nuclei by id; one of the engine that was deleted and is added again counts as edited.
         """
         gone, mine, drawn = set(self.deleted), dict(self.edited), dict(self.added)
         for identity in deleted:

@@ -41,7 +41,7 @@ def write_corrected(
     destination
         Another folder, that gets them and the GeoJSON.
     regions
-        Of interest, if there are any.
+        Regions of interest, if there are any.
     split
         Most nuclei per GeoJSON file; ``None`` for one file.
     drawn

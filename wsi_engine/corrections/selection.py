@@ -1,4 +1,4 @@
-"""Which objects of a corrected file are nuclei, and as what they are taken in."""
+"""The selection of nuclei among the objects of a corrected file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NucleusSelection:
 
     Detections are nuclei, and so are the nuclei of cells, or the cells that have none. What
     is drawn by hand in QuPath is an annotation: those of some classes can be taken for nuclei.
-    Of a shape in several parts the largest is taken.
+    A shape in several parts counts by its largest part.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class NucleusSelection:
     Attributes
     ----------
     left_out
-        How many objects were no nuclei, by type, or for want of an area.
+        Number of objects that were no nuclei, by type, or for want of an area.
     """
 
     def __init__(self, drawn_class: Sequence[str] = ()) -> None:

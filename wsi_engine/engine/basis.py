@@ -58,7 +58,7 @@ def differences(
     Parameters
     ----------
     whole
-        Both tell everything: what is absent from one of them differs. Otherwise that is passed
+        Both are complete: what is absent from one of them differs. Otherwise that is passed
         over, as it is not known to differ.
     """
     before, after = dict(_leaves(was)), dict(_leaves(now))

@@ -1,4 +1,4 @@
-"""Nuclei from elsewhere, measured on their slide tile by tile."""
+"""Nuclei of another program, measured on their slide tile by tile."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
 PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
-"""Of the median nucleus; outside it the pixel size is in doubt."""
+"""Range of the median nucleus's diameter; outside it the pixel size is questionable."""
 
 _OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *REGION_FILES, *PAGE_FILES)
-"""Files of an earlier result that would tell of other nuclei, or of bounds that are no more."""
+"""Files of an earlier result that describe other nuclei, or bounds that are no more."""
 
 
 def measure(
@@ -78,17 +78,29 @@ def measure(
     config
         YAML file with settings.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     force
         Replace what a `run` left in the folder. What was measured before is always replaced.
     **settings
         Fields of ``RunSettings`` that concern slide and measurements: ``mpp``, ``measure``,
         ``stains``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
 
+    Returns
+    -------
+    Result
+        The nuclei with their measurements, in ``output/<slide>``.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When slide or nuclei cannot be read, or the folder holds a run; says what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> result = we.measure("slide.tif", "results/slide/nuclei.geojson.gz", "measured")
+    >>> "Hematoxylin: Mean" in result.nuclei.arrow.column_names
+    True
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
@@ -190,7 +202,7 @@ def _ids(
 ) -> tuple[list[str], int]:
     """Keep the UUIDs that there are, and name the others by their position.
 
-    Of several nuclei with one UUID the first keeps it; returns how many others there are, too.
+    The first of several nuclei with one UUID keeps it; returns how many others there are, too.
     """
     made = nucleus_ids(namespace, anchors)
     reserved = {own for own in given if own}

@@ -39,11 +39,11 @@ class Plan:
     Attributes
     ----------
     regions
-        Of interest, that a person drew.
+        Regions of interest, which a person drew.
     area
-        Where nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
+        Area in which nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
     tiles
-        Those that touch it, in scan order.
+        Tiles that touch the area, in scan order.
     """
 
     info: SlideInfo
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def namespace(self) -> uuid.UUID:
-        """Of the ids of the nuclei."""
+        """Namespace of the ids of the nuclei."""
         return namespace_of(self.slide_fingerprint, self.model.spec.name)
 
 

@@ -52,11 +52,11 @@ def run(
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
     name
-        Of the folder in ``output``, if not that of the slide without its suffix.
+        Name of the folder in ``output``, if not that of the slide without its suffix.
     config
         YAML file with settings.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     force
         Start again, whatever is there. Without it a result of other settings is not replaced.
     jobs
@@ -70,16 +70,25 @@ def run(
     **settings
         Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
 
+    Returns
+    -------
+    Result
+        The nuclei as a table, the record of the run, and the folder of the files.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When the slide cannot be read, a setting cannot be, the folder holds another result, or
+        the result cannot be written; says what to do.
 
     Examples
     --------
     >>> import wsi_engine as we
-    >>> result = we.run("slide.svs", model="watershed")  # doctest: +SKIP
-    >>> len(result.nuclei)  # doctest: +SKIP
+    >>> result = we.run("slide.tif", "results", model="watershed")
+    >>> result.count == len(result.nuclei)
+    True
+    >>> sorted(path.name for path in result.folder.glob("nuclei.*"))
+    ['nuclei.geojson.gz', 'nuclei.parquet']
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     processes = Processes(jobs, executor)

@@ -1,4 +1,4 @@
-"""The way of the tiles: read, infer, decode, store, settle the seams, keep what is wanted."""
+"""The way of the tiles: read, infer, decode, store, resolve the seams, keep what is wanted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_nuclei(
     Parameters
     ----------
     check
-        Called before a computed tile is stored; raises where it must not be.
+        Function that is called before a computed tile is stored; it raises where none must be.
     """
     spec, reader = plan.model.spec, plan.reader
     reader.add_lost(store.lost)
@@ -123,7 +123,7 @@ def compute_tiles(
     Parameters
     ----------
     models
-        Of the plan, one for each device.
+        Models of the plan, one for each device.
     """
     settings, grid = plan.settings, plan.reader.grid
 

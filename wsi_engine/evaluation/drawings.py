@@ -33,7 +33,7 @@ class Drawing:
     detections
         Detections and cells.
     annotations
-        Those with an area.
+        Annotations that have an area.
     points
         Every point of the Points annotations.
     """
@@ -93,7 +93,7 @@ class Drawing:
 
     @cached_property
     def _is_region(self) -> Mask:
-        """Tell which annotations lie around a smaller rectangle."""
+        """Find the annotations that lie around a smaller rectangle."""
         shapes = self.annotations.shapes
         rectangles = shapes[self._is_rectangle]
         outer, inner = shapely.STRtree(rectangles).query(shapes, "covers")

@@ -61,7 +61,7 @@ def export_result(
     Returns
     -------
     list of Path
-        What was written.
+        Paths of the files that were written.
 
     Raises
     ------
@@ -75,8 +75,9 @@ def export_result(
 
     Examples
     --------
-    >>> export_result("results/slide", "csv", "slide.csv")  # doctest: +SKIP
-    [PosixPath('slide.csv'), PosixPath('slide_columns.csv')]
+    >>> import wsi_engine as we
+    >>> [path.name for path in we.export_result("results/slide", ["csv", "geoparquet"])]
+    ['slide.csv', 'slide_columns.csv', 'slide.parquet']
     """
     names = list(dict.fromkeys([to] if isinstance(to, str) else to))
     options = Options(um=um, measurements=measurements, split=split, mpp=mpp, labels=labels)

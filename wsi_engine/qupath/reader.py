@@ -44,6 +44,11 @@ def read_objects(path: str | Path, *, strict: bool = False) -> PathObjects:
     strict
         Make the first problem an error.
 
+    Returns
+    -------
+    PathObjects
+        List of the objects, whose ``problems`` say what could not be read.
+
     Raises
     ------
     GeoJSONError
@@ -51,9 +56,12 @@ def read_objects(path: str | Path, *, strict: bool = False) -> PathObjects:
 
     Examples
     --------
-    >>> objects = read_objects("slide.geojson")  # doctest: +SKIP
-    >>> [item.class_name for item in objects if item.object_type == "annotation"]  # doctest: +SKIP
-    ['Tumor', 'Stroma']
+    >>> import wsi_engine as we
+    >>> tissue = we.read_objects("results/slide/tissue.geojson")
+    >>> {item.object_type for item in tissue}
+    {'annotation'}
+    >>> tissue.problems
+    []
     """
     objects = PathObjects()
     objects.extend(iter_objects(path, strict=strict, problems=objects.problems))
@@ -70,14 +78,26 @@ def iter_objects(
     Parameters
     ----------
     path, strict
-        As for `read_objects`.
+        File and strictness, as for `read_objects`.
     problems
-        Takes the problems as they are met.
+        List that takes the problems as they are met.
+
+    Yields
+    ------
+    PathObject
+        One object with its children, in the order of the file.
 
     Raises
     ------
     GeoJSONError
-        As `read_objects`; what comes before a truncation was yielded.
+        When `read_objects` raises it; what comes before a truncation was yielded.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> first = next(we.iter_objects("results/slide/nuclei.geojson.gz"))
+    >>> first.object_type
+    'detection'
     """
     path = Path(path)
     met = _Problems(strict, problems)

@@ -45,8 +45,10 @@ class GeoJSONWriter(Closing):
 
     Examples
     --------
-    >>> with GeoJSONWriter(Path("nuclei.geojson.gz")) as writer:  # doctest: +SKIP
-    ...     writer.write(features)
+    >>> with GeoJSONWriter(Path("nothing.geojson.gz")) as writer:
+    ...     writer.write([])
+    >>> writer.count
+    0
     """
 
     def __init__(self, path: Path, *, name: str | None = None) -> None:
@@ -119,14 +121,15 @@ def write_objects(
     path
         ``.geojson``, or compressed ``.geojson.gz`` or ``.zip``. It appears when it is whole.
     objects
-        Taken one after the other: there may be more than memory holds.
+        Objects, taken one after the other: there may be more than memory holds.
     non_finite
-        ``"string"`` writes NaN and the infinities as QuPath 0.5 and later do.
+        ``"omit"`` leaves NaN and the infinities out, ``"string"`` writes them as QuPath 0.5 and
+        later do.
 
     Returns
     -------
     int
-        How many features were written.
+        Number of features that were written.
 
     Raises
     ------
@@ -134,6 +137,14 @@ def write_objects(
         If an object is nothing that QuPath could hold.
     OutputError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> nuclei = we.iter_objects("results/slide/nuclei.geojson.gz")
+    >>> large = (item for item in nuclei if item.measurements["Area µm^2"] > 40)
+    >>> we.write_objects("large.geojson", large) > 0
+    True
     """
     path = Path(path)
     notes: list[str] = []

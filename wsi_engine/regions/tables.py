@@ -71,9 +71,9 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
     Parameters
     ----------
     table
-        To write.
+        Table to write.
     columns
-        What its columns mean.
+        Meaning of its columns.
     path
         Without suffix.
     """
@@ -109,7 +109,7 @@ def read_annotations(path: Path) -> list[Region]:
     Raises
     ------
     ResultError
-        When the table beside them, which tells the figures, cannot be read.
+        When the table beside them, which holds the figures, cannot be read.
     """
     table_path = path.with_suffix(".parquet")
     try:

@@ -17,9 +17,9 @@ SMALLEST_EMPTY_MM2 = 0.03
 fat, has 3 nuclei in 0.016 mm²; mucus, fibrin and dirt may have none."""
 
 USUAL_DIAMETER_UM = (3.5, 11.0)
-"""Of the median nucleus. Measured: TCGA-V5 4.7 µm, CMU-1 4.9 µm; the truth of tnbc 5.1, MoNuSeg
-4.9, NuInsSeg (60 images) 7.4 µm. A pixel size that is twice too small or too large leaves this
-range for most tissue, not for all."""
+"""Range of the median nucleus's diameter. Measured: TCGA-V5 4.7 µm, CMU-1 4.9 µm; the truth of
+tnbc 5.1, MoNuSeg 4.9, NuInsSeg (60 images) 7.4 µm. A pixel size that is twice too small or too
+large leaves this range for most tissue, not for all."""
 
 FLAGS_OF_NUCLEI = ("nuclei", "pixel size")
 """They need no pixels."""
@@ -31,9 +31,9 @@ def nuclei_flag(result: SlideResult, tissue: shapely.Geometry | None) -> Flag:
     Parameters
     ----------
     result
-        Whose nuclei count.
+        The result whose nuclei count.
     tissue
-        Of the slide, in QuPath pixels; ``None`` where it is not known.
+        Tissue of the slide, in QuPath pixels; ``None`` where it is not known.
     """
     if len(result) == 0:
         return Flag("nuclei", "bad", 0.0, "", "No nucleus was found.", ())

@@ -73,12 +73,12 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         ``OUT/<slide>``; gets ``report.html``, ``quality.json``, ``thumbnail.jpg`` and, where flags
         name places, ``quality.geojson`` for QuPath.
     slide
-        Where the slide is, if it has moved since the run.
+        Path of the slide, if it has moved since the run.
 
     Returns
     -------
     Path
-        Of ``report.html``: one file that needs no network and runs no script.
+        Path of ``report.html``, one file that needs no network and runs no script.
 
     Raises
     ------
@@ -93,6 +93,12 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
     -----
     Without the slide the page has no pictures and says so, as a warning does. What was said of the
     pixels of this run stays.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.write_report("results/slide", slide="slide.tif").name
+    'report.html'
     """
     result = SlideResult(Path(folder))
     with _slide_of(result, Path(slide) if slide is not None else None) as opened:

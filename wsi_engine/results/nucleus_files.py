@@ -40,7 +40,7 @@ class NucleusFiles(Closing):
     Parameters
     ----------
     folder
-        Where the files grow.
+        Folder in which the files grow.
     classes
         Class names by index.
     columns
@@ -48,13 +48,13 @@ class NucleusFiles(Closing):
     for_qupath
         Names of those that go to GeoJSON, too.
     facts
-        For the metadata of the GeoParquet file.
+        Facts for the metadata of the GeoParquet file.
     split
         Most nuclei per GeoJSON file; ``None`` for one file.
     more_classes
         Class names that the model does not know, numbered after its own.
     colours
-        Of classes that shall not have the engine's colours.
+        Colours of classes that shall not have the engine's.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What numbers are asked for: the slide, its pieces of tissue, what a pathologist drew."""
+"""The regions of a slide: the slide itself, its pieces of tissue, what a pathologist drew."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Region:
     kind
         The whole slide, a piece of tissue that the engine found, or an annotation.
     name
-        Need not be unique.
+        Name of the region, which others may have, too.
     geometry
         Polygon or MultiPolygon, QuPath pixels.
     source

@@ -24,6 +24,15 @@ class Result:
         The content of ``run.json``.
     is_earlier
         Whether it was there already, and nothing was done.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> result = we.run("slide.tif", "results", model="watershed")
+    >>> result.is_earlier, result.is_complete
+    (True, True)
+    >>> result.record["model"]["name"]
+    'watershed'
     """
 
     folder: Path | None

@@ -27,6 +27,11 @@ def open_slide(path: str | Path) -> Slide:
     path
         Any file that OpenSlide reads; else PNG, JPEG, BMP or plain TIFF.
 
+    Returns
+    -------
+    Slide
+        The open slide, a context; its ``info`` has size, levels and pixel size.
+
     Raises
     ------
     SlideError
@@ -34,9 +39,10 @@ def open_slide(path: str | Path) -> Slide:
 
     Examples
     --------
-    >>> import wsi_engine
-    >>> with wsi_engine.open_slide("slide.svs") as slide:  # doctest: +SKIP
-    ...     slide.info.levels
+    >>> import wsi_engine as we
+    >>> with we.open_slide("slide.tif") as slide:
+    ...     print(len(slide.info.levels), slide.info.mpp)
+    5 Mpp(x=0.25, y=0.25)
     """
     path = Path(path)
     if not path.exists():

@@ -30,14 +30,14 @@ class Targets:
     Attributes
     ----------
     labels
-        Of the nucleus at each grid point, uint16, shape (h, w).
+        Label of the nucleus at each grid point, uint16, shape (h, w).
     probability
         Distance to the boundary over its maximum in the nucleus, shape (h, w).
     probability_weight
         Trust in it: 0 where unknown.
     distances
-        From the grid point to the boundary in model pixels, shape (h, w, rays); 0 outside of
-        nuclei.
+        Distances from the grid point to the boundary in model pixels, shape (h, w, rays); 0
+        outside of nuclei.
     distances_weight
         Trust in each: 0 where the ray ends in the unknown.
     """

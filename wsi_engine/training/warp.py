@@ -28,7 +28,7 @@ class Warp:
     matrix
         Image pixels (y, x) per model pixel (y, x), shape (2, 2).
     centre
-        Where the crop's centre lies in the image, (y, x), pixel corners.
+        Place of the crop's centre in the image, (y, x), pixel corners.
     nodes
         Displacement in image pixels at the nodes of a cubic B-spline, shape (2, n, n).
     reach

@@ -38,13 +38,13 @@ class WorkerJob:
     run
         Name of the run, which no other has.
     slide
-        Its path, absolute.
+        Absolute path of the slide.
     settings
-        With absolute paths.
+        Settings, with absolute paths.
     basis
         What a worker must have in common with the process that wants the nuclei.
     tiles
-        How many each worker may expect.
+        Number of tiles that each worker may expect.
     """
 
     run: str
@@ -61,19 +61,19 @@ class Block:
     Attributes
     ----------
     nuclei
-        As `wsi_engine.store.parts.pack_tiles` packs them.
+        Nuclei as `wsi_engine.store.parts.pack_tiles` packs them.
     tiles
-        How many.
+        Number of tiles.
     lost
-        What could not be read.
+        Regions that could not be read.
     times
-        What the block took; that of a worker's first block includes its plan.
+        Times that the block took; those of a worker's first block include its plan.
     devices
-        What it was computed on.
+        Devices on which it was computed.
     host, process
-        Where; the latter is another for each process.
+        Machine and process; the latter is another for each process.
     peak_rss_mb
-        Of the process so far.
+        Peak of the process's memory so far.
     """
 
     nuclei: bytes

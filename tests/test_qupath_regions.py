@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.support.exports import shared_export
 from tests.support.objects_by_hand import disc, feature, identity, item, write_file
 from wsi_engine.errors import RegionError
-from wsi_engine.qupath.objects import ROI
 from wsi_engine.qupath.regions import Regions, read_regions
+from wsi_engine.qupath.roi import ROI
 
 SLIDE = shapely.box(0, 0, 1000, 800)
 LEFT, RIGHT = shapely.box(0, 0, 100, 100), shapely.box(50, 0, 150, 100)

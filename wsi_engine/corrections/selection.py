@@ -10,8 +10,9 @@ import shapely
 
 from wsi_engine.nuclei.labels import OWN_KEYS
 from wsi_engine.nuclei.polygons import largest_part
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.regions import is_of_class
+from wsi_engine.qupath.roi import ROI
 
 FLAT = "without an area"
 

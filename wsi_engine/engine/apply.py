@@ -24,9 +24,10 @@ from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.polygons import simplified_on_grid
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_regions
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     CORRECTIONS,

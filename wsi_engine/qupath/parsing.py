@@ -12,13 +12,9 @@ import numpy as np
 from wsi_engine.qupath.classification import read_class, read_colour, text_of
 from wsi_engine.qupath.json_stream import GEOMETRY_TYPES, Element
 from wsi_engine.qupath.lenient_json import JSONError, parse_json
-from wsi_engine.qupath.objects import (
-    OBJECT_TYPES,
-    ROI,
-    ObjectType,
-    PathObject,
-)
+from wsi_engine.qupath.objects import OBJECT_TYPES, ObjectType, PathObject
 from wsi_engine.qupath.problems import Note, Problem, UnreadableError, describe
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.shapes import (
     PolygonBatch,
     ellipse_within,

@@ -119,6 +119,13 @@ class PathObject:
         """Name of the classification, such as ``Tumor: Positive``."""
         return None if self.classification is None else str(self.classification)
 
+    def is_of_class(self, names: Sequence[str]) -> bool:
+        """Whether the classification is one of some, such as ``Tumor``, or derived from one."""
+        if self.classification is None:
+            return False
+        own, stems = self.classification.names, [PathClass.of(name).names for name in names]
+        return any(own[: len(stem)] == stem for stem in stems)
+
     @property
     def __geo_interface__(self) -> dict[str, Any]:
         """The object as a GeoJSON mapping, as geopandas, shapely and others take it."""

@@ -44,9 +44,9 @@ def detection_features(
     measurements
         Columns by name. A value that is not finite is left out: QuPath 0.4 cannot read it.
     names, metadata
-        Of each nucleus, where there are any.
+        What each nucleus has of them, if any has.
     colours
-        Of classes that shall not have the colour that ``class_colour`` gives.
+        Colours of classes that shall not have the one that ``class_colour`` gives.
 
     Returns
     -------

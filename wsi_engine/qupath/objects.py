@@ -50,7 +50,7 @@ class PathClass:
     Attributes
     ----------
     names
-        From the base class to the last derived one.
+        Names from the base class to the last derived one.
     colour
         RGB, or RGBA where the class is shown translucent.
     """
@@ -79,15 +79,16 @@ class PathObject:
     roi
         ``None`` for a root object, and for a cell of which only the nucleus is known.
     nucleus
-        Of a cell.
+        The nucleus of a cell.
     colour
-        Of this object alone, over that of its class.
+        Colour of this object alone, over that of its class.
     is_missing
-        Of a TMA core.
+        Whether a TMA core holds no tissue.
     measurements
-        In their order; QuPath holds them as float32. NaN and the infinities are values.
+        Numbers by name, in their order; QuPath holds them as float32. NaN and the infinities
+        are values.
     children
-        As nested in the file. QuPath's own exports are flat.
+        Objects nested in this one in the file. QuPath's own exports are flat.
     unknown, unknown_properties
         Members of the feature and of its properties that QuPath does not know, kept so that
         they can be written back.

@@ -70,14 +70,14 @@ def iter_objects(
     Parameters
     ----------
     path, strict
-        As for `read_objects`.
+        The same as for `read_objects`.
     problems
         Takes the problems as they are met.
 
     Raises
     ------
     GeoJSONError
-        As `read_objects`; what comes before a truncation was yielded.
+        Where `read_objects` does; what comes before a truncation was yielded.
     """
     path = Path(path)
     met = _Problems(strict, problems)

@@ -29,17 +29,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Regions:
-    """Annotations that bound the work, and those that are cut out of it.
+    """Regions that bound the work, and those that are cut out of it.
 
     Attributes
     ----------
     source
         Name of the file they were read from.
     wanted
-        With an area and a UUID, the smallest first. Empty where only cuts were asked for: then
-        all the rest of the slide is wanted.
+        Regions with an area and a UUID, the smallest first. Empty where only cuts were asked
+        for: then all the rest of the slide is wanted.
     excluded
-        Likewise. What lies in one of them is not wanted, whatever else it lies in.
+        Regions likewise. What lies in one of them is not wanted, whatever else it lies in.
     """
 
     source: str
@@ -73,7 +73,7 @@ class Regions:
         Parameters
         ----------
         points
-            In QuPath pixels, shape (n, 2).
+            Positions in QuPath pixels, float64, shape (n, 2).
 
         Returns
         -------
@@ -154,7 +154,7 @@ def read_bounds_of_work(
     Parameters
     ----------
     path
-        As for `read_annotations`.
+        File of regions, as for `read_annotations`.
     roi_class
         Classes of the annotations that are wanted; none for all that are not excluded. A class
         stands for those derived from it, too: ``Tumor`` for ``Tumor: Positive``.

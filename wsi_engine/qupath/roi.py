@@ -9,7 +9,7 @@ import shapely
 
 @dataclass(frozen=True, slots=True)
 class ImagePlane:
-    """Which plane of a stack a shape lies on: channel (-1 for all), focal plane, time."""
+    """A plane of a stack, on which a shape lies: channel (-1 for all), focal plane, time."""
 
     c: int = -1
     z: int = 0

@@ -29,7 +29,7 @@ def roi_members(rois: list[ROI], note: Note) -> list[Member]:
     Parameters
     ----------
     rois
-        In QuPath pixels.
+        ROIs in QuPath pixels.
     note
         Takes what could not be kept.
 

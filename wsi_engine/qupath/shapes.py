@@ -21,7 +21,7 @@ MAX_CROSSINGS = 5_000_000
 """Pairs of edges that may cross in a polygon that is repaired: more take hours and all memory."""
 
 ELLIPSE_CORNERS = 100
-"""As many as QuPath writes."""
+"""Number of corners of an ellipse, as QuPath writes it."""
 
 Array = npt.NDArray[np.float64]
 _NUMBERS = {int, float}

@@ -564,7 +564,7 @@ def test_a_disk_that_is_full_changes_nothing(result, corrected, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = outputs(result) | {"run.json": (result / "run.json").read_bytes()}
-    monkeypatch.setattr("wsi_engine.results.folder.GeoJSONWriter.write", full)
+    monkeypatch.setattr("wsi_engine.results.nucleus_files.GeoJSONWriter.write", full)
     with pytest.raises(OutputError, match="disk is full"):
         apply_corrections(corrected, result)
     assert outputs(result) | {"run.json": (result / "run.json").read_bytes()} == before

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tests.support.same_objects import assert_same_objects
 from wsi_engine.errors import GeoJSONError, OutputError
-from wsi_engine.qupath.object_features import object_feature, object_features
-from wsi_engine.qupath.objects import FIRST_PLANE, ROI, ImagePlane, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject, object_feature, object_features
 from wsi_engine.qupath.reader import iter_objects, read_objects
+from wsi_engine.qupath.roi import FIRST_PLANE, ROI, ImagePlane
 from wsi_engine.qupath.shapes import ellipse_within
 from wsi_engine.qupath.writer import write_objects
 

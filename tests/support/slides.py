@@ -10,7 +10,7 @@ import openslide
 import pytest
 import tifffile
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 CMU = "CMU-1-Small-Region.svs"
 """Aperio JPEG, 0.499 µm, one level."""

@@ -14,7 +14,8 @@ import shapely
 from wsi_engine.convert.contours import Contour, pixel_outlines, polygon_of
 from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
+from wsi_engine.qupath.roi import ROI
 
 CELLS_AT_ONCE = 2000
 TYPE_PROBABILITY = "Type probability"

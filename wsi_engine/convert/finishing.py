@@ -18,7 +18,8 @@ from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
 from wsi_engine.nuclei.measure.measurer import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, simplified_on_grid
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.slide.frames import Mpp
 
 OBJECTS_AT_ONCE = 2000

@@ -16,14 +16,8 @@ import shapely
 
 from wsi_engine.convert.types import Types, class_named, class_of_type
 from wsi_engine.errors import ConversionError
-from wsi_engine.qupath.objects import (
-    FIRST_PLANE,
-    ROI,
-    ImagePlane,
-    ObjectType,
-    PathClass,
-    PathObject,
-)
+from wsi_engine.qupath.objects import ObjectType, PathClass, PathObject
+from wsi_engine.qupath.roi import FIRST_PLANE, ROI, ImagePlane
 
 CLASS_NAMES = ("type", "class", "classification", "cell_type", "class_name")
 """Properties that may hold the class; the first that is there gives it."""

@@ -20,8 +20,7 @@ from wsi_engine.corrections.compare import (
 )
 from wsi_engine.corrections.snapshot import Snapshot
 from wsi_engine.corrections.sources import objects_of
-from wsi_engine.qupath.object_features import object_feature
-from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.objects import PathObject, object_feature
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.writing import atomic_path, clear_write_errors
 

@@ -24,9 +24,10 @@ from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.polygons import simplified_on_grid
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
-from wsi_engine.qupath.regions import read_regions
+from wsi_engine.qupath.regions import read_bounds_of_work
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     CORRECTIONS,
@@ -271,7 +272,9 @@ def _rewrite(
     folder, settings = result.path, record["settings"]
     regions = None
     if (folder / ROI_FILE).exists():
-        regions = read_regions(folder / ROI_FILE, settings["roi_class"], settings["exclude_class"])
+        regions = read_bounds_of_work(
+            folder / ROI_FILE, settings["roi_class"], settings["exclude_class"]
+        )
     with clear_write_errors(folder):
         count, _ = write_corrected(
             folder,

@@ -22,7 +22,7 @@ from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.pixels import FINEST_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
-from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
+from wsi_engine.qupath.nuclei import ForeignNuclei, read_nuclei
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     NUCLEI_FILES,
@@ -106,7 +106,7 @@ def measure(
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
         if not force:
             _refuse_a_run(folder)
-        found = read_nucleus_outlines(nuclei)
+        found = read_nuclei(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
             folder.publish(record, replaced=_OF_A_RESULT)

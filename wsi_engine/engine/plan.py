@@ -17,7 +17,7 @@ from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
-from wsi_engine.qupath.regions import Regions, read_regions
+from wsi_engine.qupath.regions import Regions, read_bounds_of_work
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
@@ -130,7 +130,7 @@ def _regions(settings: RunSettings) -> Regions | None:
         raise SettingsError("classes of annotations need a file of annotations: give --roi, too")
     if settings.roi is None:
         return None
-    return read_regions(settings.roi, settings.roi_class, settings.exclude_class)
+    return read_bounds_of_work(settings.roi, settings.roi_class, settings.exclude_class)
 
 
 def _working_area(

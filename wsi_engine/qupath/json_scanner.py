@@ -20,7 +20,7 @@ class Source(Protocol):
 
 
 class Scan:
-    """How far a list of values has been read: it can go on with the next bytes."""
+    """The state of reading a list of values: it can go on with the next bytes."""
 
     def __init__(self) -> None:
         self._state = np.array([PLAIN, 0, -1, 0, 0, 0], np.int64)
@@ -35,7 +35,7 @@ class Scan:
 
     @property
     def start(self) -> int:
-        """Where the value that has been begun begins; -1 between values."""
+        """Start of the value that has been begun; -1 between values."""
         return int(self._state[2])
 
     @start.setter
@@ -54,12 +54,12 @@ class Scan:
 
     @property
     def closed_by(self) -> int:
-        """What closed the list: 1 for ], 2 for }, 0 if it is open."""
+        """The bracket that closed the list: 1 for ], 2 for }, 0 if it is open."""
         return int(self._state[4])
 
     @property
     def without_comma(self) -> int:
-        """How many values follow another without a comma."""
+        """Number of values that follow another without a comma."""
         return int(self._state[5])
 
 

@@ -10,7 +10,7 @@ from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.containers import is_archive, open_parts
 from wsi_engine.qupath.json_stream import FeatureStream
 from wsi_engine.qupath.objects import PathObject
-from wsi_engine.qupath.parsing import Report, parse_block
+from wsi_engine.qupath.parsing import OnProblem, parse_block
 from wsi_engine.qupath.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class _Problems:
         self._count = 0
 
     @property
-    def add(self) -> Report:
+    def add(self) -> OnProblem:
         return self._add
 
     def _add(self, problem: Problem) -> None:

@@ -15,8 +15,7 @@ import orjson
 
 from wsi_engine.closing import Closing
 from wsi_engine.errors import GeoJSONError
-from wsi_engine.qupath.object_features import Feature, NonFinite, each_line, object_features
-from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.objects import Feature, NonFinite, PathObject, each_line, object_features
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from wsi_engine.regions.summary import all_columns, summarise
 from wsi_engine.regions.tables import (
     IDENTITY,
-    read_annotations,
+    read_written_regions,
     region_table,
     write_annotations,
     write_table,
@@ -81,7 +81,7 @@ def measure_regions_again(folder: Path) -> RegionReport:
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    return _measure(SlideResult(folder), read_annotations(folder / REGIONS_GEOJSON))
+    return _measure(SlideResult(folder), read_written_regions(folder / REGIONS_GEOJSON))
 
 
 def are_of(folder: Path, nuclei_sha256: str) -> bool:

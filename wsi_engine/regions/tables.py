@@ -103,7 +103,7 @@ def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[F
     return path
 
 
-def read_annotations(path: Path) -> list[Region]:
+def read_written_regions(path: Path) -> list[Region]:
     """Read regions that were written as annotations, without the figures that they carry.
 
     Raises

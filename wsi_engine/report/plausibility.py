@@ -9,7 +9,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.slide.quality.flag import Flag, Level
+from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.slide.resolution import OBJECTIVE_TOLERANCE
 
 SMALLEST_EMPTY_MM2 = 0.03
@@ -71,7 +71,7 @@ def pixel_size_flag(result: SlideResult) -> Flag:
     low, high = USUAL_DIAMETER_UM
     if diameter is not None and not low <= diameter <= high:
         reasons.append(f"the median nucleus would be {diameter:.1f} µm across")
-    levels: tuple[Level, ...] = ("ok", "look", "bad")
+    levels: tuple[FlagLevel, ...] = ("ok", "look", "bad")
     sentence = f"{mpp:.4g} µm per pixel"
     if reasons:
         sentence += f" is doubtful: {' and '.join(reasons)}. State it with --mpp."

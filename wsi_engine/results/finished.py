@@ -18,8 +18,7 @@ import shapely
 from wsi_engine.digests import digest_of
 from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.qupath.regions import Regions
-from wsi_engine.qupath.regions import read_regions as read_bounds
+from wsi_engine.qupath.regions import Regions, read_bounds_of_work
 from wsi_engine.results.column_dictionary import column_of
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, ROI_FILE, TISSUE_FILE
 from wsi_engine.results.nucleus_table import GeoParquetReader
@@ -175,7 +174,7 @@ class SlideResult:
         path, settings = self.folder / ROI_FILE, self.record["settings"]
         if not path.exists():
             return None
-        return read_bounds(path, settings["roi_class"], settings["exclude_class"])
+        return read_bounds_of_work(path, settings["roi_class"], settings["exclude_class"])
 
     def whole(self) -> Region:
         """Return the slide as a region: all of where nuclei were looked for."""

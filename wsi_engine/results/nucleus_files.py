@@ -13,8 +13,8 @@ from wsi_engine.closing import Closing
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
-from wsi_engine.qupath.objects import RGB, RGBA
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.column_dictionary import write_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
@@ -66,7 +66,7 @@ class NucleusFiles(Closing):
         facts: Mapping[str, object],
         split: int | None,
         more_classes: Sequence[str] = (),
-        colours: Mapping[str, RGB | RGBA] = MappingProxyType({}),
+        colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
     ) -> None:
         self._folder = folder
         self._classes = np.array([*classes, *more_classes, None], object)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shapely
 
 from wsi_engine.slide.protocol import Slide, SlideInfo
-from wsi_engine.slide.quality.flag import Flag, Level
+from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.slide.quality.focus import focus_flag
 from wsi_engine.slide.quality.folds import folds_flag
 from wsi_engine.slide.quality.ink import ink_flag
@@ -43,7 +43,7 @@ def assess_slide(
 
 def tissue_flag(area_mm2: float) -> Flag:
     """Say whether there is enough tissue for numbers per mm²."""
-    level: Level = "ok"
+    level: FlagLevel = "ok"
     sentence = f"{area_mm2:.2f} mm² of tissue."
     if area_mm2 < LITTLE_TISSUE_MM2:
         level = "look" if area_mm2 > 0 else "bad"

@@ -7,7 +7,7 @@ from typing import Literal
 
 import shapely
 
-Level = Literal["ok", "look", "bad", "not checked"]
+FlagLevel = Literal["ok", "look", "bad", "not checked"]
 """Nothing found; a person should look; numbers of this slide should not be used unseen; unknown."""
 
 
@@ -30,14 +30,14 @@ class Flag:
     """
 
     name: str
-    level: Level
+    level: FlagLevel
     value: float | None
     unit: str
     sentence: str
     where: tuple[shapely.Polygon, ...] = ()
 
 
-def level_of(value: float, look: float, bad: float) -> Level:
+def level_of(value: float, look: float, bad: float) -> FlagLevel:
     """Return the level of a value that is better the smaller it is."""
     if value >= bad:
         return "bad"

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import wsi_engine
 from tests.support.runs import OPTIONS, SETTINGS, outputs, write_small_slide
 from wsi_engine.cli import main
+from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import basis_of, differences
+from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.errors import BusyError, EngineError, OutputError, ResultError, SettingsError
+from wsi_engine.models.devices import processor_instructions
+from wsi_engine.models.registry import find_model
 from wsi_engine.regions.summary import summarise
 from wsi_engine.results.layout import TILES
 from wsi_engine.results.status import status_of
@@ -148,6 +158,12 @@ def test_results_of_an_older_engine_are_refused(slide, out, unfinished, monkeypa
             wsi_engine.run(slide, folder, **SETTINGS)
 
 
+def test_a_finished_result_stands_whatever_machine_looks_at_it(slide, out, monkeypatch):
+    monkeypatch.setattr("wsi_engine.models.devices.fastest_dtype", lambda _: torch.float64)
+    monkeypatch.setattr("wsi_engine.engine.basis.versions_of_computing", lambda: {"numba": "9"})
+    assert wsi_engine.run(slide, out, **SETTINGS).is_earlier
+
+
 def test_weights_count_by_what_is_in_the_file(slide, tmp_path):
     def basis(weights: Path) -> dict:
         return basis_of(slide, wsi_engine.RunSettings(model="starconvex", weights=weights))
@@ -160,6 +176,28 @@ def test_weights_count_by_what_is_in_the_file(slide, tmp_path):
     moved.write_bytes(b"two")
     (changed,) = differences(was, basis(moved))
     assert changed.startswith("weights: ")
+
+
+def test_weights_that_a_model_brings_count_wherever_they_lie(slide, tmp_path, monkeypatch):
+    """Also those of a model that another package brings."""
+    weights = tmp_path / "w.safetensors"
+    own = find_model("watershed")
+    entry = replace(own, spec=replace(own.spec, name="own"), weights=weights)
+    monkeypatch.setattr("wsi_engine.models.registry.available_models", lambda: {"own": entry})
+
+    def basis() -> dict:
+        return basis_of(slide, wsi_engine.RunSettings(model="own"))
+
+    weights.write_bytes(b"one")
+    was = basis()
+    weights.write_bytes(b"three")
+    (changed,) = differences(was, basis())
+    assert changed.startswith("weights: ")
+
+
+def test_the_default_network_counts_by_its_weights(slide):
+    weights = basis_of(slide, wsi_engine.RunSettings())["weights"]
+    assert weights == digest_of(find_model("starconvex").weights)
 
 
 def test_what_was_edited_in_place_is_not_overwritten(slide, out):
@@ -226,6 +264,150 @@ def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp
     assert states(unfinished / "small" / TILES) == before
     result = wsi_engine.run(slide, unfinished, **SETTINGS, force=True)
     assert result.record["tiles"]["resumed"] == 0
+
+
+# --- Unfinished work of another machine ----------------------------------------------------------
+
+
+def compute_in(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("devices", "starconvex"):
+        monkeypatch.setattr(f"wsi_engine.models.{user}.fastest_dtype", lambda _: dtype)
+
+
+def cut_off_run(slide: Path, out: Path, **settings: object) -> None:
+    def interrupt(progress: wsi_engine.Progress) -> None:
+        if progress.tiles == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wsi_engine.run(slide, out, **settings, observe=interrupt)
+
+
+@pytest.fixture
+def begun_in_fp32(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    compute_in(torch.float32, monkeypatch)
+    cut_off_run(slide, tmp_path / "fp32", **NETWORK)
+    return tmp_path / "fp32"
+
+
+NETWORK = SETTINGS | {"model": "starconvex", "device": "cpu", "compile": "never"}
+
+
+def test_a_run_begun_in_fp32_is_not_gone_on_with_in_bf16(slide, begun_in_fp32, monkeypatch):
+    compute_in(torch.bfloat16, monkeypatch)
+    before = states(begun_in_fp32 / "small" / TILES)
+    with pytest.raises(SettingsError) as refused:
+        wsi_engine.run(slide, begun_in_fp32, **NETWORK)
+    sentence = r"\S+ holds an unfinished run with arithmetic: cpu float32 \w+ -> cpu bfloat16 \w+: "
+    assert re.fullmatch(sentence + "start again with --force, or .*", str(refused.value))
+    assert states(begun_in_fp32 / "small" / TILES) == before
+
+
+def test_tiles_of_another_machine_are_done_again_with_force_and_where_that_is_wanted(
+    slide, begun_in_fp32, tmp_path, monkeypatch
+):
+    compute_in(torch.bfloat16, monkeypatch)
+    whole = wsi_engine.run(slide, tmp_path / "whole", **NETWORK)
+    other = Path(shutil.copytree(begun_in_fp32, tmp_path / "other"))
+    forced = wsi_engine.run(slide, begun_in_fp32, **NETWORK, force=True)
+    redone = wsi_engine.run(slide, other, **NETWORK, redo_foreign_tiles=True)
+    for result in (forced, redone):
+        assert result.record["tiles"]["resumed"] == 0
+        assert outputs(result.folder) == outputs(whole.folder)
+    (warning,) = set(redone.record["warnings"]) - set(whole.record["warnings"])
+    assert re.search("tiles of an unfinished run were computed again.*float32.*bfloat16", warning)
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ("wsi_engine.models.devices.processor_instructions", r"arithmetic: cpu .* -> cpu \w+ new"),
+        ("wsi_engine.engine.basis.versions_of_computing", r"versions\.numba: .* -> 99"),
+    ],
+)
+def test_another_processor_and_other_versions_are_refused(
+    slide, unfinished, monkeypatch, changed, shown
+):
+    def versions() -> dict[str, str]:
+        return versions_of_computing() | {"numba": "99"}
+
+    monkeypatch.setattr(changed, versions if "versions" in changed else lambda _: "new")
+    with pytest.raises(SettingsError, match=rf"holds an unfinished run with {shown}: start"):
+        wsi_engine.run(slide, unfinished, **SETTINGS)
+
+
+def test_other_settings_are_refused_even_where_foreign_tiles_are_done_again(
+    slide, unfinished, monkeypatch
+):
+    monkeypatch.setattr("wsi_engine.models.devices.processor_instructions", lambda _: "new")
+    with pytest.raises(SettingsError, match="simplify_um"):
+        wsi_engine.run(slide, unfinished, **SETTINGS, simplify_um=1, redo_foreign_tiles=True)
+
+
+PROCESSORS = {
+    "avx2": {"avx2"},
+    "avx512": {"avx2", "avx512"},
+    "avx512_bf16": {"avx2", "avx512", "avx512_bf16"},
+    "amx": {"avx2", "avx512", "avx512_bf16", "amx_tile"},
+}
+
+
+@pytest.mark.parametrize(
+    ("processor", "limit", "dtype", "name"),
+    [
+        ("amx", "", torch.bfloat16, "amx_bf16"),
+        ("amx", "ALL", torch.bfloat16, "amx_bf16"),
+        ("amx", "AVX512_CORE_AMX", torch.bfloat16, "amx_bf16"),
+        ("amx", "AVX512_CORE_FP16", torch.bfloat16, "avx512_bf16"),
+        ("amx", "avx512_core_bf16", torch.bfloat16, "avx512_bf16"),
+        ("amx", "AVX512_CORE_VNNI", torch.bfloat16, "avx512"),
+        ("amx", "AVX2_VNNI_2", torch.bfloat16, "avx2"),
+        ("amx", "AVX", torch.bfloat16, "avx"),
+        ("amx", "SSE41", torch.bfloat16, "sse4"),
+        ("avx512_bf16", "", torch.bfloat16, "avx512_bf16"),
+        ("avx512_bf16", "AVX512_CORE_AMX", torch.bfloat16, "avx512_bf16"),
+        # In fp32 these three compute alike.
+        ("amx", "", torch.float32, "avx512"),
+        ("avx512_bf16", "", torch.float32, "avx512"),
+        ("avx512", "", torch.float32, "avx512"),
+        ("avx2", "", torch.float32, "avx2"),
+        ("avx2", "AVX512_CORE", torch.float32, "avx2"),
+    ],
+)
+def test_the_arithmetic_of_a_processor_has_a_name(processor, limit, dtype, name, monkeypatch):
+    for feature in ("avx2", "avx512", "avx512_bf16", "amx_tile"):
+        has = feature in PROCESSORS[processor]
+        question = f"torch.cpu._is_{feature}_supported"
+        monkeypatch.setattr(question, lambda has=has: has, raising=False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert processor_instructions(dtype) == name
+
+
+MAPS = """
+import hashlib, sys, numpy, torch
+from wsi_engine.models.devices import describe_device
+from wsi_engine.models.starconvex import load_starconvex
+model = load_starconvex().to(torch.device("cpu"))
+pixels = numpy.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), "uint8")
+digest = hashlib.sha256(model.maps(pixels).tobytes()).hexdigest()
+print(digest, describe_device(torch.device("cpu")))
+"""
+
+
+def test_one_name_stands_for_one_arithmetic():
+    """As far as the processor of this machine can be made to compute differently."""
+    named: dict[str, set[str]] = {}
+    for limit in ("", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16"):
+        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": limit}
+        command = [sys.executable, "-c", MAPS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        digest, name = done.stdout.strip().split(" ", 1)
+        named.setdefault(name, set()).add(digest)
+    assert all(len(digests) == 1 for digests in named.values())
+    in_bf16 = [digests for name, digests in named.items() if "bfloat16" in name]
+    assert len(set().union(*in_bf16)) == len(in_bf16)
 
 
 # --- Status and verify --------------------------------------------------------------------------

@@ -31,7 +31,9 @@ from wsi_engine.engine.workers import blocks, computing
 from wsi_engine.engine.workers import local as local_workers
 from wsi_engine.engine.workers.blocks import BLOCKS_UNDER_WAY_PER_JOB, block_size
 from wsi_engine.engine.workers.computing import MEGAPIXELS_PER_JOB, jobs_that_pay
+from wsi_engine.engine.workers.worker import WorkerJob, arithmetic_of_worker
 from wsi_engine.errors import ClusterError, DeviceError, EngineError, SettingsError, WorkerError
+from wsi_engine.models.devices import arithmetic_of
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.sample import SampleTruth
 
@@ -174,6 +176,8 @@ class Elsewhere(ThreadPoolExecutor):
         self._different = different
 
     def submit(self, function: Any, share: Any, *arguments: Any) -> Future[Any]:  # type: ignore[override]
+        if not isinstance(share, WorkerJob):
+            return super().submit(function, share, *arguments)
         changed = {name: change(getattr(share, name)) for name, change in self._different.items()}
         return super().submit(function, replace(share, **changed), *arguments)
 
@@ -223,9 +227,30 @@ def test_workers_on_unlike_devices_are_refused(
     sample: SampleTruth, thread: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     in_blocks_of(4, monkeypatch)
-    names = itertools.chain(["cpu bfloat16"], itertools.repeat("cpu float32"))
-    monkeypatch.setattr("wsi_engine.engine.workers.worker.describe_device", lambda _: next(names))
-    with pytest.raises(WorkerError, match=r"cpu bfloat16; on \S+ cpu float32"):
+    names = itertools.chain([["cpu bfloat16"]], itertools.repeat(["cpu float32"]))
+    monkeypatch.setattr("wsi_engine.engine.workers.worker.arithmetic_of", lambda _: next(names))
+    with pytest.raises(WorkerError, match=r"worker on \S+: .*cpu bfloat16 -> cpu float32"):
+        wsi_engine.run(sample.slide_path, tmp_path, **FAST, executor=thread)
+
+
+def test_tiles_rest_on_the_machines_that_compute_them(
+    sample: SampleTruth, thread: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The process that writes may have no GPU, where its workers have some."""
+    monkeypatch.setattr("wsi_engine.engine.workers.worker.arithmetic_of", lambda _: ["H200"])
+    result = wsi_engine.run(sample.slide_path, tmp_path / "away", **FAST, executor=thread)
+    assert result.record["basis"]["arithmetic"] == ["H200"]
+    result = wsi_engine.run(sample.slide_path, tmp_path / "here", **FAST)
+    assert result.record["basis"]["arithmetic"] == arithmetic_of([torch.device("cpu")])
+
+
+def test_a_run_that_workers_of_another_kind_began_is_refused(
+    sample: SampleTruth, thread: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(KeyboardInterrupt):
+        wsi_engine.run(sample.slide_path, tmp_path, **FAST, observe=at_tile(5, interrupt))
+    monkeypatch.setattr("wsi_engine.engine.workers.worker.arithmetic_of", lambda _: ["H200"])
+    with pytest.raises(SettingsError, match=r"unfinished run with arithmetic: cpu .* -> H200: "):
         wsi_engine.run(sample.slide_path, tmp_path, **FAST, executor=thread)
 
 
@@ -356,9 +381,11 @@ class Counting(ThreadPoolExecutor):
         super().__init__(1)
         self.futures: list[Future[Any]] = []
 
-    def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
-        self.futures.append(super().submit(*arguments, **options))
-        return self.futures[-1]
+    def submit(self, function: Any, *arguments: Any) -> Future[Any]:  # type: ignore[override]
+        future = super().submit(function, *arguments)
+        if function is not arithmetic_of_worker:
+            self.futures.append(future)
+        return future
 
 
 def test_only_some_blocks_are_under_way_and_none_is_left_behind(

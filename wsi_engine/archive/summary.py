@@ -41,7 +41,9 @@ class Row:
     tiles, seconds
         Number of tiles, and the time that the run took.
     damaged_regions, warnings
-        How many of each ``run.json`` lists.
+        Numbers of those in ``run.json``.
+    notes
+        Its warnings: that tiles were computed again, for example.
     finished
         Time of the end or of the failure, UTC in ISO 8601.
     """
@@ -59,6 +61,7 @@ class Row:
     seconds: float | None = None
     damaged_regions: int | None = None
     warnings: int | None = None
+    notes: str | None = None
     finished: str | None = None
 
 
@@ -104,6 +107,7 @@ def _row(folder: Path, path: str) -> Row:
             seconds=outcome.seconds,
             damaged_regions=outcome.damaged,
             warnings=outcome.warnings,
+            notes=_printable("; ".join(map(str, record["warnings"]))) or None,
             finished=_printable(record["finished"]),
         )
     failure = read_failure(folder)

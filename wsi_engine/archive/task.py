@@ -196,6 +196,7 @@ def _run(task: SlideTask, observe: Callable[[Progress], None]) -> Outcome:
             name=job.name,
             observe=observe,
             force=_begins_anew(task),
+            redo_foreign_tiles=True,
             **settings.model_dump(),
         )
     forget_failure(task.folder)

@@ -14,7 +14,8 @@ import shapely
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
-from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
+from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb
+from wsi_engine.engine.versions import versions
 from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels

@@ -5,13 +5,10 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openslide
-
-from wsi_engine.version import __version__
+from wsi_engine.engine.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -21,16 +18,6 @@ if TYPE_CHECKING:
     from wsi_engine.engine.progress import Tracker
     from wsi_engine.schedule.clock import StageClock
     from wsi_engine.slide.protocol import SlideInfo
-
-PACKAGES = ("numpy", "torch", "shapely", "scikit-image", "scipy", "numba", "pyarrow")
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that takes part in a result."""
-    known = {"wsi-engine": __version__, "python": platform.python_version()}
-    known |= {name: metadata.version(name) for name in PACKAGES}
-    known["openslide"] = openslide.__library_version__
-    return known
 
 
 def machine(devices: list[torch.device]) -> dict[str, Any]:

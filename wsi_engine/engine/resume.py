@@ -8,7 +8,7 @@ from typing import Any
 
 from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
-from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
+from wsi_engine.engine.basis import MACHINE, Basis, basis_of, basis_of_settings, differences
 from wsi_engine.engine.summaries import has_summaries
 from wsi_engine.errors import ResultError, SettingsError
 from wsi_engine.results.layout import CORRECTIONS, RECORD, TILES
@@ -47,6 +47,34 @@ def unfinished_run(folder: Path) -> Entries | None:
     except JournalDamagedError:
         return None
     return entries if entries is not None and entries.finished_tiles else None
+
+
+def restart_reason(unfinished: Entries, asked: Basis, basis: Basis) -> str | None:
+    """Say why tiles have to be computed again though the same is asked for.
+
+    Parameters
+    ----------
+    unfinished
+        What the run left.
+    asked, basis
+        What is wanted now, as `basis_of` and `basis_of_tiles` tell it.
+
+    Returns
+    -------
+    str or None
+        A sentence if they were computed with other arithmetic or versions; ``None`` if they can
+        be built on, or something else was asked for.
+    """
+    was, now = (
+        {name: told[name] for name in MACHINE if name in told} for told in (unfinished.basis, basis)
+    )
+    changes = differences(was, now, whole=True)
+    if not changes or differences(unfinished.basis, asked):
+        return None
+    return (
+        f"{unfinished.finished_tiles} tiles of an unfinished run were computed again, as they were "
+        f"computed with {'; '.join(changes)}"
+    )
 
 
 def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,7 +14,12 @@ from wsi_engine.engine.basis import basis_of, basis_of_tiles
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.provenance import RunLog, now
-from wsi_engine.engine.resume import finished_run, require_same_basis, unfinished_run
+from wsi_engine.engine.resume import (
+    finished_run,
+    require_same_basis,
+    restart_reason,
+    unfinished_run,
+)
 from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
@@ -26,6 +32,8 @@ from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_warnings
 from wsi_engine.slide.stain_vectors import stain_warnings
 
+log = logging.getLogger(__name__)
+
 
 def run(
     slide: str | Path,
@@ -37,6 +45,7 @@ def run(
     force: bool = False,
     jobs: int = 1,
     executor: Executor | None = None,
+    redo_foreign_tiles: bool = False,
     **settings: Any,
 ) -> Result:
     """Find every nucleus on a slide.
@@ -67,6 +76,9 @@ def run(
         ``client.get_executor()``; ``jobs`` says how many it has. Their machines need the same
         packages, and the slide under the same path. Each uses the GPUs that it sees, or as many
         threads as ``OMP_NUM_THREADS`` gives it.
+    redo_foreign_tiles
+        Compute tiles again, with a warning, that an unfinished run computed on another kind of
+        machine or with other versions. They are never mixed; without it, that is an error.
     **settings
         Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
 
@@ -94,12 +106,11 @@ def run(
     processes = Processes(jobs, executor)
     slide = Path(slide)
     name = slide.stem if name is None else name
+    how = (chosen, observe, force, redo_foreign_tiles, processes)
     if output is not None:
-        return _run_slide(slide, Path(output), name, chosen, observe, force, processes, kept=True)
+        return _run_slide(slide, Path(output), name, *how, kept=True)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(
-            slide, Path(scratch), name, chosen, observe, force, processes, kept=False
-        )
+        result = _run_slide(slide, Path(scratch), name, *how, kept=False)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
@@ -112,6 +123,7 @@ def _run_slide(
     settings: RunSettings,
     observe: Observer,
     force: bool,
+    redo_foreign_tiles: bool,
     processes: Processes,
     *,
     kept: bool,
@@ -122,24 +134,30 @@ def _run_slide(
         reuse_freed_memory()
     run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
-        basis = basis_of(path, settings)
+        asked = basis_of(path, settings)
         unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
         if unfinished is None and not force:
-            earlier = finished_run(folder.path, basis)
+            earlier = finished_run(folder.path, asked)
             if earlier is not None:
                 folder.forget_tiles()
                 write_summaries(folder.path, regions=regions, report=report)
                 return Result(folder.path, earlier, is_earlier=True)
         plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
-        basis = basis_of_tiles(basis, plan)
-        if unfinished is not None:
+        basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
+        redone = None
+        if unfinished is not None and redo_foreign_tiles:
+            redone = restart_reason(unfinished, asked, basis)
+        if unfinished is not None and redone is None:
             what = f"{folder.path} holds an unfinished run"
             require_same_basis(unfinished.basis, basis, what, whole=True)
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
         warnings = resolution_warnings(slide.info, settings.mpp)
         warnings += stain_warnings(settings.stains, plan.measurer.stains)
-        if force:
+        if redone is not None:
+            log.warning(redone)
+            warnings.append(redone)
+        if force or redone is not None:
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
         work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)

@@ -106,6 +106,7 @@ class SlideRun:
         run_log.resumed = store.finished_tiles
         with computing(
             plan,
+            self.basis,
             self.processes,
             run_log.devices,
             total - run_log.resumed,

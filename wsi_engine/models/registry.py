@@ -17,11 +17,13 @@ from wsi_engine.models.protocol import Model, ModelSpec
 class ModelEntry:
     """A model that can be asked for: its facts, and how to load it.
 
-    ``load`` takes a file of weights, or ``None`` for the published or embedded ones.
+    ``load`` takes a file of weights, or ``None`` for the published or embedded ones; ``weights``
+    is the file of the latter, if there is one: results rest on its content.
     """
 
     spec: ModelSpec
     load: Callable[[Path | None], Model]
+    weights: Path | None = None
 
 
 def available_models() -> dict[str, ModelEntry]:
@@ -39,7 +41,7 @@ def available_models() -> dict[str, ModelEntry]:
     0.5
     """
     entries = [
-        ModelEntry(starconvex_spec.SPEC, _load_starconvex),
+        ModelEntry(starconvex_spec.SPEC, _load_starconvex, starconvex_spec.WEIGHTS),
         ModelEntry(watershed.SPEC, _load_watershed),
     ]
     entries += [

@@ -14,12 +14,17 @@ import torch
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles, differences
 from wsi_engine.engine.plan import Plan, make_plan
-from wsi_engine.engine.provenance import peak_rss_mb, versions
+from wsi_engine.engine.provenance import peak_rss_mb
 from wsi_engine.engine.tile_flow import compute_tiles
 from wsi_engine.engine.workers.devices import batch_size_of, place
 from wsi_engine.engine.workers.local import devices_of_worker
 from wsi_engine.errors import EngineError, WorkerError
-from wsi_engine.models.devices import describe_device, resolve_devices, reuse_freed_memory
+from wsi_engine.models.devices import (
+    arithmetic_of,
+    describe_device,
+    resolve_devices,
+    reuse_freed_memory,
+)
 from wsi_engine.models.protocol import Model
 from wsi_engine.schedule.clock import StageClock, StageTimes
 from wsi_engine.schedule.tiles import Tile
@@ -42,7 +47,7 @@ class WorkerJob:
     settings
         Settings, with absolute paths.
     basis
-        What a worker must have in common with the process that wants the nuclei.
+        That of the tiles, which a worker must have in common with all others.
     tiles
         Number of tiles that each worker may expect.
     """
@@ -100,12 +105,23 @@ _getting_ready = threading.Lock()
 _ready: _Ready | None = None
 
 
-def job_of(plan: Plan, tiles: int, run: str) -> WorkerJob:
+def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     settings = plan.settings.model_copy(update=absolute)
-    return WorkerJob(run, plan.info.path.absolute(), settings, _basis(plan), tiles)
+    return WorkerJob(run, plan.info.path.absolute(), settings, basis, tiles)
+
+
+def arithmetic_of_worker(device: str) -> list[str]:
+    """Name what tiles would be computed with; called in a worker process.
+
+    Parameters
+    ----------
+    device
+        As the setting of this name.
+    """
+    return arithmetic_of(devices_of_worker(resolve_devices(device)))
 
 
 def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
@@ -161,14 +177,10 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
         plan = make_plan(slide, settings, devices[0], clock)
-    if changes := differences(job.basis, _basis(plan)):
+    basis = basis_of_tiles(basis_of(job.slide, settings), plan, arithmetic_of(devices))
+    if changes := differences(job.basis, basis):
         raise WorkerError(
             f"other nuclei could be found here than where the run began ({'; '.join(changes)}): "
-            "give all machines the same files and versions"
+            "give all machines the same files and versions, and use workers of one kind"
         )
     return _Ready(job.run, plan, place(plan, devices, job.tiles, clock), devices)
-
-
-def _basis(plan: Plan) -> Basis:
-    basis = basis_of(plan.info.path, plan.settings)
-    return basis_of_tiles(basis, plan) | {"versions": versions()}

@@ -31,8 +31,8 @@ class Result:
     >>> result = we.run("slide.tif", "results", model="watershed")
     >>> result.is_earlier, result.is_complete
     (True, True)
-    >>> result.record["model"]["name"]
-    'watershed'
+    >>> result.folder.name, result.count == len(result.nuclei)
+    ('slide', True)
     """
 
     folder: Path | None

@@ -39,7 +39,7 @@ class Setting:
         belong to the basis of a result; the others change how fast it comes, and what is made
         of it.
     unit
-        Of its numbers.
+        Unit of its numbers.
     """
 
     help: str

@@ -53,7 +53,7 @@ def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
     Parameters
     ----------
     arithmetic
-        Of the devices that compute the tiles, as `wsi_engine.models.devices.arithmetic_of`.
+        Arithmetic of the devices that compute the tiles, from `models.devices.arithmetic_of`.
     """
     found = {
         "calibration": plan.model.settings(),

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measure.groups import Group
+from wsi_engine.nuclei.measure.groups import find_groups
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -52,7 +52,7 @@ class RunSettings(BaseModel):
     simplify_um: float = Field(
         0.08, ge=0, le=2, description="result: how far fewer vertices may move a border, in µm"
     )
-    measure: tuple[Group, ...] = Field(
+    measure: tuple[str, ...] = Field(
         ("shape", "colour", "texture", "ring", "context"),
         description="result: groups of measurements, see docs/measurements.md",
     )
@@ -79,9 +79,10 @@ class RunSettings(BaseModel):
 
     @field_validator("measure")
     @classmethod
-    def _each_group_once(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    def _known_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
+        find_groups(groups)
         return groups
 
     @property

@@ -20,7 +20,7 @@ from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
-from wsi_engine.nuclei.measure.pixels import FINEST_MPP
+from wsi_engine.nuclei.measure.pixels import MEASURED_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
 from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
 from wsi_engine.results.folder import ResultFolder
@@ -128,7 +128,7 @@ def _measure(
     """Measure and write; return the record."""
     started = now()
     info = with_resolution(slide.info, settings.mpp)
-    reader = GridReader(slide, make_grid(info, FINEST_MPP))
+    reader = GridReader(slide, make_grid(info, MEASURED_MPP))
     stains = _stains(slide, info, reader, settings)
     measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
     polygons, kept = repaired_on_grid(found.geometries)

@@ -167,6 +167,11 @@ CASES = {
     ),
     "smaller than a pixel": ([DISC, shapely.box(10, 10, 10.3, 10.3)], [True, False], ""),
     "in another unit": ([shapely.Point(9, 9).buffer(3)], [True], "median nucleus is 1.5 µm"),
+    "larger than nuclei are": (
+        [shapely.Point(99, 99).buffer(24)],
+        [True],
+        "median nucleus is 12.0",
+    ),
 }
 
 

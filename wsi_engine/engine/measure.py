@@ -16,6 +16,7 @@ from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb, versions
 from wsi_engine.errors import ResultError
+from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.context import measure_context
@@ -45,9 +46,6 @@ from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain
 from wsi_engine.slide.tissue import find_tissue
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
-
-PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
-"""Of the median nucleus; outside it the pixel size is in doubt."""
 
 _OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *REGION_FILES, *PAGE_FILES)
 """Files of an earlier result that would tell of other nuclei, or of bounds that are no more."""
@@ -245,9 +243,8 @@ def _plausibility_warnings(placed: PlacedNuclei, source: str) -> list[str]:
             f"{source}: {large:,} of {count:,} objects are larger than {LARGEST_UM:g} µm: only "
             "their shape is measured"
         )
-    area = float(np.median(shapely.area(placed.polygons))) * slide_mpp.pixel_area_um2
-    median = float(np.sqrt(4 * area / np.pi))
-    if not PLAUSIBLE_DIAMETER_UM[0] <= median <= PLAUSIBLE_DIAMETER_UM[1]:
+    median = median_diameter_um(shapely.area(placed.polygons) * slide_mpp.pixel_area_um2)
+    if median is not None and not is_usual(median):
         warnings.append(
             f"{source}: at {slide_mpp.mean:.4g} µm per pixel the median nucleus is {median:.1f} µm "
             "across: is the pixel size right, and is the file in full-resolution pixels?"

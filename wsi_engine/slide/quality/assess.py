@@ -29,7 +29,7 @@ def assess_slide(
     area
         Tissue, or where else nuclei are looked for, in QuPath pixels.
     overview
-        Of the slide.
+        Overview of the slide.
     """
     assert info.mpp is not None
     tissue = overview.mask_of(area)

@@ -20,7 +20,7 @@ def ink_flag(overview: Overview, tissue: Mask) -> Flag:
     Parameters
     ----------
     overview
-        Of the slide.
+        Overview of the slide.
     tissue
         Where there is tissue on it; ink was left out of it when it was found.
     """

@@ -19,7 +19,7 @@ def median_diameter_um(areas_um2: npt.NDArray[Any]) -> float | None:
     Parameters
     ----------
     areas_um2
-        Shape (n,); NaN where an area is not known.
+        Areas, shape (n,); NaN where an area is not known.
 
     Examples
     --------

@@ -72,7 +72,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
         Its facts, with a pixel size.
     """

@@ -115,14 +115,14 @@ def statistics(
     values
         Channels by pixels, shape (c, p).
     sets
-        Whose pixels they are.
+        The pixels of the nuclei.
     columns
         Descriptions, for each channel.
 
     Returns
     -------
     dict
-        By the names of the columns; NaN where there are no pixels.
+        Values by the names of the columns; NaN where there are no pixels.
     """
     measured: Measurements = {}
     for described, found in zip(columns, _statistics(values, sets.offsets), strict=True):

@@ -19,13 +19,13 @@ class Column:
     Attributes
     ----------
     name
-        As it stands in files; QuPath's own name where QuPath measures the same.
+        Name of the column in files; QuPath's own name where QuPath measures the same.
     unit
         ``µm``, ``µm^2``, ``OD``, ``OD/µm``, ``°``, ``bit``; empty for a number without unit.
     formula
         How the value comes about, in a sentence.
     source
-        Who defined it.
+        Publication or program that defined it.
     essential
         Whether QuPath gets it by default.
     """

@@ -153,9 +153,9 @@ def add_context(
     Parameters
     ----------
     chunks
-        As they leave ``resolve_seams``, whole or with nuclei taken out.
+        What leaves ``resolve_seams``, whole or with nuclei taken out.
     tile_grid, model_grid, largest_object_px
-        As given to ``resolve_seams``.
+        Those that were given to ``resolve_seams``.
 
     Yields
     ------

@@ -87,7 +87,7 @@ def in_order(
     Parameters
     ----------
     measured
-        By name, each of shape (count,).
+        Values by name of the column, each of shape (count,).
     columns
         Their descriptions.
     count

@@ -118,7 +118,7 @@ def measured_alone(polygons: Polygons, names: Sequence[str], mpp: Mpp) -> npt.ND
     Parameters
     ----------
     polygons
-        In QuPath pixels, shape (n,).
+        Outlines in QuPath pixels, shape (n,).
     names
         Names of the columns that are wanted.
     mpp

@@ -61,8 +61,8 @@ class Measurer:
         Parameters
         ----------
         polygons
-            In QuPath pixels, shape (n,), with all that lie within `neighbourhood_um` of one
-            that is wanted.
+            Outlines in QuPath pixels, shape (n,): those wanted, and all that lie within
+            `neighbourhood_um` of one of them.
         wanted
             Shape (n,).
         rgb, window, grid

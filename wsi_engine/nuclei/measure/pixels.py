@@ -33,7 +33,7 @@ class Field:
     rgb
         uint8, shape (window.height, window.width, 3).
     window
-        Where they lie on the grid.
+        Their place on the grid.
     grid
         The frame of these pixels, which may be larger than the model's.
     """
@@ -101,7 +101,7 @@ def cover(outlines: Outlines, field: Field) -> PixelSets:
     Parameters
     ----------
     outlines
-        In QuPath pixels.
+        Rings in QuPath pixels.
     field
         Pixels outside the window or the slide belong to nobody.
     """

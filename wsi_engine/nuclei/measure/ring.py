@@ -46,7 +46,7 @@ def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
     polygons, sets
         All nuclei that may be near one another, and their pixels.
     field
-        Where they lie.
+        The pixels on which they lie.
     """
     left, top = shapely.bounds(polygons).T[:2] if len(polygons) else np.empty((2, 0))
     rank = np.empty(len(polygons), np.int64)

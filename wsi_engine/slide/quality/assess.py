@@ -23,7 +23,7 @@ def assess_slide(
     Parameters
     ----------
     slide
-        To read fields from.
+        Slide to read fields from.
     info
         Its facts, with a pixel size.
     area

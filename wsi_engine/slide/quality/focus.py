@@ -47,7 +47,7 @@ def focus_flag(slide: Slide, info: SlideInfo, area: shapely.Geometry) -> Flag:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
         Its facts, with a pixel size.
     area

@@ -59,7 +59,7 @@ def folds_flag(overview: Overview, tissue: Mask) -> Flag:
     overview
         Overview of the slide.
     tissue
-        Where there is tissue on it.
+        Tissue on it.
     """
     folds = find_folds(overview, tissue)
     if not folds.any():

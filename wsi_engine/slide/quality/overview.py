@@ -63,7 +63,7 @@ def read_slide_overview(slide: Slide, info: SlideInfo) -> Overview:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
         Its facts, with a pixel size.
     """
@@ -79,7 +79,7 @@ def raster(area: shapely.Geometry, shape: tuple[int, int]) -> Mask:
     Parameters
     ----------
     area
-        In pixel corners of the mask.
+        Area in pixel corners of the mask.
     shape
         Height and width.
     """

@@ -14,7 +14,10 @@ import wsi_engine.models
 from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
+from wsi_engine.models.given import model_basis
+from wsi_engine.models.protocol import Model
 from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.readers import reader_basis
 
 Basis = dict[str, Any]
 """JSON-like; what differs is shown to the user by the names in it."""
@@ -22,21 +25,23 @@ Basis = dict[str, Any]
 _WEIGHTS = Path(wsi_engine.models.__file__).parent / "weights"
 
 
-def basis_of(slide: Path, settings: RunSettings) -> Basis:
-    """Describe what the user gave: the slide, the settings, the files that they name.
+def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> Basis:
+    """Describe what the user gave: the slide, the settings, the files that they name, the model.
 
     Files count by their content, wherever they lie. This takes milliseconds.
     """
-    return {"slide": fingerprint(slide)} | basis_of_settings(settings)
+    described = {"slide": fingerprint(slide)} | reader_basis(slide)
+    return described | basis_of_settings(settings, given)
 
 
-def basis_of_settings(settings: RunSettings) -> Basis:
+def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
     embedded = _WEIGHTS / f"{settings.model}.safetensors"
     weights = settings.weights or (embedded if embedded.exists() else None)
     for name, path in (("weights", weights), ("roi", settings.roi)):
         described[name] = _digest(path) if path is not None else None
+    described |= model_basis(settings.model, given)
     return {"version of results": RESULT_VERSION} | described
 
 

@@ -17,7 +17,10 @@ from wsi_engine.engine.resume import finished_run, require_same_basis, unfinishe
 from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
+from wsi_engine.errors import SettingsError
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.given import require_model, require_picklable
+from wsi_engine.models.protocol import Model
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.result import Result
 from wsi_engine.schedule.clock import StageClock
@@ -31,6 +34,7 @@ def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
+    model: str | Model | None = None,
     name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
@@ -47,10 +51,13 @@ def run(
     Parameters
     ----------
     slide
-        A whole slide image, or a plain image together with ``mpp``.
+        A whole slide image, a file or a folder; or a plain image together with ``mpp``.
     output
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
+    model
+        Name of a model, see `available_models`, or an object that fulfils `Model`. With an object
+        there are no ``weights``, and it must be picklable where the slide is split.
     name
         Of the folder in ``output``, if not that of the slide without its suffix.
     config
@@ -68,7 +75,7 @@ def run(
         packages, and the slide under the same path. Each uses the GPUs that it sees, or as many
         threads as ``OMP_NUM_THREADS`` gives it.
     **settings
-        Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
+        Fields of ``RunSettings``: ``mpp``, ``roi``, ``device``, ``tile_size``...
 
     Raises
     ------
@@ -81,19 +88,38 @@ def run(
     >>> result = we.run("slide.svs", model="watershed")  # doctest: +SKIP
     >>> len(result.nuclei)  # doctest: +SKIP
     """
-    chosen = make_settings(Path(config) if config else None, **settings)
+    given = None if model is None or isinstance(model, str) else model
+    if given is not None:
+        require_model(given)
+        model = given.spec.name
+    chosen = make_settings(Path(config) if config else None, model=model, **settings)
     processes = Processes(jobs, executor)
+    if given is not None:
+        _require_alone(given, chosen, processes)
     slide = Path(slide)
     name = slide.stem if name is None else name
     if output is not None:
-        return _run_slide(slide, Path(output), name, chosen, observe, force, processes, kept=True)
+        return _run_slide(
+            slide, Path(output), name, chosen, given, observe, force, processes, kept=True
+        )
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
         result = _run_slide(
-            slide, Path(scratch), name, chosen, observe, force, processes, kept=False
+            slide, Path(scratch), name, chosen, given, observe, force, processes, kept=False
         )
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
+
+
+def _require_alone(model: Model, settings: RunSettings, processes: Processes) -> None:
+    """Raise `EngineError` if a model that is an object cannot go with what else was asked for."""
+    if settings.weights is not None:
+        raise SettingsError(
+            f"weights are for models that are asked for by name: leave {settings.weights} out, and "
+            f"give model {model.spec.name!r} with its weights in it"
+        )
+    if processes.jobs > 1 or processes.executor is not None:
+        require_picklable(model)
 
 
 def _run_slide(
@@ -101,6 +127,7 @@ def _run_slide(
     output: Path,
     name: str,
     settings: RunSettings,
+    given: Model | None,
     observe: Observer,
     force: bool,
     processes: Processes,
@@ -113,7 +140,7 @@ def _run_slide(
         reuse_freed_memory()
     run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
-        basis = basis_of(path, settings)
+        basis = basis_of(path, settings, given)
         unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
         if unfinished is None and not force:
@@ -122,7 +149,7 @@ def _run_slide(
                 folder.forget_tiles()
                 write_summaries(folder.path, regions=regions, report=report)
                 return Result(folder.path, earlier, is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
+        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
             what = f"{folder.path} holds an unfinished run"

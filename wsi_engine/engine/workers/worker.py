@@ -45,6 +45,8 @@ class WorkerJob:
         What a worker must have in common with the process that wants the nuclei.
     tiles
         How many each worker may expect.
+    given
+        The model, if the user gave an object and no name.
     """
 
     run: str
@@ -52,6 +54,7 @@ class WorkerJob:
     settings: RunSettings
     basis: Basis
     tiles: int
+    given: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def job_of(plan: Plan, tiles: int, run: str) -> WorkerJob:
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     settings = plan.settings.model_copy(update=absolute)
-    return WorkerJob(run, plan.info.path.absolute(), settings, _basis(plan), tiles)
+    slide = plan.info.path.absolute()
+    return WorkerJob(run, slide, settings, _basis(plan), tiles, plan.given)
 
 
 def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
@@ -160,7 +164,7 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     if devices[0].type == "cpu":
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
-        plan = make_plan(slide, settings, devices[0], clock)
+        plan = make_plan(slide, settings, devices[0], clock, given=job.given)
     if changes := differences(job.basis, _basis(plan)):
         raise WorkerError(
             f"other nuclei could be found here than where the run began ({'; '.join(changes)}): "
@@ -170,5 +174,5 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
 
 
 def _basis(plan: Plan) -> Basis:
-    basis = basis_of(plan.info.path, plan.settings)
+    basis = basis_of(plan.info.path, plan.settings, plan.given)
     return basis_of_tiles(basis, plan) | {"versions": versions()}

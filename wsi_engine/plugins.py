@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Kind = TypeVar("Kind")
 
@@ -44,6 +46,9 @@ def plugins(group: str, kind: type[Kind], taken: frozenset[str] = frozenset()) -
     taken
         Names that this package gives to its own; nobody else's has them.
     """
+    # Most commands do without it, and it takes as long to import as they to start.
+    from importlib.metadata import entry_points
+
     what = group.rpartition(".")[2].removesuffix("s")
     offers: dict[str, list[EntryPoint]] = defaultdict(list)
     for point in entry_points(group=group):

@@ -103,6 +103,8 @@ def _check(options: Options, formats: dict[str, Format]) -> None:
         raise ExportError(f"split {options.split}: give a whole number from 1")
     if options.mpp is not None and not (math.isfinite(options.mpp) and options.mpp > 0):
         raise ExportError(f"mpp {options.mpp:g}: give the side of a pixel in µm, a number above 0")
+    if own := sorted(set(options.others) & set(HELP)):
+        raise ExportError(f"{own[0]} has an option of its own: give --{own[0]}")
     taken = frozenset[str]().union(*[kind.options for kind in formats.values()])
     for name in sorted(options.chosen() - taken):
         if name in HELP:

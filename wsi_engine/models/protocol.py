@@ -64,9 +64,9 @@ class ModelSpec:
     stride: int
     receptive_radius_px: int
     largest_object_px: int
-    classes: tuple[str, ...]
-    licence: str
-    embedded: bool
+    classes: tuple[str, ...] = ()
+    licence: str = "not stated"
+    embedded: bool = True
     max_overlap: float = 0.3
     reach_px: int | None = None
 

@@ -24,8 +24,8 @@ def require_model(given: object) -> None:
         missing.insert(0, "a ModelSpec as spec")
     if missing:
         raise ModelError(
-            f"a {type(given).__name__} is no model: it lacks {', '.join(missing)}; give a name, or "
-            "an object as wsi_engine.Model describes it"
+            f"an object of type {type(given).__name__} is no model: it lacks {', '.join(missing)}; "
+            "give a name, or an object as wsi_engine.Model describes it"
         )
 
 

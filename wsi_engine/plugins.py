@@ -25,7 +25,7 @@ class Plugins(Generic[Kind]):
     packages
         Name and version of the package of each of them.
     problems
-        For each name that cannot be used one sentence, which names the package.
+        A sentence for each name that cannot be used; it names the package.
     """
 
     found: Mapping[str, Kind]
@@ -40,7 +40,7 @@ def plugins(group: str, kind: type[Kind], taken: frozenset[str] = frozenset()) -
     Parameters
     ----------
     group
-        Of entry points, such as ``wsi_engine.models``.
+        Name of a group of entry points, such as ``wsi_engine.models``.
     kind
         Class that each object must be of. If it has a ``name``, that is the entry point's.
     taken

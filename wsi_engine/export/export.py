@@ -14,7 +14,7 @@ from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, REGIONS_TAB
 from wsi_engine.writing import clear_write_errors
 
 FOLDER = "exports"
-"""In the folder of the result, where exports go by default."""
+"""Folder within that of the result to which exports go by default."""
 
 _OF_RESULT = frozenset({RECORD, NUCLEI_TABLE, COLUMNS, REGIONS_TABLE})
 """Files that are there even if ``run.json`` does not list them."""
@@ -43,8 +43,8 @@ def export_result(
     folder
         ``OUT/<slide>``, as `run` or `measure` wrote it.
     to
-        Name of a format, or several: those of `wsi_engine.export.formats.FORMATS`, or of
-        packages with entry points ``wsi_engine.exports``.
+        Name of a format, or several: those of ``wsi-engine export --help``, and of packages
+        with entry points ``wsi_engine.exports``.
     path
         File to write, or folder for files named after the slide, which is what a name without
         suffix is; several formats need a folder. By default ``OUT/<slide>/exports``.

@@ -47,7 +47,7 @@ def model_basis(name: str, given: Model | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        For a model of this package nothing; for that of another package its version; for an
+        Nothing for a model of this package; the version of another package for its model; for an
         object, under ``model``, a digest of its class and the source of that, its spec and
         settings, and what it declares (`Declaring`).
     """

@@ -29,7 +29,7 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
     Returns
     -------
     list of Path
-        In the order given; the content of folders and patterns sorted. A file that has several
+        Slides in the order given; the content of folders and patterns sorted. A file that has several
         names, by symbolic links, is given once, by the first.
 
     Raises

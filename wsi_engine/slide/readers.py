@@ -28,7 +28,7 @@ class Reader:
     Attributes
     ----------
     name
-        As in messages; that of the entry point.
+        One word, that of the entry point; messages name it.
     can_open
         Tells whether a path that exists is a slide of its kind. It is asked of many files, so
         that it should look at the name, and at the first bytes or a single file if need be.

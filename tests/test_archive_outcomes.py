@@ -1,4 +1,4 @@
-"""What becomes of slides: kept in their folders, summed up in views, told by exit codes."""
+"""What becomes of slides: kept in their folders, summed up in views, shown by exit codes."""
 
 from __future__ import annotations
 

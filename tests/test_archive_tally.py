@@ -1,4 +1,4 @@
-"""How an archive stands, from its events; and what is shown of that."""
+"""How far an archive is, counted from its events, and what is shown of that."""
 
 from __future__ import annotations
 

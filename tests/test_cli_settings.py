@@ -116,7 +116,7 @@ def test_the_help_tells_units_words_and_defaults():
         (["--workers", "many"], "^--workers many: give a whole number from 1, or auto$"),
         (["--batch-size", "-1"], "^--batch-size -1: give a whole number from 1, or auto$"),
         (["--stains", "H&F"], "^stains = 'H&F': "),
-        (["--measure", "shape", "--measure", "smell"], "^measure = 'smell': "),
+        (["--measure", "shape", "--measure", "smell"], "^measure: there is no group 'smell'; "),
         (["--simplify-um", "3"], "^simplify_um = 3.0: "),
         (["--compile", "perhaps"], "^compile = 'perhaps': "),
     ],

@@ -25,8 +25,9 @@ from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import ADDED, EDITED, ENGINE, LABEL_COLUMNS, Labels
 from wsi_engine.qupath.features import SCORE_NAME
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.results.nucleus_table import GeoParquetWriter
 
 BOX = shapely.box(1, 2, 3, 5)

@@ -35,7 +35,7 @@ from wsi_engine.errors import (
     ResultError,
 )
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, measure_context
-from wsi_engine.nuclei.measure.measurer import measured_alone
+from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.regions.cohort import build_cohort
 from wsi_engine.results.verify import problems_of
@@ -564,7 +564,7 @@ def test_a_disk_that_is_full_changes_nothing(result, corrected, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = outputs(result) | {"run.json": (result / "run.json").read_bytes()}
-    monkeypatch.setattr("wsi_engine.results.folder.GeoJSONWriter.write", full)
+    monkeypatch.setattr("wsi_engine.results.nucleus_files.GeoJSONWriter.write", full)
     with pytest.raises(OutputError, match="disk is full"):
         apply_corrections(corrected, result)
     assert outputs(result) | {"run.json": (result / "run.json").read_bytes()} == before

@@ -24,7 +24,7 @@ from wsi_engine.engine.basis import basis_of, differences
 from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.errors import BusyError, EngineError, OutputError, ResultError, SettingsError
 from wsi_engine.models.devices import describe_device, processor_instructions
-from wsi_engine.models.registry import find_model
+from wsi_engine.models.registry import BUILT_IN, find_model
 from wsi_engine.models.starconvex import load_starconvex
 from wsi_engine.regions.summary import summarise
 from wsi_engine.results.layout import TILES
@@ -181,11 +181,10 @@ def test_weights_count_by_what_is_in_the_file(slide, tmp_path):
 
 
 def test_weights_that_a_model_brings_count_wherever_they_lie(slide, tmp_path, monkeypatch):
-    """Also those of a model that another package brings."""
     weights = tmp_path / "w.safetensors"
     own = find_model("watershed")
     entry = replace(own, spec=replace(own.spec, name="own"), weights=weights)
-    monkeypatch.setattr("wsi_engine.models.registry.available_models", lambda: {"own": entry})
+    monkeypatch.setitem(BUILT_IN, "own", entry)
 
     def basis() -> dict:
         return basis_of(slide, wsi_engine.RunSettings(model="own"))

@@ -111,7 +111,7 @@ def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Pat
 class TestBadInput:
     def test_sizes_that_differ(self, tmp_path: Path) -> None:
         np.save(tmp_path / "p.npy", np.zeros((40, 40), np.uint16))
-        with pytest.raises(DatasetError, match=r"p\.npy: The prediction has 40 x 40"):
+        with pytest.raises(DatasetError, match=r"p\.npy: the prediction has 40 x 40"):
             evaluate(tmp_path / "p.npy", write(tmp_path / "t.png", TRUTH), mpp=1)
 
     def test_a_prediction_is_missing(self, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def run_and_die(slide: Path, out: Path, way: str, when: float) -> None:
 
 
 def small_parts() -> None:
-    """Of so many tiles, however slow the machine."""
+    """Make every part hold so many tiles, however slow the machine is."""
     tile_store.MOST_TILES_IN_PART = TILES_IN_PART
     tile_store.LONGEST_UNSAVED_S = 1e9
 

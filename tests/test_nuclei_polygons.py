@@ -1,4 +1,4 @@
-"""Settled polygons: valid as they are written, on the 0.01 px grid, and still the same nucleus."""
+"""Written polygons: valid as they are written, on the 0.01 px grid, and still the same nucleus."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_no_star_falls_apart(radii, tolerance, corner):
     assert_settled(polygons, kept, 1)
 
 
-# Shapes from elsewhere
+# Shapes of other programs
 
 
 def with_corner(value):

@@ -10,8 +10,8 @@ import shapely
 
 from tests.support.exports import shared_export
 from tests.support.same_objects import assert_same_objects
-from wsi_engine.qupath.objects import ImagePlane
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ImagePlane
 from wsi_engine.qupath.writer import write_objects
 
 MIXED = {"annotation": 5, "detection": 1, "cell": 1, "tile": 1, "tmaCore": 1}

@@ -1,4 +1,4 @@
-"""The page of a cohort: a row per slide, groups side by side, what failed is told."""
+"""The page of a cohort: a row per slide, groups side by side, and what failed."""
 
 from __future__ import annotations
 

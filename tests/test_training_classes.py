@@ -44,8 +44,8 @@ class TestNames:
         ("name", "rename", "message"),
         [
             ("Tumour", {}, r"a\.geojson: the class 'Tumour' .* Tumor, Stroma, .* mean 'Tumor'\?"),
-            ("tumor", {}, r"the class 'tumor' .*Did you mean 'Tumor'\?"),
-            ("Nerve", {}, r"Immune cells\. Add it to classes, or say in the set's rename"),
+            ("tumor", {}, r"the class 'tumor' .*did you mean 'Tumor'\?"),
+            ("Nerve", {}, r"Immune cells: add it to classes, or say in the set's rename"),
             ("T", {"T": "Tumr"}, r"the class 'Tumr' \(renamed from 'T'\) .* mean 'Tumor'\?"),
         ],
     )

@@ -76,7 +76,7 @@ class TestBalance:
             assert spot == Spot(unknown, unknown.fields[rng.integers(2)])
 
     def test_nothing_to_draw_from(self) -> None:
-        with pytest.raises(DatasetError, match="No image is left to train on"):
+        with pytest.raises(DatasetError, match="no image is left to train on"):
             Sampler([source(), source(COMMON, weight=0)], 0.5)
 
 

@@ -282,14 +282,16 @@ class TestBadInput:
         )  # fmt: skip
 
     def test_rectangles_without_any_nucleus(self, folder: Path) -> None:
-        self.refused(folder, r"No field of the set 'own' .* holds a nucleus", *FIELDS)
+        self.refused(folder, r"no field of the set 'own' .* holds a nucleus", *FIELDS)
 
     def test_nothing_drawn_where_only_some_nuclei_are(self, folder: Path) -> None:
         message = r"p1_a\.geojson: in the field at \(340, 40\) nothing is drawn"
         self.refused(folder, message, *FIELDS, *DISCS[:2], annotation="partial")
 
     def test_a_class_that_the_run_does_not_know(self, folder: Path) -> None:
-        message = r"p1_a\.geojson: the class 'Stroma' .* Tumor, Stromal\. Did you mean 'Stromal'\?"
+        message = (
+            r"p1_a\.geojson: the class 'Stroma' .* Tumor, Stromal \(did you mean 'Stromal'\?\)"
+        )
         self.refused(folder, message, classes=("Tumor", "Stromal"))
 
     def test_damage_in_a_field(self, folder: Path) -> None:

@@ -223,18 +223,18 @@ class TestBadInput:
     def test_a_truncated_file(self, data: Path) -> None:
         path = data / "images/a_1.png"
         path.write_bytes(path.read_bytes()[:200])
-        with pytest.raises(DatasetError, match=r"Cannot read .*a_1"):
+        with pytest.raises(DatasetError, match=r"a_1\.\w+ cannot be read"):
             train(config_of(data))
 
     def test_a_file_of_no_bytes(self, data: Path) -> None:
         (data / "labels/a_1.npy").write_bytes(b"")
-        with pytest.raises(DatasetError, match=r"Cannot read .*a_1"):
+        with pytest.raises(DatasetError, match=r"a_1\.\w+ cannot be read"):
             train(config_of(data))
 
     def test_a_set_of_background_only(self, data: Path) -> None:
         for path in (data / "labels").iterdir():
             np.save(path, np.zeros((96, 96), np.uint16))
-        with pytest.raises(DatasetError, match="No field of the set 'discs'"):
+        with pytest.raises(DatasetError, match="no field of the set 'discs'"):
             train(config_of(data))
 
     def test_an_image_without_nuclei_among_others_is_fine(self, data: Path) -> None:
@@ -248,11 +248,11 @@ class TestBadInput:
             train(with_data(data, annotation=annotation))
 
     def test_nothing_held_out(self, data: Path) -> None:
-        with pytest.raises(TrainingError, match="No image is held out"):
+        with pytest.raises(TrainingError, match="no image is held out"):
             train(with_data(data, split={"group": "^(.)_"}))
 
     def test_everything_held_out(self, data: Path) -> None:
-        with pytest.raises(DatasetError, match="No image is left to train on"):
+        with pytest.raises(DatasetError, match="no image is left to train on"):
             train(with_data(data, split={"group": "^(.)_", "validation": ["a", "b"]}))
 
     def test_a_patient_that_is_not_there(self, data: Path) -> None:
@@ -266,7 +266,7 @@ class TestBadInput:
     def test_a_checkpoint_that_is_none(self, data: Path) -> None:
         (data / "run").mkdir()
         (data / "run/checkpoint.pt").write_bytes(b"nonsense")
-        with pytest.raises(TrainingError, match="Move it away"):
+        with pytest.raises(TrainingError, match="move it away"):
             train(config_of(data))
 
     @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ class TestClasses:
             train(config_of(data, classes=["A", "B"]))
 
     def test_no_nucleus_to_train_on_has_one(self, data: Path) -> None:
-        with pytest.raises(DatasetError, match="No nucleus to train on has the class 'C'"):
+        with pytest.raises(DatasetError, match="no nucleus to train on has the class 'C'"):
             train(with_classes(data, classes=["A", "B", "C"]))
 
     def test_another_list_of_them_is_another_run(self, data: Path) -> None:

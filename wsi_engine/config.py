@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measure.groups import Group
+from wsi_engine.nuclei.measure.groups import GROUPS, find_groups
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -39,7 +39,7 @@ class Setting:
         belong to the basis of a result; the others change how fast it comes, and what is made
         of it.
     unit
-        Of its numbers.
+        Unit of its numbers.
     """
 
     help: str
@@ -53,80 +53,102 @@ def setting_of(field: FieldInfo) -> Setting:
     return setting
 
 
-_Found = partial(Setting, changes_result=True)
-_Done = partial(Setting, changes_result=False)
+_ChangesResult = partial(Setting, changes_result=True)
+_KeepsResult = partial(Setting, changes_result=False)
 
 
 class RunSettings(BaseModel):
     """Settings of ``wsi-engine run``; ``configs/*.yaml`` are presets of it.
 
     The options of commands are made from it (``wsi_engine/cli/settings_options.py``).
+
+    Parameters
+    ----------
+    **settings
+        Values by name, as `wsi_engine.run` takes them; each field says what it is for.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        When there is no setting of that name, or it cannot have that value.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.RunSettings(tile_size=512).model
+    'starconvex'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    model: Annotated[str, _Found("Name of the model, see `wsi-engine models`")] = "starconvex"
-    weights: Annotated[Path | None, _Found("File of weights for the model")] = None
+    model: Annotated[str, _ChangesResult("Name of the model, see `wsi-engine models`")] = (
+        "starconvex"
+    )
+    weights: Annotated[Path | None, _ChangesResult("File of weights for the model")] = None
     mpp: Annotated[
         float | None,
-        _Found("Pixel size of the slide, where the file's is absent or not right", unit="µm"),
+        _ChangesResult(
+            "Pixel size of the slide, where the file's is absent or not right", unit="µm"
+        ),
     ] = None
     roi: Annotated[
-        Path | None, _Found("GeoJSON with annotations from QuPath that bound the work")
+        Path | None, _ChangesResult("GeoJSON with annotations from QuPath that bound the work")
     ] = None
     roi_class: Annotated[
-        tuple[str, ...], _Found("Only annotations of this class bound the work")
+        tuple[str, ...], _ChangesResult("Only annotations of this class bound the work")
     ] = ()
     exclude_class: Annotated[
-        tuple[str, ...], _Found("Annotations of this class are cut out of it")
+        tuple[str, ...], _ChangesResult("Annotations of this class are cut out of it")
     ] = ()
-    tissue: Annotated[bool, _Found("Find the tissue and leave out the glass")] = True
+    tissue: Annotated[bool, _ChangesResult("Find the tissue and leave out the glass")] = True
     tile_size: Annotated[
         int,
-        _Found("Side of a tile's core", unit="model pixels"),
+        _ChangesResult("Side of a tile's core", unit="model pixels"),
         Field(ge=64, le=LARGEST_TILE_PX),
     ] = 1024
     simplify_um: Annotated[
         float,
-        _Found("How far fewer vertices may move a border", unit="µm"),
+        _ChangesResult("How far fewer vertices may move a border", unit="µm"),
         Field(ge=0, le=2),
     ] = 0.08
     measure: Annotated[
-        tuple[Group, ...], _Found("Group of measurements, see docs/measurements.md")
+        tuple[str, ...],
+        _ChangesResult(f"Group of measurements ({', '.join(GROUPS)}), see docs/measurements.md"),
     ] = ("shape", "colour", "texture", "ring", "context")
-    stains: Annotated[StainSetting, _Found("Stain vectors for the measurements")] = "H&E"
+    stains: Annotated[StainSetting, _ChangesResult("Stain vectors for the measurements")] = "H&E"
     geojson_measurements: Annotated[
         Literal["essential", "all", "none"],
-        _Found("Measurements that QuPath gets; the table always has all"),
+        _ChangesResult("Measurements that QuPath gets; the table always has all"),
     ] = "essential"
     split: Annotated[
         int | None,
-        _Found("Most nuclei per GeoJSON file; QuPath likes fewer than 200,000"),
+        _ChangesResult("Most nuclei per GeoJSON file; QuPath likes fewer than 200,000"),
         Field(ge=1),
     ] = None
     regions: Annotated[
-        bool, _Done("Write numbers per slide, piece of tissue and annotation at the end")
+        bool, _KeepsResult("Write numbers per slide, piece of tissue and annotation at the end")
     ] = True
-    report: Annotated[bool, _Done("Write report.html, the page of the slide")] = True
+    report: Annotated[bool, _KeepsResult("Write report.html, the page of the slide")] = True
     device: Annotated[
         str,
-        _Done("Where networks run: auto, cpu, cuda or cuda:0,1"),
+        _KeepsResult("Where networks run: auto, cpu, cuda or cuda:0,1"),
         Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$"),
     ] = "auto"
-    batch_size: Annotated[PositiveInt | Literal["auto"], _Done("Tiles per batch")] = "auto"
+    batch_size: Annotated[PositiveInt | Literal["auto"], _KeepsResult("Tiles per batch")] = "auto"
     compile: Annotated[
         Literal["auto", "always", "never"],
-        _Done("Compile networks for this processor, auto where that pays"),
+        _KeepsResult("Compile networks for this processor, auto where that pays"),
     ] = "auto"
-    workers: Annotated[PositiveInt | Literal["auto"], _Done("Threads that read and decode")] = (
-        "auto"
-    )
+    workers: Annotated[
+        PositiveInt | Literal["auto"], _KeepsResult("Threads that read and decode")
+    ] = "auto"
 
     @field_validator("measure")
     @classmethod
-    def _each_group_once(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    def _known_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
+        find_groups(groups)
         return groups
 
     @property

@@ -7,6 +7,20 @@ class EngineError(Exception):
     """Base class of every error that the engine raises on purpose.
 
     The command line prints it as one red sentence and ends with ``exit_code``.
+
+    Attributes
+    ----------
+    exit_code
+        Exit code of the command line.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> try:
+    ...     we.run("absent.svs")
+    ... except we.EngineError as error:
+    ...     print(error)
+    absent.svs: no such file
     """
 
     exit_code = 1
@@ -30,6 +44,10 @@ class RegionError(EngineError):
 
 class ModelError(EngineError):
     """The model is unknown, its weights do not fit, or its output is not usable."""
+
+
+class MeasurementError(EngineError):
+    """A group of measurements is unknown, clashes with another, or breaks its promise."""
 
 
 class TileError(EngineError):

@@ -13,8 +13,9 @@ import shapely
 
 from tests.support.results import write_result
 from wsi_engine.engine.apply import apply_corrections
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.writer import write_objects
 from wsi_engine.results.nucleus_table import read_nuclei
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-EXPORTS = Path(__file__).resolve().parents[2] / "shared" / "qupath" / "exports"
+EXPORTS = Path(__file__).resolve().parents[3] / "shared" / "qupath" / "exports"
 
 EXPORTS_OF_EVERY_KIND = (
     "01_annotations_all_shapes.geojson",

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from wsi_engine.qupath.objects import ROI, ObjectType, PathClass, PathObject
+from wsi_engine.qupath.objects import ObjectType, PathClass, PathObject
+from wsi_engine.qupath.roi import ROI
 
 
 def identity(k: int) -> str:

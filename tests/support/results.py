@@ -16,7 +16,7 @@ from wsi_engine.qupath.writer import write_features
 from wsi_engine.results.nucleus_table import GeoParquetWriter
 
 SIDE_PX = 4000
-"""Of the slide, which is a square of 1 mm."""
+"""Side of the slide, which is a square of 1 mm."""
 
 WHOLE_SLIDE = shapely.box(0, 0, SIDE_PX, SIDE_PX)
 

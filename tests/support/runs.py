@@ -34,7 +34,7 @@ OPTIONS = [
 """The same for the command line."""
 
 TILES = 64
-"""Of the small slide with these settings."""
+"""Number of tiles of the small slide with these settings."""
 
 TILES_IN_PART = 3
 
@@ -50,7 +50,7 @@ def write_small_slide(path: Path) -> Path:
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """Every file of a result but the record, which tells the time; nothing else is there."""
+    """Every file of a result but the record, which holds the time; nothing else is there."""
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert [path for path in folder.iterdir() if path.is_dir()] == []
     assert files.pop("run.json")

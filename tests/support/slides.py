@@ -10,7 +10,7 @@ import openslide
 import pytest
 import tifffile
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 CMU = "CMU-1-Small-Region.svs"
 """Aperio JPEG, 0.499 µm, one level."""
@@ -151,13 +151,13 @@ def write_leica(
     image
         The scanned area; sides are multiples of ``2 ** (levels - 1)``.
     offset_px
-        Its (x, y) place on the slide in full-resolution pixels.
+        Place (x, y) of the image on the slide in full-resolution pixels.
     mpp
         Pixel size in µm, a whole number of nanometres.
     margin_px
-        What is left of the slide to the right and below.
+        Width of the slide that is left to the right and below.
     levels
-        Of the pyramid.
+        Number of levels of the pyramid.
     """
     height, width = image.shape[:2]
     nm = round(mpp * 1000)

@@ -48,9 +48,9 @@ class DaskPool(WorkerPool):
     client
         A connected ``distributed.Client``.
     listen
-        Told of every slide's progress; called by the thread that asks for reports.
+        Listener that is called with every slide's progress, by the thread that asks for reports.
     cluster
-        That ends with the pool.
+        Cluster that ends with the pool.
     """
 
     def __init__(self, client: Any, listen: Listener, cluster: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""The loop of an archive: hands out slides, and settles what came of each."""
+"""The loop of an archive: it hands out slides and notes the outcome of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wsi_engine.archive.task import SlideTask, died, known_outcome
 from wsi_engine.archive.workers import Completion, WorkerPool
 
 MOST_DEATHS = 2
-"""Of workers on one slide, before it is given up."""
+"""Number of workers that may die on one slide before it is given up."""
 
 _SECONDS_BETWEEN_ROUNDS = 2.0
 _SECONDS_BETWEEN_VIEWS = 60.0
@@ -24,7 +24,7 @@ _PATIENCE_S = 0.5
 
 
 class Driver:
-    """The slides of a run: which are left, which are elsewhere, what became of the others.
+    """The slides of a run: which are left, which another run has, what became of the others.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class Driver:
     wait
         Whether to wait for slides that other runs are at.
     listen
-        Told of everything that happens.
+        Listener that is called with every event.
 
     Attributes
     ----------
     outcomes
-        By name, of the slides that any run has had.
+        Outcomes by name, for the slides that any run has had.
     """
 
     def __init__(self, output: Path, tasks: list[SlideTask], wait: bool, listen: Listener) -> None:

@@ -24,22 +24,22 @@ _FACTS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a slide came to.
+    """The outcome of one slide.
 
     Attributes
     ----------
     name
-        Of the slide's result.
+        Name of the slide's result.
     status
-        ``claimed_by_another``: another run has it.
+        ``done``, ``failed``, or ``elsewhere`` where another run has the slide.
     computed
         Whether this attempt did it, and not an earlier one.
     nuclei, tiles, megapixels, seconds
-        Of the run that found them.
+        Figures of the run that found the nuclei.
     damaged, warnings
         Numbers of regions that could not be read, and of warnings, in ``run.json``.
     failure
-        Where it failed.
+        Record of the failure, where the slide failed.
     owner
         Host of the other run.
     """

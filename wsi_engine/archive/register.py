@@ -116,7 +116,7 @@ class _Naming:
     def __init__(self, output: Path, known: dict[str, dict[str, Any]]) -> None:
         self._output = output
         self._known = known
-        # Some file systems do not tell A from a.
+        # Some file systems take A and a for the same name.
         self._taken = {name.casefold() for name in known} | OWN_NAMES
 
     def names_of(self, slides: list[ListedSlide]) -> dict[str, str]:
@@ -145,7 +145,7 @@ class _Naming:
             # A run of this slide alone may have been here before.
             return not result.exists() or _is_of(result, path)
         held_by = self._known.get(name)
-        # The slide was moved, or its disk is now mounted elsewhere.
+        # The slide was moved, or its disk is now mounted at another place.
         return (
             held_by is not None
             and not is_url(held_by["path"])

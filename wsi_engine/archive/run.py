@@ -27,7 +27,7 @@ from wsi_engine.results.failure import read_failure
 
 @dataclass(frozen=True)
 class ArchiveSummary:
-    """What became of the slides.
+    """The outcomes of the slides of an archive.
 
     Attributes
     ----------
@@ -36,7 +36,14 @@ class ArchiveSummary:
     outcomes
         One per slide, in the order of the input; those that no run has had yet are missing.
     seconds
-        That this run took.
+        Time that this run took.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> summary = we.run_archive(["slide.tif"], "results", model="watershed")
+    >>> summary.computed, len(summary.done), len(summary.failed)  # it was done before
+    (0, 1, 0)
     """
 
     output: Path
@@ -118,11 +125,16 @@ def run_archive(
     wait
         Wait for slides that other runs are at, and take them over if those die.
     cache
-        For slides that are named by URL.
+        Cache for slides that are named by URL.
     listen
-        Told of everything that happens, as it happens.
+        Listener that is called with every event as it happens.
     config, **settings
-        As for `run`.
+        Settings, as for `run`.
+
+    Returns
+    -------
+    ArchiveSummary
+        What became of each slide.
 
     Raises
     ------
@@ -131,9 +143,14 @@ def run_archive(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import wsi_engine as we
-    >>> summary = we.run_archive(["archive/"], "results", jobs=4)  # doctest: +SKIP
-    >>> [outcome.failure.reason for outcome in summary.failed]  # doctest: +SKIP
+    >>> _ = Path("broken.tif").write_bytes(b"no slide")
+    >>> summary = we.run_archive(["slide.tif", "broken.tif"], "archive", model="watershed")
+    >>> [outcome.name for outcome in summary.done]
+    ['slide']
+    >>> [outcome.name for outcome in summary.failed]
+    ['broken']
     """
     if jobs < 1:
         raise SettingsError(f"--jobs {jobs}: give a number from 1")
@@ -169,7 +186,7 @@ def run_archive(
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """What is done again, of what has ended before this run begins."""
+    """Choose what is done again of what had ended before this run began."""
 
     failed: bool
     done: bool

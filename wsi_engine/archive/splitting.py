@@ -10,7 +10,7 @@ from wsi_engine.engine.workers.dask import check_one, connect, import_distribute
 from wsi_engine.errors import ClusterError
 
 LONGEST_START_S = 600
-"""Of the first worker of a cluster that is started: jobs wait in queues."""
+"""Longest wait for the first worker of a cluster that is started: jobs wait in queues."""
 
 
 @contextmanager

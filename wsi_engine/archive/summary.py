@@ -31,21 +31,21 @@ class Row:
     slide
         Name of the folder.
     path
-        Of the slide's file.
+        Path of the slide's file.
     status
         ``done``, ``failed`` or ``left``.
     reason, error, attempts
-        Of a failure: a sentence, the class of the error, how often it was tried.
+        Why the slide failed in one sentence, the class of the error, how often it was tried.
     nuclei, nuclei_per_mm2, area_mm2
         Number found, their density, and the area that was searched.
     tiles, seconds
-        That the run took.
+        Number of tiles, and the time that the run took.
     damaged_regions, warnings
         Numbers of those in ``run.json``.
     warning_texts
         The warnings themselves, as that tiles were computed again.
     finished
-        UTC, ISO 8601; also of a failure.
+        Time of the end or of the failure, UTC in ISO 8601.
     """
 
     slide: str
@@ -71,7 +71,7 @@ _TYPES = {"int | None": "INTEGER", "float | None": "REAL"}
 
 
 def write_views(output: Path) -> None:
-    """Write ``archive.sqlite`` and ``summary.csv`` as the folders stand now.
+    """Write ``archive.sqlite`` and ``summary.csv`` from the folders as they are now.
 
     The database has a table ``slide`` with a row per slide, and ``fact`` with what the manifest
     says of them; the CSV has both in one.

@@ -1,4 +1,4 @@
-"""How an archive stands, as its events tell: counts, speed, what each worker has."""
+"""How far an archive is, counted from its events: slides, speed, what each worker does."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Tally:
 
     Attributes
     ----------
-    slides, done, failed, elsewhere
+    slides, done, failed, claimed_by_another
         Numbers of slides.
     workers
-        What each has; ``None`` for nothing.
+        What each worker does; ``None`` for nothing.
     """
 
     slides: int = 0
@@ -78,7 +78,7 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Since the first slide was begun."""
+        """Time since the first slide was begun."""
         return time.monotonic() - self._started if self._started is not None else 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""One slide of an archive as one task: done, failed, or being done elsewhere, but never twice."""
+"""One slide of an archive as one task: done, failed, or claimed by another, but never twice."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ class SlideTask:
     output
         Folder of results.
     settings
-        For this slide.
+        Settings for this slide.
     cache
-        Where slides that are named by URL are copied to.
+        Cache into which slides that are named by URL are copied.
     attempt
-        Number of this one, counted from 1 over all runs.
+        Number of this attempt, counted from 1 over all runs.
     retry_of
-        When the failure happened that this attempt is to make good; a later one stands.
+        Time of the failure that this attempt is to make good; a later failure is kept.
     redo_of
-        When the result was finished that this attempt is to replace; a later one stands.
+        Time of the result that this attempt is to replace; a later result is kept.
     deaths
-        Of workers on it in this run; what they left of a redo is gone on with.
+        Number of workers that died on it in this run; a redo goes on with what they left.
     threads
-        That read and decode, and that networks on the processor use; ``None`` for all.
+        Threads that read and decode, and that networks on the processor use; ``None`` for all.
     slot
         Number of the worker on its machine, by which GPUs are shared out; ``None`` for all.
     """
@@ -74,16 +74,16 @@ class SlideTask:
 
     @property
     def folder(self) -> Path:
-        """Of the result."""
+        """Folder of the result."""
         return self.output / self.job.name
 
     @property
     def digest(self) -> str:
-        """Of the settings, as far as the result depends on them."""
+        """Digest of the settings, as far as the result depends on them."""
         return digest(self.settings.result_settings())
 
     def counts(self, failure: Failure) -> bool:
-        """Whether an earlier failure stands: the same was asked for, and it is not retried."""
+        """Whether an earlier failure is kept: the same was asked for, and it is not retried."""
         return failure.settings == self.digest and failure.when != self.retry_of
 
     def failure(self, reason: str, error: str, trace: str | None = None) -> Failure:
@@ -127,7 +127,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
     Raises
     ------
     ListenerError
-        As the listener does; that is no fault of the slide.
+        When the listener fails, which is no fault of the slide.
     """
     name = task.job.name
     with _claimed(task) as claimed:

@@ -1,4 +1,4 @@
-"""Who does the slides: this process, or a pool of workers."""
+"""The pool of workers that does the slides: this process, or others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsi_engine.closing import Closing
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came of a task that was given out; ``outcome`` is ``None`` if its worker died."""
+    """The end of a task that was submitted; ``outcome`` is ``None`` if its worker died."""
 
     task: SlideTask
     worker: str
@@ -33,7 +33,7 @@ class WorkerPool(Closing):
 
     @abstractmethod
     def completed(self, timeout_s: float) -> list[Completion]:
-        """Return what came of tasks since the last call; waits for the first, not for long."""
+        """Return the tasks that ended since the last call; waits for the first, not for long."""
 
 
 class InProcessPool(WorkerPool):
@@ -42,7 +42,7 @@ class InProcessPool(WorkerPool):
     Parameters
     ----------
     listen
-        Told of every slide's progress.
+        Listener that is called with every slide's progress.
     """
 
     def __init__(self, listen: Listener) -> None:

@@ -29,7 +29,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ArchiveDisplay(Closing):
-    """Shows how an archive stands; a listener, and a context.
+    """Shows how far an archive is; a listener, and a context.
 
     On a terminal, a bar for all slides and a line per worker; elsewhere, a line per slide, and
     one for all now and then.
@@ -48,7 +48,7 @@ class ArchiveDisplay(Closing):
             self._live.start()
 
     def __call__(self, event: Event) -> None:
-        """Take in an event, and tell what cannot wait."""
+        """Take in an event, and print what cannot wait."""
         self._tally(event)
         name, facts = event.slide, event.facts
         if event.event == "slide_warning":
@@ -62,7 +62,7 @@ class ArchiveDisplay(Closing):
             self._print(event)
 
     def close(self) -> None:
-        """Leave the display as it stands."""
+        """Leave the display as it is."""
         if self._live is not None:
             self._live.stop()
 
@@ -94,7 +94,7 @@ class ArchiveDisplay(Closing):
 
 
 def print_summary(summary: ArchiveSummary) -> None:
-    """Print what became of the slides; the last lines tell what is not done, and why."""
+    """Print what became of the slides; the last lines say what is not done, and why."""
     table = Table("slide", "nuclei", "seconds", box=None, padding=(0, 2, 0, 0))
     for outcome in summary.done:
         table.add_row(escape(outcome.name), f"{outcome.nuclei:,}", f"{outcome.seconds:.1f}")

@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: at once, whatever it waits for."""
+"""How a command ends on a signal: at once, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def end_on_sigterm(on_end: Callable[[], None]) -> None:
     Parameters
     ----------
     on_end
-        Called where the command could not end by itself.
+        Function that is called where the command could not end by itself.
     """
     if threading.current_thread() is not threading.main_thread():
         return  # only there can signals be received

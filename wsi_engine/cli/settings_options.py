@@ -28,7 +28,7 @@ def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     Parameters
     ----------
     names
-        Of `RunSettings`, in the order of ``--help``.
+        Names of fields of `RunSettings`, in the order of ``--help``.
     """
     fields = {name: RunSettings.model_fields[name] for name in names}
 

@@ -90,8 +90,8 @@ def info(
             f"for {spec.name} at {spec.mpp} µm"
         )
         console.print_facts(shown)
-        for doubt in resolution_warnings(facts, mpp):
-            console.print_warning(doubt)
+        for warning in resolution_warnings(facts, mpp):
+            console.print_warning(warning)
 
 
 def sample(

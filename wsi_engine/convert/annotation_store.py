@@ -89,9 +89,9 @@ def write_annotation_store(path: Path, objects: Iterable[PathObject]) -> None:
     Parameters
     ----------
     path
-        Must not exist.
+        File that must not exist yet.
     objects
-        In their final coordinates, each with its id.
+        Objects in their final coordinates, each with its id.
     """
     shown = (part for item in objects for part in item.flattened() if not part.geometry.is_empty)
     count = 0

@@ -16,7 +16,7 @@ from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 MPP_TOLERANCE = 0.035
-"""In µm: within it CellViT takes the pixels of the slide for its own."""
+"""Difference of pixel size in µm within which CellViT takes the slide's pixels for its own."""
 
 
 def read_cellvit(
@@ -31,7 +31,7 @@ def read_cellvit(
     types
         Classes of the type numbers, over the file's own ``type_map``.
     pixel_centres
-        Outline the pixels that contours stand for; else contours are taken as they are.
+        Outline the pixels that contours mean; else contours are taken as they are.
 
     Yields
     ------

@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What came of a conversion.
+    """The outcome of a conversion.
 
     Attributes
     ----------
     kind
-        Of the file that was read.
+        Kind of the file that was read.
     count
-        Objects written.
+        Number of objects written.
     left_out
-        Objects that had no area left.
+        Number of objects that had no area left.
     """
 
     kind: Kind
@@ -79,14 +79,14 @@ def convert(
     target
         ``.geojson`` or ``.json`` (also ``.gz``), ``.zip``, ``.parquet`` or ``.db``.
     kind
-        Of the source, where its content does not tell.
+        Kind of the source, where its content does not say.
     dialect
         Version of QuPath that is to read GeoJSON: one file serves 0.4 to 0.7, another 0.2
         and 0.3.
     scale
         Full-resolution pixels per pixel of the source.
     origin
-        Of the source's (0, 0), in full-resolution pixels.
+        Place of the source's (0, 0), in full-resolution pixels (x, y).
     shift_bounds
         A slide in whose OpenSlide frame the source was written: its ``openslide.bounds-x/-y``
         is taken off, as QuPath does.
@@ -105,7 +105,9 @@ def convert(
 
     Examples
     --------
-    >>> convert("cells.json", "cells.geojson.gz").count  # doctest: +SKIP
+    >>> converted = convert("results/slide/nuclei.geojson.gz", "nuclei.parquet")
+    >>> converted.kind, converted.count > 0
+    ('qupath', True)
     """
     source, target = Path(source), Path(target)
     if dialect not in DIALECTS:

@@ -31,7 +31,7 @@ def read_hovernet(
         Classes of the type numbers, see `types.read_types`; without them a class is ``Type 1``.
         Type 0 is HoVer-Net's background, and no class.
     pixel_centres
-        Outline the pixels that contours stand for; else contours are taken as they are.
+        Outline the pixels that contours mean; else contours are taken as they are.
 
     Yields
     ------

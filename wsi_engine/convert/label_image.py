@@ -13,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.polygons import polygons_from_rings
 from wsi_engine.nuclei.tracing import trace_labels
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
 
 LABEL = "Label"
 """Metadata of a detection: its number in the image."""

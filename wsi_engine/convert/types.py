@@ -1,4 +1,4 @@
-"""Numbers of cell types, and the classes that they stand for."""
+"""Numbers of cell types, and the classes that they mean."""
 
 from __future__ import annotations
 

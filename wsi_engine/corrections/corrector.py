@@ -27,7 +27,7 @@ class CorrectedChunk:
     Attributes
     ----------
     ids, nuclei
-        Those that stay.
+        Nuclei that stay, with their ids.
     items
         The correction behind each, ``None`` where there is none.
     """
@@ -43,7 +43,7 @@ class Corrector:
     Parameters
     ----------
     corrections
-        To be made.
+        Corrections to be made.
     classes
         Class names of the model by index; those that only corrections have are numbered after
         them.
@@ -135,7 +135,7 @@ def labels_of(corrected: CorrectedChunk, added: Container[str], regions: Regions
     added
         Ids of those that a person drew.
     regions
-        Of interest, if there are any.
+        Regions of interest, if there are any.
     """
     items = corrected.items
     nowhere: tuple[str | None, str | None] = (None, None)

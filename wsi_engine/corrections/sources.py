@@ -16,7 +16,7 @@ RESULT_FILES = (NUCLEI_FILES, TISSUE_FILE, ROI_FILE)
 
 
 def object_files(path: Path) -> list[Path]:
-    """Return the GeoJSON files that a path stands for.
+    """Return the GeoJSON files that a path means.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def object_files(path: Path) -> list[Path]:
 
 
 def objects_of(path: Path, problems: list[Problem] | None = None) -> Iterator[PathObject]:
-    """Stream the objects that a path stands for, nested ones after their parents.
+    """Stream the objects that a path means, nested ones after their parents.
 
     Problems of the files are logged, and added to the list as they are met.
     """

@@ -24,9 +24,10 @@ from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.polygons import simplified_on_grid
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
-from wsi_engine.qupath.regions import read_regions
+from wsi_engine.qupath.regions import read_bounds_of_work
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     CORRECTIONS,
@@ -54,18 +55,18 @@ _FACTS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Applied:
-    """What came of applying a corrected file.
+    """The outcome of applying a corrected file.
 
     Attributes
     ----------
     deleted, edited, added
-        Number of nuclei that differed from the result as it stood.
+        Number of nuclei that differed from the result before.
     corrections
-        All there are now.
+        All corrections that there are now.
     nuclei
         Number of nuclei in the result now.
     left_out
-        How many objects of the file are no nuclei, by type or reason.
+        Number of objects of the file that are no nuclei, by type or reason.
     duplicates
         Objects passed over because an earlier one has their id.
     """
@@ -105,6 +106,11 @@ def apply_corrections(
     drawn_class
         Classes of annotations to be taken for nuclei that were drawn by hand.
 
+    Returns
+    -------
+    Applied
+        Number of nuclei that were deleted, edited and added, and of those there are now.
+
     Raises
     ------
     CorrectionsError
@@ -115,6 +121,15 @@ def apply_corrections(
         When another process works in the folder.
     OutputError
         When the result cannot be written.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> nuclei = we.read_objects("results/slide/nuclei.geojson.gz")
+    >>> _ = we.write_objects("corrected.geojson", nuclei[5:])  # as if five were deleted in QuPath
+    >>> applied = we.apply_corrections("corrected.geojson", "results/slide")
+    >>> applied.deleted, applied.nuclei == len(nuclei) - 5
+    (5, True)
     """
     edited, folder = Path(edited), Path(folder).resolve()
     _refuse_without_result(folder)
@@ -165,7 +180,7 @@ def _apply(
 
 @dataclass(frozen=True)
 class _Changes:
-    """Against the result as it stands; nuclei by id."""
+    """The changes of a file against the result as it is; nuclei by id."""
 
     lacking: tuple[str, ...]
     edited: dict[str, PathObject]
@@ -236,7 +251,7 @@ def _snapshot(table: GeoParquetReader) -> Snapshot:
 
 
 def _settled(item: PathObject) -> PathObject | None:
-    """Bring a nucleus onto the 0.01 px grid; what was measured on it elsewhere is dropped."""
+    """Bring a nucleus onto the 0.01 px grid; what another program measured on it is dropped."""
     polygons, _ = simplified_on_grid(geometries([item.geometry]), 0.0)
     return replace(item, roi=ROI(polygons[0]), measurements={}) if len(polygons) else None
 
@@ -257,7 +272,9 @@ def _rewrite(
     folder, settings = result.path, record["settings"]
     regions = None
     if (folder / ROI_FILE).exists():
-        regions = read_regions(folder / ROI_FILE, settings["roi_class"], settings["exclude_class"])
+        regions = read_bounds_of_work(
+            folder / ROI_FILE, settings["roi_class"], settings["exclude_class"]
+        )
     with clear_write_errors(folder):
         count, _ = write_corrected(
             folder,
@@ -272,6 +289,6 @@ def _rewrite(
         nuclei = record["nuclei"]
         nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
         record["corrections"] = corrections.summary(result.growing / CORRECTIONS) | {"time": now()}
-        # The slide is the same, so what the page's other files tell of its pixels stays.
+        # The slide is the same, so what the page's other files say of its pixels stays.
         result.publish(record, replaced=[NUCLEI_FILES, CORRECTIONS, REPORT_FILE])
     return count

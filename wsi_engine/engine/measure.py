@@ -1,4 +1,4 @@
-"""Nuclei from elsewhere, measured on their slide tile by tile."""
+"""Nuclei of another program, measured on their slide tile by tile."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import ResultError
+from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
-from wsi_engine.nuclei.measure.pixels import FINEST_MPP
+from wsi_engine.nuclei.measure.pixels import MEASURED_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
-from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
+from wsi_engine.qupath.nuclei import ForeignNuclei, read_nuclei
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     NUCLEI_FILES,
@@ -47,11 +48,8 @@ from wsi_engine.slide.tissue import find_tissue
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
-PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
-"""Of the median nucleus; outside it the pixel size is in doubt."""
-
 _OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *REGION_FILES, *PAGE_FILES)
-"""Files of an earlier result that would tell of other nuclei, or of bounds that are no more."""
+"""Files of an earlier result that describe other nuclei, or bounds that are no more."""
 
 
 def measure(
@@ -79,23 +77,35 @@ def measure(
     config
         YAML file with settings.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     force
         Replace what a `run` left in the folder. What was measured before is always replaced.
     **settings
         Fields of ``RunSettings`` that concern slide and measurements: ``mpp``, ``measure``,
         ``stains``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
 
+    Returns
+    -------
+    Result
+        The nuclei with their measurements, in ``output/<slide>``.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When slide or nuclei cannot be read, or the folder holds a run; says what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> result = we.measure("slide.tif", "results/slide/nuclei.geojson.gz", "measured")
+    >>> "Hematoxylin: Mean" in result.nuclei.arrow.column_names
+    True
     """
     chosen = make_settings(Path(config) if config else None, **settings)
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
         if not force:
             _refuse_a_run(folder)
-        found = read_nucleus_outlines(nuclei)
+        found = read_nuclei(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
             folder.publish(record, replaced=_OF_A_RESULT)
@@ -129,7 +139,7 @@ def _measure(
     """Measure and write; return the record."""
     started = now()
     info = with_resolution(slide.info, settings.mpp)
-    reader = GridReader(slide, make_grid(info, FINEST_MPP))
+    reader = GridReader(slide, make_grid(info, MEASURED_MPP))
     stains = _stains(slide, info, reader, settings)
     measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
     polygons, kept = repaired_on_grid(found.geometries)
@@ -191,7 +201,7 @@ def _ids(
 ) -> tuple[list[str], int]:
     """Keep the UUIDs that there are, and name the others by their position.
 
-    Of several nuclei with one UUID the first keeps it; returns how many others there are, too.
+    The first of several nuclei with one UUID keeps it; returns how many others there are, too.
     """
     made = nucleus_ids(namespace, anchors)
     reserved = {own for own in given if own}
@@ -246,9 +256,8 @@ def _plausibility_warnings(placed: PlacedNuclei, source: str) -> list[str]:
             f"{source}: {large:,} of {count:,} objects are larger than {LARGEST_UM:g} µm: only "
             "their shape is measured"
         )
-    area = float(np.median(shapely.area(placed.polygons))) * slide_mpp.pixel_area_um2
-    median = float(np.sqrt(4 * area / np.pi))
-    if not PLAUSIBLE_DIAMETER_UM[0] <= median <= PLAUSIBLE_DIAMETER_UM[1]:
+    median = median_diameter_um(shapely.area(placed.polygons) * slide_mpp.pixel_area_um2)
+    if median is not None and not is_usual(median):
         warnings.append(
             f"{source}: at {slide_mpp.mean:.4g} µm per pixel the median nucleus is {median:.1f} µm "
             "across: is the pixel size right, and is the file in full-resolution pixels?"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsi_engine.engine.plan import Plan
 from wsi_engine.qupath.features import Feature, annotation_feature
-from wsi_engine.qupath.object_features import object_features
+from wsi_engine.qupath.objects import object_features
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.results.layout import ROI_FILE, TISSUE_FILE
 

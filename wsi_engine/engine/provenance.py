@@ -31,12 +31,12 @@ def machine(devices: list[torch.device]) -> dict[str, Any]:
 
 
 def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
-    """Facts of a slide; names of associated images stay out, they may tell of patients.
+    """Facts of a slide; names of associated images stay out, they may name patients.
 
     Parameters
     ----------
     info
-        With the pixel size that is used.
+        Facts of the slide, with the pixel size that is used.
     """
     assert info.mpp is not None
     return {
@@ -54,23 +54,23 @@ def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
 
 @dataclass
 class RunLog:
-    """How a run goes.
+    """What is noted of a run while it goes on.
 
     Attributes
     ----------
     started
-        When it began.
+        Time at which the run began.
     clock
         Times of its stages.
     devices
-        On which this process computes.
+        Devices on which this process computes.
     resumed
         Number of tiles that an earlier run left.
     workers
-        Of each process that took part its devices, how many tiles it did, and its peak of
-        memory; none if only this one did.
+        Devices, number of tiles and peak of memory of each process that took part; none if
+        only this one did.
     tracker
-        Of the tiles, from the first on.
+        Tracker of the tiles, from the first on.
     """
 
     started: str

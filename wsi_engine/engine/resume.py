@@ -33,7 +33,7 @@ _FACTS: dict[str, Kind] = {
     "unreadable": list,
     "warnings": list,
 }
-"""What a record tells, of all that is shown of a result."""
+"""The facts in a record that are shown of a result."""
 
 
 def unfinished_run(folder: Path) -> Entries | None:
@@ -116,16 +116,16 @@ def is_up_to_date(folder: Path, slide: Path | None, settings: RunSettings) -> di
     Parameters
     ----------
     folder
-        Of the result.
+        Folder of the result.
     slide
-        Whose content counts, of which 3 MB are read; ``None`` where it is not at hand.
+        The slide, of whose content 3 MB are read; ``None`` where it is not at hand.
     settings
-        What is asked for.
+        Settings of the run that is asked for.
 
     Raises
     ------
     SettingsError, ResultError
-        As `finished_run`: a run would refuse to touch what is there.
+        When `finished_run` raises it: a run would refuse to touch what is there.
     """
     if (folder / TILES).exists() or not (folder / RECORD).exists():
         return None

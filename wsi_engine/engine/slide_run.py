@@ -38,19 +38,19 @@ class SlideRun:
     Attributes
     ----------
     plan, basis
-        What is computed, and all that the result depends on.
+        The plan of what is computed, and all that the result depends on.
     folder
-        Of the result; held by this process.
+        Folder of the result, held by this process.
     corrections
-        That a person made to an earlier result.
+        Corrections that a person made to an earlier result.
     processes
-        Over how many the tiles are split.
+        Processes over which the tiles are split.
     run_log
-        Is told how the run goes.
+        Log in which the run notes its times, devices and tiles.
     watch
-        Of the slide's file: if it changes, nothing is published.
+        Watch on the slide's file: if it changes, nothing is published.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     """
 
     plan: Plan
@@ -68,7 +68,7 @@ class SlideRun:
         Parameters
         ----------
         warnings
-            What there is to tell of the slide already.
+            Warnings about the slide that there are already.
 
         Returns
         -------
@@ -86,7 +86,7 @@ class SlideRun:
         except EngineError:
             # A slide that was exchanged may first be noticed as one that cannot be read.
             try:
-                self.watch.check()
+                self.watch.check(now=True)
             except SlideChangedError:
                 self.folder.forget_tiles()
                 raise
@@ -150,7 +150,7 @@ class SlideRun:
         Returns
         -------
         count, warnings
-            Number of nuclei, and what to tell of corrections that met none.
+            Number of nuclei, and the warnings about corrections that met none.
         """
         if not self.corrections:
             return count, []
@@ -174,7 +174,7 @@ class SlideRun:
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
-        self.watch.check()
+        self.watch.check(now=True)
         folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *REGION_FILES, *PAGE_FILES])
         folder.forget_tiles()
         return record

@@ -23,7 +23,7 @@ def write_summaries(folder: Path, *, regions: bool, report: bool) -> None:
     folder
         ``OUT/<slide>``.
     regions
-        Also where there are none yet; those of other nuclei are renewed in any case.
+        Write regions where there are none yet; those of other nuclei are renewed in any case.
     report
         Write the page where there is none.
 

@@ -1,4 +1,4 @@
-"""The way of the tiles: read, infer, decode, store, settle the seams, keep what is wanted."""
+"""The way of the tiles: read, infer, decode, store, resolve the seams, keep what is wanted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import numpy.typing as npt
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
 from wsi_engine.errors import ModelError
+from wsi_engine.models.promises import broken_by_maps, broken_by_predictions
 from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.measure.context import add_context
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.seams import resolve_seams
 from wsi_engine.schedule.clock import StageClock
-from wsi_engine.schedule.inference import FittingInference, Maps
+from wsi_engine.schedule.inference import Batch, FittingInference, Maps
 from wsi_engine.schedule.pipeline import stream
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import ModelBox, ModelGrid
@@ -48,7 +49,7 @@ def find_nuclei(
     Parameters
     ----------
     check
-        Called before a computed tile is stored; raises where it must not be.
+        Function that is called before a computed tile is stored; it raises where none must be.
     """
     spec, reader = plan.model.spec, plan.reader
     reader.add_lost(store.lost)
@@ -108,6 +109,16 @@ def _require_numbers(maps: Maps, tile: Tile, model: str) -> None:
         )
 
 
+def _promised_maps(model: Model) -> Callable[[Batch], Maps]:
+    def maps(batch: Batch) -> Maps:
+        found = model.maps(batch)
+        if broken := broken_by_maps(found, batch.shape, model.spec):
+            raise ModelError(f"model {model.spec.name!r} broke its promise: {broken}")
+        return found
+
+    return maps
+
+
 def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
     """Find the points whose centres lie in [0, size); at least one is left."""
     first = max(0, math.ceil(-start / step - 0.5))
@@ -123,7 +134,7 @@ def compute_tiles(
     Parameters
     ----------
     models
-        Of the plan, one for each device.
+        Models of the plan, one for each device.
     """
     settings, grid = plan.settings, plan.reader.grid
 
@@ -139,13 +150,16 @@ def compute_tiles(
         seen, maps = on_slide(tile, maps, grid)
         _require_numbers(maps, tile, plan.model.spec.name)
         predictions = plan.model.decode(maps)
+        if broken := broken_by_predictions(predictions, plan.model.spec):
+            name = plan.model.spec.name
+            raise ModelError(f"model {name!r} broke its promise at tile {tile.index}: {broken}")
         reach = plan.measurer.neighbourhood_um
         return nuclei_of_tile(predictions, seen, grid, settings.simplify_um, measure, reach)
 
     return stream(
         tiles,
         read,
-        [FittingInference(model.maps) for model in models],
+        [FittingInference(_promised_maps(model)) for model in models],
         decode,
         batch_size=batch_size,
         workers=settings.threads,

@@ -22,7 +22,7 @@ def warm_up(config: Path | None, **settings: Any) -> None:
     Parameters
     ----------
     config, **settings
-        As for `run`.
+        Settings, as for `run`.
 
     Raises
     ------

@@ -14,6 +14,8 @@ import shapely
 
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.evaluation.polygons import Polygons
+from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline
+from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
 
 Mask = npt.NDArray[np.bool_]
@@ -33,7 +35,7 @@ class Drawing:
     detections
         Detections and cells.
     annotations
-        Those with an area.
+        Annotations that have an area.
     points
         Every point of the Points annotations.
     """
@@ -93,7 +95,7 @@ class Drawing:
 
     @cached_property
     def _is_region(self) -> Mask:
-        """Tell which annotations lie around a smaller rectangle."""
+        """Find the annotations that lie around a smaller rectangle."""
         shapes = self.annotations.shapes
         rectangles = shapes[self._is_rectangle]
         outer, inner = shapely.STRtree(rectangles).query(shapes, "covers")
@@ -122,18 +124,19 @@ def read_drawing(path: Path) -> Drawing:
     detections: list[_Drawn] = []
     annotations: list[_Drawn] = []
     points: list[_Drawn] = []
-    for kind, shape, name in _objects(path):
+    for item in _objects(path):
+        shape, name = nucleus_outline(item), item.class_name or ""
         if shapely.get_type_id(shape) in _POINTS:
             points.extend((point, name) for point in shapely.get_parts(shape))
-        elif shape.area > 0 and kind in ("detection", "cell"):
+        elif shape.area > 0 and is_nucleus(item):
             detections.append((shape, name))
-        elif shape.area > 0 and kind == "annotation":
+        elif shape.area > 0 and item.object_type == "annotation":
             annotations.append((shape, name))
     return Drawing(_polygons(detections), _polygons(annotations), _polygons(points))
 
 
-def _objects(path: Path) -> Iterator[tuple[str, shapely.Geometry, str]]:
-    """Yield kind, shape and class name of each object; of a cell the shape of its nucleus.
+def _objects(path: Path) -> Iterator[PathObject]:
+    """Yield every object of a file, nested ones after their parents.
 
     Raises
     ------
@@ -145,10 +148,7 @@ def _objects(path: Path) -> Iterator[tuple[str, shapely.Geometry, str]]:
     for problem in objects.problems:
         if problem.skipped:
             raise GeoJSONError(str(problem))
-    for item in chain.from_iterable(top.flattened() for top in objects):
-        roi = item.nucleus or item.roi
-        if roi is not None:
-            yield item.object_type, roi.geometry, item.class_name or ""
+    yield from chain.from_iterable(top.flattened() for top in objects)
 
 
 def _polygons(objects: list[_Drawn]) -> Polygons:

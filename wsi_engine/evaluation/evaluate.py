@@ -46,9 +46,9 @@ def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]
     """
     for path in (prediction, truth):
         if not path.exists():
-            raise DatasetError(f"{path} does not exist.")
+            raise DatasetError(f"{path} does not exist")
     if prediction.is_dir() != truth.is_dir():
-        raise DatasetError("Prediction and truth must be two files or two folders.")
+        raise DatasetError("prediction and truth must be two files or two folders")
     if truth.is_file():
         return [(prediction, truth)]
     wanted, found = (files_by_stem(folder, is_segmentation) for folder in (truth, prediction))

@@ -27,7 +27,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype != np.uint8:
         raise DatasetError(
-            f"{path} is no 8-bit RGB image: it has shape {pixels.shape} and type {pixels.dtype}."
+            f"{path} is no 8-bit RGB image: it has shape {pixels.shape} and type {pixels.dtype}"
         )
     return np.ascontiguousarray(pixels[..., :3])
 
@@ -44,10 +44,10 @@ def read_labels(path: Path) -> npt.NDArray[np.uint16]:
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise DatasetError(
             f"{path} is no label image: it has shape {labels.shape} and type {labels.dtype}, "
-            "where one whole number per pixel is expected (0 background, k nucleus k)."
+            "where one whole number per pixel is expected (0 background, k nucleus k)"
         )
     if labels.min(initial=0) < 0 or labels.max(initial=0) > UNKNOWN:
-        raise DatasetError(f"{path} holds labels outside of 0 to {UNKNOWN}.")
+        raise DatasetError(f"{path} holds labels outside of 0 to {UNKNOWN}")
     return np.ascontiguousarray(labels, np.uint16)
 
 
@@ -61,7 +61,7 @@ def _read_array(path: Path) -> npt.NDArray[np.generic]:
             convert = file.mode in ("P", "CMYK", "LA", "PA")
             return np.asarray(file.convert("RGB") if convert else file)
     except (OSError, EOFError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
-        raise DatasetError(f"Cannot read {path}: {error}") from error
+        raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
 UNKNOWN = 65535

@@ -34,7 +34,7 @@ class Overlaps:
     Attributes
     ----------
     true, predicted
-        Which nuclei a pair consists of, as indices from 0, shape (pairs,).
+        The nuclei of each pair, as indices from 0, shape (pairs,).
     shared
         Area that they share, shape (pairs,), in pixels.
     true_areas, predicted_areas
@@ -80,8 +80,8 @@ def overlaps(truth: Labels, prediction: Labels) -> Overlaps:
     """
     if truth.shape != prediction.shape:
         raise DatasetError(
-            f"The prediction has {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth "
-            f"{truth.shape[1]} x {truth.shape[0]}: they do not belong together."
+            f"the prediction has {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth "
+            f"{truth.shape[1]} x {truth.shape[0]}: they do not belong together"
         )
     true, true_areas = _consecutive(truth)
     predicted, predicted_areas = _consecutive(prediction)

@@ -50,7 +50,7 @@ def draw_overlay(
 
 
 def _outline(labels: Labels) -> npt.NDArray[np.bool_]:
-    """Tell which pixels of nuclei have another label beside them, or the image's border."""
+    """Find the pixels of nuclei that have another label, or the image's border, beside them."""
     framed = np.pad(labels, 1)
     inner = framed[1:-1, 1:-1]
     beside = (framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:])
@@ -86,7 +86,7 @@ def write_worst_page(
     Parameters
     ----------
     prediction, truth
-        As in `wsi_engine.evaluation.evaluate.evaluate`.
+        Files or folders, as in `wsi_engine.evaluation.evaluate.evaluate`.
     images
         The image, or a folder of images with the same names.
     """

@@ -12,17 +12,17 @@ _LABELS = (".png", ".tif", ".tiff", ".npy")
 
 
 def is_segmentation(path: Path) -> bool:
-    """Tell whether a file can hold a segmentation, by its name."""
+    """Whether a file can hold a segmentation, by its name."""
     return path.name.lower().endswith(_GEOJSON + _LABELS)
 
 
 def is_label_image(path: Path) -> bool:
-    """Tell whether a file can hold a label image, by its name."""
+    """Whether a file can hold a label image, by its name."""
     return path.name.lower().endswith(_LABELS)
 
 
 def is_geojson(path: Path) -> bool:
-    """Tell whether a file holds GeoJSON, by its name."""
+    """Whether a file holds GeoJSON, by its name."""
     return path.name.lower().endswith(_GEOJSON)
 
 
@@ -50,20 +50,20 @@ def files_by_stem(source: Path | Sequence[Path], usable: Callable[[Path], bool])
     """
     if isinstance(source, Path):
         if not source.is_dir():
-            raise DatasetError(f"The folder {source} does not exist.")
+            raise DatasetError(f"the folder {source} does not exist")
         files = [path for path in sorted(source.iterdir()) if usable(path)]
         if not files:
-            raise DatasetError(f"The folder {source} holds no files that could be used.")
+            raise DatasetError(f"the folder {source} holds no files that could be used")
     else:
         files = list(source)
         missing = [path for path in files if not path.exists()]
         if missing:
-            raise DatasetError(f"{missing[0]} does not exist.")
+            raise DatasetError(f"{missing[0]} does not exist")
     by_stem: dict[str, Path] = {}
     for path in files:
         other = by_stem.setdefault(stem_of(path), path)
         if other != path:
-            raise DatasetError(f"{other} and {path} have the same name: one of them must go.")
+            raise DatasetError(f"{other} and {path} have the same name: one of them must go")
     return dict(sorted(by_stem.items()))
 
 
@@ -75,7 +75,7 @@ def paired(
     Parameters
     ----------
     files, partners
-        As `files_by_stem` returns them. Partners may be left over.
+        Files by stem, as `files_by_stem` returns them. Partners may be left over.
     where, what
         Folder of the partners, and what they are: for the message.
 
@@ -88,6 +88,6 @@ def paired(
     if missing:
         raise DatasetError(
             f"{len(missing)} of {len(files)} files have no {what} of the same name in {where}, "
-            f"the first is {missing[0]!r}. Add it, or leave the file out."
+            f"the first is {missing[0]!r}: add it, or leave the file out"
         )
     return [(files[stem], partners[stem]) for stem in sorted(files)]

@@ -22,7 +22,7 @@ class Polygons:
     classes
         Empty where a nucleus has none, shape (n,).
     field
-        Where all nuclei are known, or ``None`` for everywhere.
+        Area in which all nuclei are known, or ``None`` for everywhere.
     """
 
     shapes: npt.NDArray[np.object_]

@@ -11,7 +11,8 @@ import shapely
 from wsi_engine.convert.annotation_store import write_annotation_store
 from wsi_engine.convert.geoparquet import read_geoparquet
 from wsi_engine.export.options import Options
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.layout import NUCLEI_TABLE
 from wsi_engine.writing import atomic_path

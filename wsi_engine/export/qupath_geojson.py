@@ -14,9 +14,9 @@ from wsi_engine.errors import ResultError
 from wsi_engine.export.formats import FORMATS
 from wsi_engine.export.options import Options, Which
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
+from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
-from wsi_engine.qupath.object_features import Feature
-from wsi_engine.qupath.objects import RGB, RGBA
+from wsi_engine.qupath.objects import Feature
 from wsi_engine.qupath.writer import CHUNK, GeoJSONWriter
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.nucleus_table import polygons_of
@@ -80,7 +80,7 @@ def _measurements(run: SlideResult, which: Which) -> list[str]:
 def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
     corrections = read_corrections(run.folder)
     notes: dict[str, Mapping[str, str]] = {}
-    colours: dict[str, RGB | RGBA] = {}
+    colours: dict[str, Colour | ColourAlpha] = {}
     if corrections is not None:
         colours = corrections.colours()
         for items in (corrections.edited, corrections.added):

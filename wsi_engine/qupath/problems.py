@@ -23,9 +23,9 @@ class Problem:
     source
         Name of the file, or ``archive.zip/entry``.
     index
-        Of the feature in it, from 0; ``None`` where the file as a whole is meant.
+        Place of the feature in it, from 0; ``None`` where the file as a whole is meant.
     id
-        Of the object, where it has one.
+        UUID of the object, where it has one.
     reason
         What is wrong and what was made of it.
     skipped

@@ -35,9 +35,9 @@ class Manifest:
     Attributes
     ----------
     path
-        Where it was read.
+        Path of the file that was read.
     columns
-        Names, without that of the slide.
+        Names of the columns, without that of the slide.
     rows
         Values, as they were written (patient 007 stays 007), by the name of the slide, or by the
         absolute path where the manifest has paths.
@@ -49,7 +49,7 @@ class Manifest:
 
 
 def build_cohort(output: str | Path, manifest: str | Path | None = None) -> RegionReport:
-    """Join the regions of all finished slides in a folder into one table.
+    r"""Join the regions of all finished slides in a folder into one table.
 
     Parameters
     ----------
@@ -60,12 +60,26 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
         CSV with a column ``slide`` (names with or without suffix) and any others: patient,
         group… They follow the names of slide and region.
 
+    Returns
+    -------
+    RegionReport
+        The table, a row per region of each slide, and the files that were written.
+
     Raises
     ------
     ResultError
         When there is no finished slide, or regions are of other nuclei than the result.
     ManifestError
         When the manifest cannot be read, names a slide twice, or by a name that several have.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import wsi_engine as we
+    >>> _ = Path("study.csv").write_text("slide,patient\nslide.tif,007\n")
+    >>> cohort = we.build_cohort("results", "study.csv")
+    >>> set(cohort.table["patient"].to_pylist())
+    {'007'}
     """
     output = Path(output)
     folders = list(finished_results(output))

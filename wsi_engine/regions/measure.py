@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from wsi_engine.regions.summary import all_columns, summarise
 from wsi_engine.regions.tables import (
     IDENTITY,
-    read_annotations,
+    read_written_regions,
     region_table,
     write_annotations,
     write_table,
@@ -25,14 +25,14 @@ from wsi_engine.writing import clear_write_errors
 
 @dataclass(frozen=True)
 class RegionReport:
-    """What was computed.
+    """The regions that were computed.
 
     Attributes
     ----------
     table
         One row per region, the slide first.
     files
-        What was written.
+        Paths of the files that were written.
     """
 
     table: pa.Table
@@ -51,10 +51,22 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
         GeoJSON from QuPath; without it those that bounded the run. Nested annotations count
         each for itself.
 
+    Returns
+    -------
+    RegionReport
+        The table, a row per region, and the files that were written.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When the folder is no finished result, or annotations cannot be read; says what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> regions = we.measure_regions("results/slide")
+    >>> regions.table["kind"].to_pylist()
+    ['slide', 'tissue', 'tissue']
     """
     result = SlideResult(Path(folder))
     drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
@@ -69,7 +81,7 @@ def measure_regions_again(folder: Path) -> RegionReport:
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    return _measure(SlideResult(folder), read_annotations(folder / REGIONS_GEOJSON))
+    return _measure(SlideResult(folder), read_written_regions(folder / REGIONS_GEOJSON))
 
 
 def are_of(folder: Path, nuclei_sha256: str) -> bool:
@@ -95,7 +107,7 @@ def _measure(result: SlideResult, drawn: list[Region]) -> RegionReport:
 
 
 def _with_tissue(tissue: list[Region], drawn: list[Region]) -> list[Region]:
-    """Put tissue before annotations; tissue that came back from QuPath stands for itself."""
+    """Put tissue before annotations; tissue that came back from QuPath counts as tissue."""
     known = {piece.id for piece in tissue}
     returned = {region.id for region in drawn} & known
     return [

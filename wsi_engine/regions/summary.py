@@ -50,9 +50,9 @@ def summarise(result: SlideResult, regions: Sequence[Region]) -> list[Figures]:
     Parameters
     ----------
     result
-        Whose nuclei count.
+        The result whose nuclei count.
     regions
-        May overlap, be nested, or hold no nuclei.
+        Regions that may overlap, be nested, or hold no nuclei.
 
     Returns
     -------

@@ -37,11 +37,11 @@ class SlideRow:
     thumbnail
         Data URI; ``None`` where there is none.
     page
-        Where the slide's own page is, relative to the cohort's.
+        Path of the slide's own page, relative to the cohort's.
     facts
-        What the manifest says of it.
+        Facts of the slide in the manifest.
     flags
-        Those that are not ok; ``None`` where the slide has not been checked since its run.
+        Flags that are not ok; ``None`` where the slide has not been checked since its run.
     """
 
     name: str
@@ -73,7 +73,13 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
     Raises
     ------
     ResultError, ManifestError
-        As ``build_cohort`` does.
+        When ``build_cohort`` raises it.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.write_cohort_report("results").files[-1].name
+    'cohort.html'
     """
     output = Path(output)
     report = build_cohort(output, manifest)

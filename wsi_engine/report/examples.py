@@ -42,7 +42,7 @@ class Example:
     Attributes
     ----------
     row
-        In the table of nuclei.
+        Row in the table of nuclei.
     stands_out
         The measurement that is farthest from the median, and its standard score.
     """
@@ -60,11 +60,11 @@ class Card:
     id
         UUID, as in QuPath.
     picture
-        Its field with its outline; ``None`` without the slide.
+        Picture of its field with its outline; ``None`` without the slide.
     numbers
         Name and value of its most telling measurements.
     why
-        What is unusual; ``None`` for a typical one.
+        What is unusual about it; ``None`` for a typical one.
     """
 
     id: str
@@ -83,7 +83,7 @@ def choose_examples(result: SlideResult) -> tuple[list[Example], list[Example]]:
     Returns
     -------
     typical, unusual
-        At most twelve each, no nucleus in both; none where nothing was measured.
+        At most twelve nuclei each, none in both; no nuclei where nothing was measured.
     """
     count = len(result)
     names = [name for name in COMPARED if name in result.measurements]

@@ -67,11 +67,11 @@ def scale_bar(width: float, height: float, unit_um: float, size: float = 32.0) -
     Parameters
     ----------
     width, height
-        Of the drawing.
+        Size of the drawing in its units.
     unit_um
         Length of its unit in µm.
     size
-        Of the text, in units.
+        Size of the text in units.
     """
     wanted = width * unit_um / 5
     length_um = max((r for r in ROUND_LENGTHS_UM if r <= wanted), default=ROUND_LENGTHS_UM[0])

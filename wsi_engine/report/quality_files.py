@@ -16,7 +16,7 @@ from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.slide.quality.flag import Flag, Level
+from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
@@ -73,7 +73,7 @@ def read_flags(result: SlideResult) -> list[Flag] | None:
 
 
 def _flag_of(kept: dict[str, Any], where: tuple[shapely.Polygon, ...]) -> Flag:
-    if kept["level"] not in get_args(Level):
+    if kept["level"] not in get_args(FlagLevel):
         raise ValueError(kept["level"])
     value = kept["value"] if kept["value"] is None else float(kept["value"])
     return Flag(kept["name"], kept["level"], value, kept["unit"], kept["sentence"], where)

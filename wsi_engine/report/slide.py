@@ -73,12 +73,12 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         ``OUT/<slide>``; gets ``report.html``, ``quality.json``, ``thumbnail.jpg`` and, where flags
         name places, ``quality.geojson`` for QuPath.
     slide
-        Where the slide is, if it has moved since the run.
+        Path of the slide, if it has moved since the run.
 
     Returns
     -------
     Path
-        Of ``report.html``: one file that needs no network and runs no script.
+        Path of ``report.html``, one file that needs no network and runs no script.
 
     Raises
     ------
@@ -93,6 +93,12 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
     -----
     Without the slide the page has no pictures and says so, as a warning does. What was said of the
     pixels of this run stays.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.write_report("results/slide", slide="slide.tif").name
+    'report.html'
     """
     result = SlideResult(Path(folder))
     with _slide_of(result, Path(slide) if slide is not None else None) as opened:
@@ -153,7 +159,7 @@ def _slide_of(result: SlideResult, named: Path | None) -> Iterator[Slide | None]
     """Open the slide of a result: where the user says, else where the run found it."""
     known = result.record.get("slide_path")
     path = named or (Path(known) if known else None)
-    if path is None or (named is None and not path.is_file()):
+    if path is None or (named is None and not path.exists()):
         yield None
         return
     identity = result.record["slide"].get("fingerprint")

@@ -104,7 +104,7 @@ def markdown() -> str:
         "A pixel belongs to a nucleus when its centre lies inside the polygon, and to each of",
         "them where nuclei overlap. Pixels are those of the model's grid, put together to about",
         "0.5 µm where they are finer. The ring lies around the nucleus, outside of all nuclei, and",
-        "ends half-way to neighbours. Optical density is log10(255 / value); stains are told apart",
+        "ends half-way to neighbours. Optical density is log10(255 / value); stains are separated",
         "with QuPath's default vectors of H&E, unless `stains` says otherwise. A nucleus that was",
         "drawn or reshaped in QuPath has measurements of its shape and context: its pixels are not",
         "read again. The context is that among the nuclei as they are after all corrections.",

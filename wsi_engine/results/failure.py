@@ -10,7 +10,7 @@ from wsi_engine.results.layout import FAILED_FILE
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 LARGEST_NUMBER = 2**63 - 1
-"""That a database takes; one that is larger was not counted."""
+"""Largest number that a database takes; one that is larger was not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Failure:
     error
         Class of the exception.
     attempts
-        How often the slide was tried.
+        Number of times that the slide was tried.
     when, host
-        Of the last attempt; UTC, ISO 8601.
+        Time (UTC, ISO 8601) and machine of the last attempt.
     settings
         Digest of the settings that were asked for; with others the slide may succeed.
     traceback
-        Of an error that the engine does not raise on purpose.
+        Traceback of an error that the engine does not raise on purpose.
     """
 
     reason: str

@@ -18,8 +18,7 @@ import shapely
 from wsi_engine.digests import digest_of
 from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.qupath.regions import Regions
-from wsi_engine.qupath.regions import read_regions as read_bounds
+from wsi_engine.qupath.regions import Regions, read_bounds_of_work
 from wsi_engine.results.column_dictionary import column_of
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, ROI_FILE, TISSUE_FILE
 from wsi_engine.results.nucleus_table import GeoParquetReader
@@ -35,7 +34,7 @@ _FACTS: dict[str, Kind] = {
     "settings.tissue": bool,
     "model.classes": list,
 }
-"""What a record tells, of all that is asked of a result."""
+"""The facts in a record that are asked of a result."""
 
 
 class SlideResult:
@@ -53,7 +52,7 @@ class SlideResult:
     name
         Name of the folder, which is that of the slide without its suffix.
     names
-        By which the slide may be called.
+        Names by which the slide may be called.
     mpp
         Pixel size.
 
@@ -100,7 +99,7 @@ class SlideResult:
         return self._class_column[1]
 
     def described(self, name: str) -> Column:
-        """Say what a column means; only its name where ``columns.json`` does not tell."""
+        """Say what a column means; only its name where ``columns.json`` does not say."""
         return self._dictionary.get(name, Column(name, "", "", ""))
 
     @cached_property
@@ -138,7 +137,7 @@ class SlideResult:
         return np.asarray(self.table.column(name).to_numpy())
 
     def unit(self, name: str) -> str:
-        """Return the unit of a measurement; empty if it has none, or is not told."""
+        """Return the unit of a measurement; empty if it has none, or is not known."""
         return self.described(name).unit
 
     @cached_property
@@ -149,7 +148,7 @@ class SlideResult:
 
     @cached_property
     def searched(self) -> shapely.Geometry:
-        """Where the run looked for nuclei, in QuPath pixels."""
+        """The area in which the run looked for nuclei, in QuPath pixels."""
         bounds, settings = self.record["slide"]["bounds"], self.record["settings"]
         area = shapely.box(0, 0, bounds["width"], bounds["height"])
         if settings["tissue"]:
@@ -175,7 +174,7 @@ class SlideResult:
         path, settings = self.folder / ROI_FILE, self.record["settings"]
         if not path.exists():
             return None
-        return read_bounds(path, settings["roi_class"], settings["exclude_class"])
+        return read_bounds_of_work(path, settings["roi_class"], settings["exclude_class"])
 
     def whole(self) -> Region:
         """Return the slide as a region: all of where nuclei were looked for."""

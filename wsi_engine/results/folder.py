@@ -84,7 +84,7 @@ class ResultFolder:
         Parameters
         ----------
         names
-            Of files that go, even if none has grown in their place.
+            Names of files that go, even if none has grown in their place.
         """
         anew = self.growing / "anew"
         anew.mkdir()

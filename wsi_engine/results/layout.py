@@ -9,7 +9,7 @@ Name = str | re.Pattern[str]
 """Name of one file of the engine, or of several: whatever else lies in the folder is the user's."""
 
 RECORD = "run.json"
-"""Tells of the run, and lists the other files; a folder that has it is complete."""
+"""The record of the run, which lists the other files; a folder that has it is complete."""
 
 NUCLEI_TABLE = "nuclei.parquet"
 COLUMNS = "columns.json"
@@ -29,7 +29,7 @@ QUALITY_FILE = "quality.json"
 QUALITY_GEOJSON = "quality.geojson"
 THUMBNAIL_FILE = "thumbnail.jpg"
 PAGE_FILES = (REPORT_FILE, QUALITY_FILE, QUALITY_GEOJSON, THUMBNAIL_FILE)
-"""What tells of a result; when the result is replaced, it is of another one."""
+"""Files that describe a result; when the result is replaced, they go with it."""
 
 FAILED_FILE = "failed.json"
 EXPORTS = "exports"

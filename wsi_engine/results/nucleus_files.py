@@ -13,8 +13,8 @@ from wsi_engine.closing import Closing
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
-from wsi_engine.qupath.objects import RGB, RGBA
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.column_dictionary import write_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
@@ -40,7 +40,7 @@ class NucleusFiles(Closing):
     Parameters
     ----------
     folder
-        Where the files grow.
+        Folder in which the files grow.
     classes
         Class names by index.
     columns
@@ -48,13 +48,13 @@ class NucleusFiles(Closing):
     for_qupath
         Names of those that go to GeoJSON, too.
     facts
-        For the metadata of the GeoParquet file.
+        Facts for the metadata of the GeoParquet file.
     split
         Most nuclei per GeoJSON file; ``None`` for one file.
     more_classes
         Class names that the model does not know, numbered after its own.
     colours
-        Of classes that shall not have the engine's colours.
+        Colours of classes that shall not have the engine's.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class NucleusFiles(Closing):
         facts: Mapping[str, object],
         split: int | None,
         more_classes: Sequence[str] = (),
-        colours: Mapping[str, RGB | RGBA] = MappingProxyType({}),
+        colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
     ) -> None:
         self._folder = folder
         self._classes = np.array([*classes, *more_classes, None], object)

@@ -138,16 +138,16 @@ class GeoParquetReader(Closing):
     Parameters
     ----------
     path
-        Of the file.
+        The file.
 
     Attributes
     ----------
     facts
-        As they were given to the writer.
+        Facts as they were given to the writer.
     classes
         Class names of the model.
     schema
-        Of the file.
+        Schema of the file.
     texts
         Names of the columns of text, such as ``roi``.
     measurements

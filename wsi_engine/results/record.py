@@ -11,7 +11,7 @@ from wsi_engine.errors import ResultError
 from wsi_engine.results.layout import RECORD
 
 COUNTED: Mapping[str, Kind] = {"nuclei": dict, "nuclei.count": int}
-"""What every record tells."""
+"""The facts in every record."""
 
 
 def read_record(folder: Path, facts: Mapping[str, Kind] = COUNTED) -> dict[str, Any]:
@@ -20,12 +20,12 @@ def read_record(folder: Path, facts: Mapping[str, Kind] = COUNTED) -> dict[str, 
     Parameters
     ----------
     facts
-        What it has to tell: names, those within others after a dot, and types of the values.
+        Facts that it must hold: names, those within others after a dot, and types of the values.
 
     Raises
     ------
     ResultError
-        When it cannot be read, or does not tell all of it.
+        When it cannot be read, or lacks one of them.
     """
     try:
         record = json.loads((folder / RECORD).read_bytes())
@@ -46,7 +46,7 @@ NUMBER: Kind = (int, float)
 
 
 def missing_fact(record: Any, facts: Mapping[str, Kind]) -> str | None:
-    """Return the first fact that a record does not tell, ``None`` if it tells all.
+    """Return the first fact that a record lacks, ``None`` if it has all.
 
     Parameters
     ----------

@@ -1,10 +1,7 @@
-"""What numbers are asked for: the slide, its pieces of tissue, what a pathologist drew."""
+"""The regions of a slide: the slide itself, its pieces of tissue, what a pathologist drew."""
 
 from __future__ import annotations
 
-import logging
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,9 +11,7 @@ import shapely
 from wsi_engine.errors import RegionError
 from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.objects import PathObject
-from wsi_engine.qupath.reader import read_objects
-
-log = logging.getLogger(__name__)
+from wsi_engine.qupath.regions import read_annotations
 
 Kind = Literal["slide", "tissue", "annotation"]
 
@@ -30,7 +25,7 @@ class Region:
     kind
         The whole slide, a piece of tissue that the engine found, or an annotation.
     name
-        Need not be unique.
+        Name of the region, which others may have, too.
     geometry
         Polygon or MultiPolygon, QuPath pixels.
     source
@@ -54,31 +49,18 @@ class Region:
 
 
 def read_regions(path: Path, kind: Kind) -> list[Region]:
-    """Read the annotations of a GeoJSON file as regions, nested ones too, in their order.
-
-    Points and lines have no area: they are passed over with a warning.
+    """Read the regions of a GeoJSON file, as `wsi_engine.qupath.regions` has them.
 
     Raises
     ------
     GeoJSONError
         When the file cannot be read.
     """
-    annotations = _read_annotations(path)
     regions = []
-    for index, item in enumerate(annotations, start=1):
-        geometry = areal(item.geometry)
-        if geometry.is_empty:
-            continue
-        identity = item.id or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{index} {geometry.wkt}"))
-        name = item.name or f"{item.class_name or 'Annotation'} {index}"
-        locked = item.is_locked or kind == "tissue"
-        regions.append(Region(kind, name, geometry, replace(item, id=identity, is_locked=locked)))
-    if len(regions) < len(annotations):
-        log.warning(
-            "%s: %d annotations are points or lines and have no area to count in",
-            path.name,
-            len(annotations) - len(regions),
-        )
+    for number, item in read_annotations(path).items():
+        name = item.name or f"{item.class_name or 'Annotation'} {number}"
+        source = replace(item, is_locked=item.is_locked or kind == "tissue")
+        regions.append(Region(kind, name, areal(item.geometry), source))
     return regions
 
 
@@ -96,16 +78,6 @@ def read_drawn_regions(path: Path) -> list[Region]:
     if not regions:
         raise RegionError(f"{path.name} holds no annotation with an area: draw one in QuPath")
     return regions
-
-
-def _read_annotations(path: Path) -> Sequence[PathObject]:
-    """Return all annotations and TMA cores of a file, nested ones too, each for itself."""
-    return [
-        replace(item, children=[])
-        for top in read_objects(path)
-        for item in top.flattened()
-        if item.object_type in ("annotation", "tmaCore")
-    ]
 
 
 def areal(geometry: shapely.Geometry) -> shapely.Geometry:

@@ -24,6 +24,15 @@ class Result:
         The content of ``run.json``.
     is_earlier
         Whether it was there already, and nothing was done.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> result = we.run("slide.tif", "results", model="watershed")
+    >>> result.is_earlier, result.is_complete
+    (True, True)
+    >>> result.folder.name, result.count == len(result.nuclei)
+    ('slide', True)
     """
 
     folder: Path | None

@@ -25,17 +25,17 @@ class SlideStatus:
     Attributes
     ----------
     folder
-        Its name.
+        Name of the folder.
     state
         ``finished``; ``unfinished``: `run` goes on from its tiles; ``failed``: a run of many gave
-        it up, and leaves it alone until it is told to retry; ``empty``: begun, but nothing is
+        it up, and leaves it alone until it is asked to retry; ``empty``: begun, but nothing is
         kept yet; ``damaged``: the record or the journal cannot be read.
     tiles, tiles_total
-        On disk, and in all; ``None`` where that is not known.
+        Numbers of tiles on disk and in all; ``None`` where that is not known.
     nuclei
-        In the result, or in the tiles so far, where seams are not settled yet.
+        Number in the result, or in the tiles so far, where seams are not resolved yet.
     finished
-        When, UTC in ISO 8601.
+        Time of the end, UTC in ISO 8601.
     running
         ``host:pid`` of the process that works on it.
     reason

@@ -36,7 +36,7 @@ class Batch:
     points
         Flat index of the grid points inside nuclei into (n, h / 2, w / 2), int64 (k,).
     distances, distances_weight
-        At those points, float32 (k, rays).
+        Distances at those points and their weights, float32 (k, rays).
     classes
         Class index there, int64 (k,), `NO_CLASS` where it is not known.
     """

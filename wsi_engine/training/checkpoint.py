@@ -58,8 +58,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise TrainingError(
-            f"Cannot read the checkpoint {path} ({error}). Move it away to start afresh."
+            f"the checkpoint {path} cannot be read ({error}): move it away to start afresh"
         ) from error
     if not isinstance(content, dict) or "step" not in content:
-        raise TrainingError(f"{path} is no checkpoint of a training run.")
+        raise TrainingError(f"{path} is no checkpoint of a training run: move it away")
     return content

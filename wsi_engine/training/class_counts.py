@@ -1,4 +1,4 @@
-"""How well nuclei are told apart: matches counted class by class."""
+"""How well nuclei are classified: matches counted class by class."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class ClassIndex:
     known
         Names that the run learns. Where there are none, no nucleus has a class.
     rename
-        From the set's own names to those; ``None`` for no class.
+        Map from the set's own names to those; ``None`` for no class.
     """
 
     known: tuple[str, ...] = ()
@@ -60,11 +60,11 @@ class ClassIndex:
             return self.known.index(meant)
         renamed = f" (renamed from {name!r})" if meant != name else ""
         near = difflib.get_close_matches(meant, self.known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise DatasetError(
             f"{where}: the class {meant!r}{renamed} of a nucleus is not among the classes of the "
-            f"run, {', '.join(self.known)}.{hint} Add it to classes, or say in the set's rename "
-            f"which of them it is (null for none)."
+            f"run, {', '.join(self.known)}{hint}: add it to classes, or say in the set's rename "
+            f"which of them it is (null for none)"
         )
 
 
@@ -97,7 +97,7 @@ def classes_from_image(
     if labels.shape != kinds.shape:
         raise DatasetError(
             f"{where} has {kinds.shape[1]} x {kinds.shape[0]} pixels, its label image "
-            f"{labels.shape[1]} x {labels.shape[0]}: they do not belong together."
+            f"{labels.shape[1]} x {labels.shape[0]}: they do not belong together"
         )
     nuclei = (labels != 0) & (labels != UNKNOWN)
     number = np.where(kinds[nuclei] == UNKNOWN, 0, kinds[nuclei]).astype(np.int64)
@@ -105,7 +105,7 @@ def classes_from_image(
     if highest > len(names):
         raise DatasetError(
             f"{where} holds the class {highest}, but there are only {len(names)} names: "
-            f"{', '.join(names)}. State them all in the set's class_names."
+            f"{', '.join(names)}; state them all in the set's class_names"
         )
     count = int(labels[nuclei].max(initial=0)) + 1
     width = len(names) + 1

@@ -62,7 +62,7 @@ class SetConfig(_Section):
         all else is unknown. ``points``: every nucleus has a point; in label images a single
         pixel or a small disc.
     rename
-        From the names of classes in the set's files to those that the run learns. ``null``:
+        Map from the names of classes in the set's files to those that the run learns. ``null``:
         such nuclei count for their shape only.
     """
 
@@ -90,7 +90,7 @@ class DataConfig(SetConfig):
         nucleus there: 0 unknown, k the k-th of ``class_names``. GeoJSON states its classes
         itself.
     class_names
-        What the numbers mean; the classes of the run, in their order, where not given.
+        Names of the numbers; the classes of the run, in their order, where not given.
     """
 
     images: Path
@@ -193,7 +193,7 @@ class TrainConfig(_Section):
     output
         Folder of checkpoints, log and weights.
     classes
-        What the network tells apart, in this order; it does not classify where there are none.
+        Classes of nuclei that the network learns, in this order; without any it learns shapes.
     class_balance
         Share of the crops that are drawn around a nucleus of a class, each class as often as
         any other however rare it is. The other crops lie anywhere.
@@ -259,7 +259,7 @@ class TrainConfig(_Section):
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except OSError as error:
             raise SettingsError(
-                f"Cannot read the configuration {path}: {error.strerror}"
+                f"the configuration {path} cannot be read: {error.strerror}"
             ) from error
         except yaml.YAMLError as error:
             raise SettingsError(f"{path} is not YAML: {error}") from error

@@ -20,7 +20,7 @@ from wsi_engine.evaluation.pairing import (
     paired,
     stem_of,
 )
-from wsi_engine.slide.finding import SLIDE_SUFFIXES
+from wsi_engine.slide.readers import may_be_slide
 from wsi_engine.training.classes import NO_CLASS, Classes, ClassIndex, classes_from_image
 from wsi_engine.training.config import DataConfig, SetConfig, SlideDataConfig, SplitConfig
 from wsi_engine.training.fields import (
@@ -69,13 +69,13 @@ def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] 
         where = config.labels
         fields = _image_fields(config, index)
     if not any(len(field.peaks) > 1 for field in fields):
-        raise DatasetError(f"No field of the set {config.name!r} ({where}) holds a nucleus.")
+        raise DatasetError(f"no field of the set {config.name!r} ({where}) holds a nucleus")
     sample = np.concatenate([field.image[::4, ::4].reshape(-1, 3) for field in fields])
     return DataSet(config, tuple(fields), np.percentile(sample, 99.5, axis=0))
 
 
 def _slide_fields(config: SlideDataConfig, index: ClassIndex) -> list[Field]:
-    slides = files_by_stem(config.slides, lambda path: path.suffix.lower() in SLIDE_SUFFIXES)
+    slides = files_by_stem(config.slides, may_be_slide)
     drawings = files_by_stem(config.annotations, is_geojson)
     return [
         field
@@ -127,14 +127,14 @@ def load_field(
     if image.shape[:2] != labels.shape:
         raise DatasetError(
             f"{label_path} has {labels.shape[1]} x {labels.shape[0]} pixels, its image "
-            f"{image.shape[1]} x {image.shape[0]}: they do not belong together."
+            f"{image.shape[1]} x {image.shape[0]}: they do not belong together"
         )
     if kind_path is not None and not is_geojson(label_path):
         names = config.class_names or index.known
         classes = classes_from_image(labels, read_labels(kind_path), names, index, kind_path)
     if config.annotation != "dense" and not labels.any():
         raise DatasetError(
-            f"{label_path} is empty, so nothing is known about its image. Leave it out."
+            f"{label_path} is empty, so nothing is known about its image: leave it out"
         )
     return make_field(
         image_path.stem,
@@ -169,7 +169,7 @@ def group_of(stem: str, split: SplitConfig) -> str:
     """
     match = re.search(split.group, stem)
     if match is None:
-        raise DatasetError(f"The file {stem!r} does not match the split's pattern {split.group!r}.")
+        raise DatasetError(f"the file {stem!r} does not match the split's pattern {split.group!r}")
     return match.group(1) if match.groups() else match.group(0)
 
 
@@ -179,7 +179,7 @@ def split_groups(groups: list[str], split: SplitConfig) -> set[str]:
     unknown = sorted(set(split.validation) - set(unique))
     if unknown:
         raise DatasetError(
-            f"The validation group {unknown[0]!r} does not exist; there are {', '.join(unique)}."
+            f"the validation group {unknown[0]!r} does not exist; there are {', '.join(unique)}"
         )
     held_out = set(split.validation)
     if split.every is not None:

@@ -79,7 +79,7 @@ def make_field(
 
 
 def has_nuclei(labels: npt.NDArray[np.uint16]) -> bool:
-    """Tell whether any nucleus is drawn."""
+    """Whether any nucleus is drawn."""
     return bool(((labels != 0) & (labels != UNKNOWN)).any())
 
 
@@ -95,7 +95,7 @@ def labels_from_polygons(nuclei: Polygons, shape: tuple[int, int]) -> npt.NDArra
     """
     drawn = nuclei.draw(shape)
     if drawn.max(initial=0) >= UNKNOWN:
-        raise DatasetError(f"More than {UNKNOWN - 1} nuclei are drawn: cut the field in two.")
+        raise DatasetError(f"more than {UNKNOWN - 1} nuclei are drawn: cut the field in two")
     labels = drawn.astype(np.uint16)
     if nuclei.field is not None:
         fields = Polygons(np.array([nuclei.field], object), np.array([""]))
@@ -107,5 +107,5 @@ def refuse_points(path: Path, config: SetConfig) -> NoReturn:
     """Raise because of points in a set that is not annotated by points."""
     raise DatasetError(
         f"{path} holds points, but the set {config.name!r} is annotated as {config.annotation}: "
-        "state annotation: points, or remove them."
+        "state annotation: points, or remove them"
     )

@@ -71,7 +71,7 @@ class TrainingLog(Closing):
     Parameters
     ----------
     folder
-        Where the files are.
+        Folder of the files.
     step
         The step at which the run (re)starts: what a killed run logged beyond it is dropped.
     """

@@ -50,7 +50,7 @@ def star_loss(maps: torch.Tensor, batch: Batch) -> Loss:
     Parameters
     ----------
     maps
-        What the network gives, float32 (n, 1 + rays + classes, h, w).
+        Output of the network, float32 (n, 1 + rays + classes, h, w).
     """
     by_point = maps.permute(0, 2, 3, 1)
     cross_entropy = functional.binary_cross_entropy_with_logits(

@@ -62,7 +62,7 @@ class Sampler:
     def __init__(self, sources: Sequence[Source], class_balance: float = 0.0) -> None:
         self._sources = [s for s in sources if s.fields and s.data.config.weight > 0]
         if not self._sources:
-            raise DatasetError("No image is left to train on: all are held out or have weight 0.")
+            raise DatasetError("no image is left to train on: all are held out or have weight 0")
         self._weights = np.array([source.data.config.weight for source in self._sources], float)
         self._by_class = _nuclei_by_class(self._sources) if class_balance > 0 else []
         self._class_balance = class_balance if self._by_class else 0.0

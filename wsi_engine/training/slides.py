@@ -24,7 +24,7 @@ from wsi_engine.training.fields import Field, labels_from_polygons, make_field, 
 log = logging.getLogger(__name__)
 
 # Finer pixels would be averaged again before the network sees them.
-_FINEST_MPP = 0.25
+_FINEST_TRAINING_MPP = 0.25
 # Fields are held in memory: 1 mm x 1 mm at 0.25 µm/px takes 80 MB.
 _LARGEST_FIELD_PX = 4096 * 4096
 # Above any nucleus: who draws a larger one means something else.
@@ -44,7 +44,7 @@ def fields_of_slide(
     annotation_path
         GeoJSON in QuPath pixels; see `wsi_engine.evaluation.drawings.Drawing`.
     group
-        Of all these fields.
+        Patient or slide of all these fields.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def fields_of_slide(
     with open_slide(slide_path) as slide:
         info = _with_pixel_size(slide.info, config)
         assert info.mpp is not None
-        reader = GridReader(slide, make_grid(info, max(_FINEST_MPP, info.mpp.mean)))
+        reader = GridReader(slide, make_grid(info, max(_FINEST_TRAINING_MPP, info.mpp.mean)))
         for shape, nuclei in drawn:
             _check_field(shape, info, reader.grid, annotation_path)
             _check_sizes(nuclei, info.mpp, annotation_path)
@@ -78,7 +78,7 @@ def fields_of_slide(
             spot = reader.unreadable[0]
             raise DatasetError(
                 f"{slide_path} is damaged in an annotated field, near ({spot.x_min:.0f}, "
-                f"{spot.y_min:.0f}): remove the field from {annotation_path.name}."
+                f"{spot.y_min:.0f}): remove the field from {annotation_path.name}"
             )
     return fields
 
@@ -92,7 +92,7 @@ def _nuclei_by_field(
     if not fields:
         raise DatasetError(
             f"{path} holds no field: draw a rectangle in QuPath around what was annotated, even "
-            "where there is no nucleus in it."
+            "where there is no nucleus in it"
         )
     if config.annotation == "points":
         nuclei = nuclei.joined(drawing.points)
@@ -105,7 +105,7 @@ def _nuclei_by_field(
             left, top = field.bounds[:2]
             raise DatasetError(
                 f"{path}: in the field at ({left:.0f}, {top:.0f}) nothing is drawn, so nothing is "
-                "known of it. Remove it, or state annotation: dense."
+                "known of it: remove it, or state annotation: dense"
             )
     outside = len(nuclei) - len(np.unique(np.concatenate(members)))
     if outside or drawing.regions():
@@ -137,8 +137,8 @@ def _with_pixel_size(info: SlideInfo, config: SlideDataConfig) -> SlideInfo:
         return replace(info, mpp=stated, mpp_source=f"mpp of the set {config.name!r}")
     if info.mpp is None:
         raise DatasetError(
-            f"{info.path}: the pixel size is unknown ({info.mpp_source}). State it as mpp in the "
-            f"set {config.name!r}, in µm per pixel."
+            f"{info.path}: the pixel size is unknown ({info.mpp_source}): state it as mpp in the "
+            f"set {config.name!r}, in µm per pixel"
         )
     return info
 
@@ -153,12 +153,12 @@ def _check_field(
         raise DatasetError(
             f"{where} reaches to ({right:.0f}, {bottom:.0f}), outside of {info.path.name} with "
             f"its {bounds.width} x {bounds.height} px: it was drawn on another slide, or on "
-            "this one at another size."
+            "this one at another size"
         )
     if (right - left) * (bottom - top) / (grid.scale_x * grid.scale_y) > _LARGEST_FIELD_PX:
         raise DatasetError(
             f"{where} is {right - left:.0f} x {bottom - top:.0f} px, more than is held in memory "
-            f"({_LARGEST_FIELD_PX * grid.mpp**2 / 1e6:.2g} mm²): draw smaller ones."
+            f"({_LARGEST_FIELD_PX * grid.mpp**2 / 1e6:.2g} mm²): draw smaller ones"
         )
 
 
@@ -168,6 +168,6 @@ def _check_sizes(nuclei: Polygons, mpp: Mpp, annotation_path: Path) -> None:
     for k in np.flatnonzero(np.maximum(width_um, height_um) > _LARGEST_NUCLEUS_UM)[:1]:
         raise DatasetError(
             f"{annotation_path}: the object at ({left[k]:.0f}, {top[k]:.0f}) is "
-            f"{width_um[k]:.0f} x {height_um[k]:.0f} µm, too large for a nucleus. Remove it; to "
-            "make it a field, draw a rectangle."
+            f"{width_um[k]:.0f} x {height_um[k]:.0f} µm, too large for a nucleus: remove it; to "
+            "make it a field, draw a rectangle"
         )

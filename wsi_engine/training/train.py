@@ -121,8 +121,8 @@ def start_run(config: TrainConfig) -> Run:
         before = TrainConfig.model_validate_json(content["config"])
         if any(getattr(before, name) != getattr(config, name) for name in _FIXED):
             raise TrainingError(
-                f"{path} belongs to a run with another network, other classes or another seed. "
-                "Choose another output folder, or move the checkpoint away to start afresh."
+                f"{path} belongs to a run with another network, other classes or another seed: "
+                "choose another output folder, or move the checkpoint away to start afresh"
             )
         run.restore(content)
     return run
@@ -146,8 +146,8 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     loss = star_loss(maps.float(), batch)
     if not torch.isfinite(loss.total):
         raise TrainingError(
-            f"The loss is {loss.total.item()} at step {run.step}; the last checkpoint is intact. "
-            "Lower learning_rate, or train with precision fp32, and start again to resume."
+            f"the loss is {loss.total.item()} at step {run.step}; the last checkpoint is intact: "
+            "lower learning_rate, or train with precision fp32, and start again to resume"
         )
     run.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss.total)
@@ -160,7 +160,7 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run leaves.
+    """The files that a training run leaves.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class Result:
     best
         The averaged weights with the best F1 on the validation images on the way.
     checkpoint
-        From which the run can be made longer.
+        Checkpoint from which the run can be made longer.
     """
 
     weights: Path
@@ -201,8 +201,8 @@ def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]
     _check_classes(sources, config.classes)
     if not held_out:
         raise TrainingError(
-            "No image is held out for validation. Name patients or slides in split.validation, "
-            "or set split.every, for at least one set."
+            "no image is held out for validation: name patients or slides in split.validation, "
+            "or set split.every, for at least one set"
         )
     return sources, held_out
 
@@ -213,14 +213,14 @@ def _check_classes(sources: list[Source], classes: tuple[str, ...]) -> None:
     missing = [name for k, name in enumerate(classes) if k not in seen]
     if classes and len(missing) == len(classes):
         raise DatasetError(
-            f"The run is to learn the classes {', '.join(classes)}, but no nucleus to train on has "
+            f"the run is to learn the classes {', '.join(classes)}, but no nucleus to train on has "
             "a class: classify them in QuPath, give the set a folder of classes, or leave "
-            "classes out."
+            "classes out"
         )
     if missing:
         raise DatasetError(
-            f"No nucleus to train on has the class {missing[0]!r}: take it out of classes, or see "
-            "that not all of its nuclei are held out."
+            f"no nucleus to train on has the class {missing[0]!r}: take it out of classes, or see "
+            "that not all of its nuclei are held out"
         )
 
 
@@ -254,7 +254,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     config
         Everything about the run.
     console
-        Where progress is shown; nowhere if not given.
+        Console on which progress is shown; none is shown if not given.
 
     Raises
     ------

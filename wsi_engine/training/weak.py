@@ -62,7 +62,7 @@ def labels_from_points(
     mpp
         Pixel size in µm.
     seed
-        Of the clustering.
+        Seed of the clustering.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def labels_from_points(
     """
     marked = (points > 0) & (points != UNKNOWN)
     if not marked.any():
-        raise DatasetError("There is no point in the annotation.")
+        raise DatasetError("there is no point in the annotation")
     distance, (rows, columns) = distance_transform_edt(~marked, return_indices=True)
     cells = points[rows, columns]
     nucleus, background = _cluster(image, distance * mpp, marked, seed)
@@ -94,7 +94,7 @@ def labels_from_points(
 
 
 def _borders(cells: Labels) -> npt.NDArray[np.bool_]:
-    """Tell which pixels have another cell to the right, below or diagonally."""
+    """Find the pixels that have another cell to the right, below or diagonally."""
     borders = np.zeros(cells.shape, bool)
     borders[:, :-1] |= cells[:, :-1] != cells[:, 1:]
     borders[:-1] |= cells[:-1] != cells[1:]

@@ -23,13 +23,13 @@ from wsi_engine.schedule.tiles import Tile
 from wsi_engine.store.parts import unpack_tiles
 
 MOST_BATCHES_IN_BLOCK = 16
-"""So many keep a device busy, and yet are soon on the disk of the process that writes."""
+"""Batches in a block: enough to keep a device busy, and yet soon on the writer's disk."""
 
 FEWEST_BLOCKS_PER_JOB = 4
-"""So that all workers end at about the same time."""
+"""Blocks for each worker, at least, so that all workers end at about the same time."""
 
 BLOCKS_UNDER_WAY_PER_JOB = 2
-"""One that it computes, and one that waits for it. This bounds what is held in memory."""
+"""Blocks that a worker has: one that it computes, one that waits. This bounds the memory."""
 
 
 class BlockCompute:
@@ -38,14 +38,14 @@ class BlockCompute:
     Parameters
     ----------
     plan
-        Of this process. Its reader is told what workers could not read.
+        Plan of this process, whose reader notes what workers could not read.
     job
         What workers must know of the run.
     executor
         One that can take a function of this package and dataclasses to its workers:
         ``ProcessPoolExecutor``, or Dask's ``client.get_executor()``.
     jobs
-        How many blocks it computes at the same time.
+        Number of blocks that it computes at the same time.
     batch_size
         Tiles per batch.
     clock

@@ -25,8 +25,8 @@ from wsi_engine.models.devices import arithmetic_of
 from wsi_engine.schedule.clock import StageClock
 
 MEGAPIXELS_PER_JOB = 400
-"""So many for each process, halos included, or it is not started on this machine: to start costs
-as much as 20 of them (benchmarks/blocks.md)."""
+"""Megapixels, halos included, that make one more process on this machine worth its start, which
+costs as much as 20 of them (benchmarks/blocks.md)."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Processes:
     Attributes
     ----------
     jobs
-        How many there are; 1 for no other than this one.
+        Number of processes; 1 for no other than this one.
     executor
-        Whose workers they are; without it they are started on this machine.
+        Executor whose workers they are; without it they are started on this machine.
     """
 
     jobs: int = 1
@@ -68,7 +68,7 @@ class Processes:
 
 
 WorkerReports = list[dict[str, Any]]
-"""Of each process its devices, how many tiles it did, and its peak of memory."""
+"""Devices, number of tiles and peak of memory of each process."""
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def computing(
     basis
         That of the tiles.
     devices
-        Of this process, if it computes.
+        Devices of this process, if it computes.
     tiles
         Number of tiles that are to be computed.
     """

@@ -12,7 +12,7 @@ KINDS = {
     "lsf": ("dask_jobqueue", "LSFCluster", "dask-jobqueue"),
     "kubernetes": ("dask_kubernetes.operator", "KubeCluster", "dask-kubernetes"),
 }
-"""By name: module, class, and package to install."""
+"""Kinds of cluster by name: module, class, and package to install."""
 
 PATIENCE_S = 10
 

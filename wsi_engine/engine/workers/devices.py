@@ -102,7 +102,7 @@ def _compiled(
 
 
 def pays(compilation: Compilation, megapixels: float) -> bool:
-    """Tell whether to compile for so many pixels unasked.
+    """Decide whether to compile for so many pixels unasked.
 
     The gain was measured in bf16; without instructions for it networks stay as they are.
     """

@@ -43,13 +43,15 @@ class WorkerJob:
     run
         Name of the run, which no other has.
     slide
-        Its path, absolute.
+        Absolute path of the slide.
     settings
-        With absolute paths.
+        Settings, with absolute paths.
     basis
         That of the tiles, which a worker must have in common with all others.
     tiles
-        How many each worker may expect.
+        Number of tiles that each worker may expect.
+    given
+        The model, if the user gave an object and no name.
     """
 
     run: str
@@ -57,6 +59,7 @@ class WorkerJob:
     settings: RunSettings
     basis: Basis
     tiles: int
+    given: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,19 @@ class Block:
     Attributes
     ----------
     nuclei
-        As `wsi_engine.store.parts.pack_tiles` packs them.
+        Nuclei as `wsi_engine.store.parts.pack_tiles` packs them.
     tiles
-        How many.
+        Number of tiles.
     lost
-        What could not be read.
+        Regions that could not be read.
     times
-        What the block took; that of a worker's first block includes its plan.
+        Times that the block took; those of a worker's first block include its plan.
     devices
-        What it was computed on.
+        Devices on which it was computed.
     process
-        Where; another for each process.
+        Name of the machine and number of the process.
     peak_rss_mb
-        Of the process so far.
+        Peak of the process's memory so far.
     """
 
     nuclei: bytes
@@ -109,7 +112,8 @@ def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     settings = plan.settings.model_copy(update=absolute)
-    return WorkerJob(run, plan.info.path.absolute(), settings, basis, tiles)
+    slide = plan.info.path.absolute()
+    return WorkerJob(run, slide, settings, basis, tiles, plan.given)
 
 
 def arithmetic_of_worker(device: str) -> list[str]:
@@ -174,8 +178,8 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     if devices[0].type == "cpu":
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
-        plan = make_plan(slide, settings, devices[0], clock)
-    basis = basis_of_tiles(basis_of(job.slide, settings), plan, arithmetic_of(devices))
+        plan = make_plan(slide, settings, devices[0], clock, given=job.given)
+    basis = basis_of_tiles(basis_of(job.slide, settings, job.given), plan, arithmetic_of(devices))
     if changes := differences(job.basis, basis):
         raise WorkerError(
             f"other nuclei could be found here than where the run began ({'; '.join(changes)}): "

@@ -29,8 +29,8 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
     Returns
     -------
     list of Path
-        Slides in the order given; the content of folders and patterns sorted. A file that has several
-        names, by symbolic links, is given once, by the first.
+        Slides in the order given; the content of folders and patterns sorted. One that has
+        several names, by symbolic links, is given once, by the first.
 
     Raises
     ------

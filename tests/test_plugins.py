@@ -281,4 +281,16 @@ def test_a_broken_model_that_is_asked_for_is_one_sentence(broken, slide, tmp_pat
 
 
 def test_broken_packages_do_not_stop_a_run(broken, slide, tmp_path):
-    assert "nuclei" in command(broken, "run", slide, "-o", tmp_path, *WATERSHED)
+    said = command(broken, "run", slide, "-o", tmp_path, *WATERSHED)
+    assert "nuclei" in said
+    assert "warning" not in said, "OpenSlide takes the slide: nobody else is asked"
+
+
+def test_a_broken_reader_is_named_where_it_would_have_been_asked(broken, slide, tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 255, np.uint8)).save(tmp_path / "plain.png")
+    said = command(broken, "info", tmp_path / "plain.png")
+    assert (
+        "warning: reader 'absent' of the package absent-import-too 1.0 cannot be used "
+        "(ModuleNotFoundError: No module named 'no_such_module'): update or uninstall it\n" in said
+    )
+    assert "plain image" in said

@@ -35,7 +35,7 @@ from wsi_engine.errors import (
     ResultError,
 )
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, measure_context
-from wsi_engine.nuclei.measure.measurer import measured_alone
+from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.regions.cohort import build_cohort
 from wsi_engine.results.verify import problems_of

@@ -15,11 +15,12 @@ from wsi_engine.engine.progress import Progress
 from wsi_engine.errors import GeoJSONError, ResultError
 from wsi_engine.nuclei.labels import LABEL_COLUMNS
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, measure_context
-from wsi_engine.nuclei.measure.measurer import TILE_GROUPS
+from wsi_engine.nuclei.measure.groups import GROUPS
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
 
+TILE_GROUPS = tuple(name for name in GROUPS if name != "context")
 ONE_ID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 DISC = shapely.Point(300, 300).buffer(16)
 """8 µm across at 0.25 µm."""
@@ -166,6 +167,11 @@ CASES = {
     ),
     "smaller than a pixel": ([DISC, shapely.box(10, 10, 10.3, 10.3)], [True, False], ""),
     "in another unit": ([shapely.Point(9, 9).buffer(3)], [True], "median nucleus is 1.5 µm"),
+    "larger than nuclei are": (
+        [shapely.Point(99, 99).buffer(24)],
+        [True],
+        "median nucleus is 12.0",
+    ),
 }
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measure.groups import Group
+from wsi_engine.nuclei.measure.groups import GROUPS, find_groups
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -112,7 +112,8 @@ class RunSettings(BaseModel):
         Field(ge=0, le=2),
     ] = 0.08
     measure: Annotated[
-        tuple[Group, ...], _ChangesResult("Group of measurements, see docs/measurements.md")
+        tuple[str, ...],
+        _ChangesResult(f"Group of measurements ({', '.join(GROUPS)}), see docs/measurements.md"),
     ] = ("shape", "colour", "texture", "ring", "context")
     stains: Annotated[StainSetting, _ChangesResult("Stain vectors for the measurements")] = "H&E"
     geojson_measurements: Annotated[
@@ -144,9 +145,10 @@ class RunSettings(BaseModel):
 
     @field_validator("measure")
     @classmethod
-    def _each_group_once(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    def _known_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
+        find_groups(groups)
         return groups
 
     @property

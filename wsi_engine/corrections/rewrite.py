@@ -11,7 +11,7 @@ import numpy as np
 from wsi_engine.corrections.corrector import CorrectedChunk, Corrector, labels_of
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, Values, measure_context
-from wsi_engine.nuclei.measure.measurer import measured_alone
+from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.results.column_dictionary import read_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE

@@ -17,11 +17,12 @@ from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import ResultError
+from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
-from wsi_engine.nuclei.measure.pixels import FINEST_MPP
+from wsi_engine.nuclei.measure.pixels import MEASURED_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
 from wsi_engine.qupath.nuclei import ForeignNuclei, read_nuclei
 from wsi_engine.results.folder import ResultFolder
@@ -46,9 +47,6 @@ from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain
 from wsi_engine.slide.tissue import find_tissue
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
-
-PLAUSIBLE_DIAMETER_UM = (2.5, 30.0)
-"""Range of the median nucleus's diameter; outside it the pixel size is questionable."""
 
 _OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *REGION_FILES, *PAGE_FILES)
 """Files of an earlier result that describe other nuclei, or bounds that are no more."""
@@ -141,7 +139,7 @@ def _measure(
     """Measure and write; return the record."""
     started = now()
     info = with_resolution(slide.info, settings.mpp)
-    reader = GridReader(slide, make_grid(info, FINEST_MPP))
+    reader = GridReader(slide, make_grid(info, MEASURED_MPP))
     stains = _stains(slide, info, reader, settings)
     measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
     polygons, kept = repaired_on_grid(found.geometries)
@@ -258,9 +256,8 @@ def _plausibility_warnings(placed: PlacedNuclei, source: str) -> list[str]:
             f"{source}: {large:,} of {count:,} objects are larger than {LARGEST_UM:g} µm: only "
             "their shape is measured"
         )
-    area = float(np.median(shapely.area(placed.polygons))) * slide_mpp.pixel_area_um2
-    median = float(np.sqrt(4 * area / np.pi))
-    if not PLAUSIBLE_DIAMETER_UM[0] <= median <= PLAUSIBLE_DIAMETER_UM[1]:
+    median = median_diameter_um(shapely.area(placed.polygons) * slide_mpp.pixel_area_um2)
+    if median is not None and not is_usual(median):
         warnings.append(
             f"{source}: at {slide_mpp.mean:.4g} µm per pixel the median nucleus is {median:.1f} µm "
             "across: is the pixel size right, and is the file in full-resolution pixels?"

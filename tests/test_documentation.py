@@ -68,3 +68,10 @@ def test_every_room_and_module_that_contributors_are_pointed_to_is_there():
     for name in re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|/))`", text):
         places = (ROOT / "wsi_engine", ROOT, ROOT / "tests")
         assert any((place / name).exists() for place in places), name
+
+
+def test_descriptions_name_what_they_describe():
+    """A docstring or description is a sentence, or a noun phrase: none begins with "Of"."""
+    dangling = re.compile(r'^ *(?:r?""")?Of ', re.MULTILINE)
+    files = [path for folder in ("wsi_engine", "tests") for path in (ROOT / folder).rglob("*.py")]
+    assert not [str(path) for path in files if dangling.search(path.read_text(encoding="utf-8"))]

@@ -20,7 +20,7 @@ def install_package(
     name
         Name of the package and of its module.
     source
-        Of the module.
+        Text of the module.
     entry_points
         By group, then by name: what is loaded, such as ``{"name": "module:OBJECT"}``.
 

@@ -21,12 +21,12 @@ import wsi_engine
 PACKAGE = Path(wsi_engine.__file__).parent
 
 ROOMS = """
-errors   version   closing   digests
+errors   version   closing   digests   plugins
 writing  study
 slide
-schedule
+schedule phantom
 nuclei
-config   models    store     phantom   qupath
+config   models    store     qupath
 sample   convert   results   evaluation
 training corrections regions
 export   report

@@ -7,7 +7,10 @@ from .engine.progress import Progress
 from .engine.run import run
 from .errors import EngineError
 from .export.export import export_result
-from .models.registry import available_models
+from .models.check import check_model
+from .models.protocol import Model, ModelSpec
+from .models.registry import ModelEntry, available_models
+from .nuclei.predictions import Predictions
 from .nuclei.table import NucleusTable
 from .qupath.reader import iter_objects, read_objects
 from .qupath.writer import write_objects
@@ -22,7 +25,11 @@ from .version import __version__
 __all__ = [
     "ArchiveSummary",
     "EngineError",
+    "Model",
+    "ModelEntry",
+    "ModelSpec",
     "NucleusTable",
+    "Predictions",
     "Progress",
     "Result",
     "RunSettings",
@@ -30,6 +37,7 @@ __all__ = [
     "apply_corrections",
     "available_models",
     "build_cohort",
+    "check_model",
     "diff",
     "export_result",
     "iter_objects",

@@ -104,7 +104,7 @@ def run(
         raise SettingsError("name slides, a folder of them, or a --manifest")
     chosen = make_settings(**settings)
     find_model(chosen.model)
-    is_one = len(named) == 1 and Path(named[0]).is_file() and not (output / FOLDER).exists()
+    is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
         slide = Path(named[0])
@@ -117,6 +117,12 @@ def run(
     else:
         archive["force"] = force
         _run_many(named, output, settings | archive, log, log_format == "json")
+
+
+def _is_slide(path: Path) -> bool:
+    from wsi_engine.slide.readers import is_slide_folder
+
+    return path.is_file() or is_slide_folder(path)
 
 
 def _is_up_to_date(slide: Path, output: Path, chosen: RunSettings) -> bool:

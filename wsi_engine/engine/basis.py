@@ -15,8 +15,11 @@ from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
 from wsi_engine.engine.versions import versions_of_computing
+from wsi_engine.models.given import model_basis
+from wsi_engine.models.protocol import Model
 from wsi_engine.models.registry import find_model
 from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.readers import reader_basis
 
 Basis = dict[str, Any]
 """JSON-like; what differs is shown to the user by the names in it."""
@@ -25,22 +28,27 @@ MACHINE = ("arithmetic", "versions")
 """What tiles rest on beside what the user gave and what was found on the slide."""
 
 
-def basis_of(slide: Path, settings: RunSettings) -> Basis:
-    """Describe what the user gave: the slide, the settings, the files that they name.
+def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> Basis:
+    """Describe what the user gave: the slide, the settings, the files that they name, the model.
 
     Files count by their content, wherever they lie. This takes milliseconds.
     """
-    return {"slide": fingerprint(slide)} | basis_of_settings(settings)
+    described = {"slide": fingerprint(slide)} | reader_basis(slide)
+    return described | basis_of_settings(settings, given)
 
 
-def basis_of_settings(settings: RunSettings) -> Basis:
+def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
-    entry = find_model(settings.model)
-    weights = settings.weights or entry.weights
     described = settings.result_settings()
-    described |= {"weights": _digest(weights), "roi": _digest(settings.roi)}
-    if weights is None and not entry.spec.embedded:
-        del described["weights"]  # not known before the model has fetched them
+    described["roi"] = _digest(settings.roi)
+    if given is None:
+        entry = find_model(settings.model)
+        weights = settings.weights or entry.weights
+        if weights is None and not entry.spec.embedded:
+            del described["weights"]  # not known before the model has fetched them
+        else:
+            described["weights"] = _digest(weights)
+    described |= model_basis(settings.model, given)
     return {"version of results": RESULT_VERSION} | described
 
 

@@ -23,7 +23,10 @@ from wsi_engine.engine.resume import (
 from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
+from wsi_engine.errors import SettingsError
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.given import require_model, require_picklable
+from wsi_engine.models.protocol import Model
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.result import Result
 from wsi_engine.schedule.clock import StageClock
@@ -39,6 +42,7 @@ def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
+    model: str | Model | None = None,
     name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
@@ -56,10 +60,13 @@ def run(
     Parameters
     ----------
     slide
-        A whole slide image, or a plain image together with ``mpp``.
+        A whole slide image, a file or a folder; or a plain image together with ``mpp``.
     output
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
+    model
+        Name of a model, see `available_models`, or an object that fulfils `Model`. With an object
+        there are no ``weights``, and it must be picklable where the slide is split.
     name
         Name of the folder in ``output``, if not that of the slide without its suffix.
     config
@@ -80,7 +87,7 @@ def run(
         Compute tiles again, with a warning, that an unfinished run computed on another kind of
         machine or with other versions. They are never mixed; without it, that is an error.
     **settings
-        Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
+        Fields of ``RunSettings``: ``mpp``, ``roi``, ``device``, ``tile_size``...
 
     Returns
     -------
@@ -102,11 +109,17 @@ def run(
     >>> sorted(path.name for path in result.folder.glob("nuclei.*"))
     ['nuclei.geojson.gz', 'nuclei.parquet']
     """
-    chosen = make_settings(Path(config) if config else None, **settings)
+    given = None if model is None or isinstance(model, str) else model
+    if given is not None:
+        require_model(given)
+        model = given.spec.name
+    chosen = make_settings(Path(config) if config else None, model=model, **settings)
     processes = Processes(jobs, executor)
+    if given is not None:
+        _require_alone(given, chosen, processes)
     slide = Path(slide)
     name = slide.stem if name is None else name
-    how = (chosen, observe, force, redo_foreign_tiles, processes)
+    how = (chosen, given, observe, force, redo_foreign_tiles, processes)
     if output is not None:
         return _run_slide(slide, Path(output), name, *how, kept=True)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
@@ -116,11 +129,23 @@ def run(
         return kept
 
 
+def _require_alone(model: Model, settings: RunSettings, processes: Processes) -> None:
+    """Raise `EngineError` if a model that is an object cannot go with what else was asked for."""
+    if settings.weights is not None:
+        raise SettingsError(
+            f"weights are for models that are asked for by name: leave {settings.weights} out, and "
+            f"give model {model.spec.name!r} with its weights in it"
+        )
+    if processes.jobs > 1 or processes.executor is not None:
+        require_picklable(model)
+
+
 def _run_slide(
     path: Path,
     output: Path,
     name: str,
     settings: RunSettings,
+    given: Model | None,
     observe: Observer,
     force: bool,
     redo_foreign_tiles: bool,
@@ -134,7 +159,7 @@ def _run_slide(
         reuse_freed_memory()
     run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
-        asked = basis_of(path, settings)
+        asked = basis_of(path, settings, given)
         unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
         if unfinished is None and not force:
@@ -143,7 +168,7 @@ def _run_slide(
                 folder.forget_tiles()
                 write_summaries(folder.path, regions=regions, report=report)
                 return Result(folder.path, earlier, is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
+        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given)
         basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
         redone = None
         if unfinished is not None and redo_foreign_tiles:

@@ -86,7 +86,7 @@ class SlideRun:
         except EngineError:
             # A slide that was exchanged may first be noticed as one that cannot be read.
             try:
-                self.watch.check()
+                self.watch.check(now=True)
             except SlideChangedError:
                 self.folder.forget_tiles()
                 raise
@@ -174,7 +174,7 @@ class SlideRun:
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
-        self.watch.check()
+        self.watch.check(now=True)
         folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *REGION_FILES, *PAGE_FILES])
         folder.forget_tiles()
         return record

@@ -199,7 +199,7 @@ def decode_maps(
     Returns
     -------
     Predictions
-        In model pixels (corners); the anchor of a nucleus is its best grid point.
+        Nuclei in model pixels (corners); the anchor of a nucleus is its best grid point.
     """
     logit = math.log(threshold / (1 - threshold))
     points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit)

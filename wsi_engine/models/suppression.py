@@ -44,7 +44,7 @@ def star_polygons(
     centres
         (x, y), shape (n, 2).
     distances
-        From the centre to the boundary along each ray, shape (n, rays).
+        Distances from the centre to the boundary along each ray, shape (n, rays).
     """
     directions = ray_directions(distances.shape[1])
     return np.asarray(centres[:, None, :] + distances[:, :, None] * directions[None], np.float64)

@@ -159,7 +159,7 @@ def _slide_of(result: SlideResult, named: Path | None) -> Iterator[Slide | None]
     """Open the slide of a result: where the user says, else where the run found it."""
     known = result.record.get("slide_path")
     path = named or (Path(known) if known else None)
-    if path is None or (named is None and not path.is_file()):
+    if path is None or (named is None and not path.exists()):
         yield None
         return
     identity = result.record["slide"].get("fingerprint")

@@ -50,6 +50,8 @@ class WorkerJob:
         That of the tiles, which a worker must have in common with all others.
     tiles
         Number of tiles that each worker may expect.
+    given
+        The model, if the user gave an object and no name.
     """
 
     run: str
@@ -57,6 +59,7 @@ class WorkerJob:
     settings: RunSettings
     basis: Basis
     tiles: int
+    given: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     settings = plan.settings.model_copy(update=absolute)
-    return WorkerJob(run, plan.info.path.absolute(), settings, basis, tiles)
+    slide = plan.info.path.absolute()
+    return WorkerJob(run, slide, settings, basis, tiles, plan.given)
 
 
 def arithmetic_of_worker(device: str) -> list[str]:
@@ -176,8 +180,8 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     if devices[0].type == "cpu":
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
-        plan = make_plan(slide, settings, devices[0], clock)
-    basis = basis_of_tiles(basis_of(job.slide, settings), plan, arithmetic_of(devices))
+        plan = make_plan(slide, settings, devices[0], clock, given=job.given)
+    basis = basis_of_tiles(basis_of(job.slide, settings, job.given), plan, arithmetic_of(devices))
     if changes := differences(job.basis, basis):
         raise WorkerError(
             f"other nuclei could be found here than where the run began ({'; '.join(changes)}): "

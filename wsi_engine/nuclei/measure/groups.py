@@ -5,15 +5,13 @@ A package adds a group by an entry point, whose name is that of the group::
     [project.entry-points."wsi_engine.measurements"]
     redness = "its_package.redness:GROUP"
 
-``GROUP`` is an `OutlineGroup` or a `PixelGroup`. Nothing of a package is imported before one of
-its groups is asked for.
+``GROUP`` is an `OutlineGroup` or a `PixelGroup`. Nothing of a package is imported before a group
+is asked for that the engine does not have itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +38,7 @@ from wsi_engine.nuclei.measure.shape import measure_shape, shape_columns
 from wsi_engine.nuclei.measure.texture import measure_texture, texture_columns
 from wsi_engine.nuclei.measure.view import OutlineView
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.plugins import Plugins, plugins
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.stain_vectors import Stains
 
@@ -68,19 +67,21 @@ def find_groups(names: Iterable[str]) -> tuple[MeasurementGroup, ...]:
     SettingsError
         When there is no such group.
     MeasurementError
-        When a package's group cannot be used, or has the name of another.
+        When the package that brings a group is broken.
     """
-    added = _added()
-    found = []
-    for name in names:
-        if name in GROUPS:
-            found.append(GROUPS[name])
-        elif name in added:
-            found.append(_load(added[name]))
-        else:
-            known = ", ".join([*GROUPS, *added])
-            raise SettingsError(f"measure: there is no group {name!r}; there are {known}")
-    return tuple(found)
+    return tuple(_find_group(name) for name in names)
+
+
+def _find_group(name: str) -> MeasurementGroup:
+    if name in GROUPS:
+        return GROUPS[name]
+    others = _of_other_packages()
+    if name in others.found:
+        return others.found[name]
+    if name in others.problems:
+        raise MeasurementError(others.problems[name])
+    known = ", ".join([*GROUPS, *others.found])
+    raise SettingsError(f"measure: there is no group {name!r}; there are {known}")
 
 
 def measurer_of(names: Sequence[str], stains: Stains) -> Measurer:
@@ -139,44 +140,5 @@ def measured_alone(polygons: Polygons, names: Sequence[str], mpp: Mpp) -> npt.ND
     return values
 
 
-@cache
-def _added() -> dict[str, EntryPoint]:
-    """Return the groups of installed packages by name; nothing is imported."""
-    added: dict[str, EntryPoint] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        package = _package_of(point)
-        if point.name in GROUPS:
-            raise MeasurementError(
-                f"the package {package} adds a group of measurements {point.name!r}, which the "
-                "engine has itself: uninstall the package, or ask its author for another name"
-            )
-        first = added.setdefault(point.name, point)
-        if first.value != point.value:
-            raise MeasurementError(
-                f"the packages {_package_of(first)} and {package} both add a group of measurements "
-                f"{point.name!r}: uninstall one of them"
-            )
-    return added
-
-
-@cache
-def _load(point: EntryPoint) -> OutlineGroup | PixelGroup:
-    package = _package_of(point)
-    try:
-        group = point.load()
-    except Exception as error:  # whatever a package does when it is imported
-        raise MeasurementError(
-            f"the group of measurements {point.name!r} of the package {package} cannot be loaded "
-            f"({type(error).__name__}: {error}): update the package, or uninstall it"
-        ) from error
-    if not isinstance(group, OutlineGroup | PixelGroup) or group.name != point.name:
-        raise MeasurementError(
-            f"the package {package} gives {point.value} as the group of measurements "
-            f"{point.name!r}, which is no OutlineGroup or PixelGroup of that name: update the "
-            "package, or uninstall it"
-        )
-    return group
-
-
-def _package_of(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.value
+def _of_other_packages() -> Plugins[MeasurementGroup]:
+    return plugins(ENTRY_POINTS, MeasurementGroup, frozenset(GROUPS))

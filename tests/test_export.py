@@ -317,7 +317,7 @@ def test_duckdb_reads_it_and_averages_over_what_is_defined(tmp_path):
 
 
 def test_duckdb_numbers_classes_that_differ_by_case_alone(tmp_path):
-    """As the README says: nothing is lost, but a name is another one."""
+    """As docs/exports.md says: nothing is lost, but a name is another one."""
     folder = write_result(
         tmp_path / "slide", [(9, 9), (50, 50)], classes=("Tumor", "tumor"), labels=[0, 1]
     )

@@ -75,7 +75,7 @@ class RunSettings(BaseModel):
         "auto", description="threads that read and decode"
     )
 
-    report: bool = Field(True, description="write report.html, the page of the slide")
+    report: bool = Field(True, description="write the page of the slide")
 
     @field_validator("measure")
     @classmethod

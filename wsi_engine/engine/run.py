@@ -19,7 +19,7 @@ from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.results.folder import ResultFolder
-from wsi_engine.results.result import Result
+from wsi_engine.results.result import RunResult
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.slide.opening import open_slide
@@ -38,7 +38,7 @@ def run(
     jobs: int = 1,
     executor: Executor | None = None,
     **settings: Any,
-) -> Result:
+) -> RunResult:
     """Find every nucleus on a slide.
 
     Where an earlier run into the same folder was cut off, this one goes on; where it has
@@ -91,7 +91,7 @@ def run(
         result = _run_slide(
             slide, Path(scratch), name, chosen, observe, force, processes, kept=False
         )
-        kept = Result(None, result.record)
+        kept = RunResult(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
 
@@ -106,7 +106,7 @@ def _run_slide(
     processes: Processes,
     *,
     kept: bool,
-) -> Result:
+) -> RunResult:
     regions, report = kept and settings.regions, kept and settings.report
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
@@ -120,8 +120,8 @@ def _run_slide(
             earlier = finished_run(folder.path, basis)
             if earlier is not None:
                 folder.forget_tiles()
-                write_summaries(folder.path, regions=regions, report=report)
-                return Result(folder.path, earlier, is_earlier=True)
+                write_summaries(folder, regions=regions, report=report)
+                return RunResult(folder.path, earlier, is_earlier=True)
         plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
@@ -135,5 +135,5 @@ def _run_slide(
             folder.forget_tiles()
         work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)
         record = work.complete(warnings)
-        write_summaries(folder.path, regions=regions, report=report)
-        return Result(folder.path, record)
+        write_summaries(folder, regions=regions, report=report)
+        return RunResult(folder.path, record)

@@ -72,7 +72,7 @@ def test_the_same_run_again_does_nothing(slide, out, monkeypatch):
     monkeypatch.setattr("wsi_engine.engine.run.make_plan", None)  # not even a plan
     result = wsi_engine.run(slide, out, **SETTINGS, device="cpu", batch_size=7)
     assert result.is_earlier
-    assert result.record == record_of(out)
+    assert json.loads(result.record.text()) == record_of(out)
     assert len(result.nuclei) == result.count
     assert states(out / "small") == before
 
@@ -192,7 +192,7 @@ def test_a_record_that_lacks_what_is_shown_of_it_is_an_error(slide, out, left_ou
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in command])
     assert end.value.code == 1
-    assert "start again with --force" in capsys.readouterr().err
+    assert "run the slide again with --force" in capsys.readouterr().err
 
 
 # --- Unfinished work beside a result ------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_a_forced_run_that_was_cut_off_goes_on_and_until_then_the_old_result_sta
     with pytest.raises(SettingsError, match=r"unfinished run with simplify_um: 0\.5 -> 0\.08"):
         wsi_engine.run(slide, out, **SETTINGS)
     result = wsi_engine.run(slide, out, **other)
-    assert result.record["tiles"]["resumed"] == 20
+    assert result.record.tiles.resumed == 20
     assert outputs(out / "small") != before
 
 
@@ -225,7 +225,7 @@ def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp
         wsi_engine.run(slide, unfinished, **SETTINGS, roi=absent, force=True)
     assert states(unfinished / "small" / TILES) == before
     result = wsi_engine.run(slide, unfinished, **SETTINGS, force=True)
-    assert result.record["tiles"]["resumed"] == 0
+    assert result.record.tiles.resumed == 0
 
 
 # --- Status and verify --------------------------------------------------------------------------

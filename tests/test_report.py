@@ -32,6 +32,7 @@ from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.slide import report_on, write_report
 from wsi_engine.report.svg import tag
 from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.folder import ResultFolder
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
@@ -161,7 +162,8 @@ def test_what_was_seen_in_the_pixels_stays(
         Flag("blur", "look", 12.5, "%", "6 of 48.", places),
         Flag("pen", "ok", 0.0, "mm²", "No."),
     ]
-    write_flags(result, [*said, Flag("nuclei", "look", 1.0, "mm²", "Of an earlier page.")])
+    earlier = [*said, Flag("nuclei", "look", 1.0, "mm²", "Of an earlier page.")]
+    write_flags(result, earlier, result.folder)
     page = Page(write_report(folder))
     kept = read_flags(result)
     assert [flag.name for flag in kept] == ["blur", "pen", "nuclei", "pixel size"]
@@ -497,8 +499,11 @@ def test_a_run_without_a_page(sample: SampleTruth, tmp_path: Path):
 
 
 def test_a_page_that_fails_does_not_fail_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.WARNING, "wsi_engine"):
-        report_on(tmp_path / "none")
+    with (
+        caplog.at_level(logging.WARNING, "wsi_engine"),
+        ResultFolder(tmp_path, "none") as held,
+    ):
+        report_on(held)
     assert "no report.html" in caplog.text
 
 
@@ -509,8 +514,9 @@ def test_no_defect_of_a_page_fails_the_run(
         raise ValueError("math domain error")
 
     monkeypatch.setattr("wsi_engine.report.slide.headline", broken)
-    with caplog.at_level(logging.WARNING, "wsi_engine"):
-        report_on(write_result(tmp_path / "r", scattered(9)))
+    write_result(tmp_path / "r", scattered(9))
+    with caplog.at_level(logging.WARNING, "wsi_engine"), ResultFolder(tmp_path, "r") as held:
+        report_on(held)
     assert "no report.html: ValueError: math domain error" in caplog.text
 
 

@@ -19,6 +19,7 @@ from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.record import read_run_record
 from wsi_engine.results.result import RunResult
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.fingerprint import FileWatch
@@ -116,12 +117,11 @@ def _run_slide(
         basis = basis_of(path, settings)
         unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
-        if unfinished is None and not force:
-            earlier = finished_run(folder.path, basis)
-            if earlier is not None:
-                folder.forget_tiles()
-                write_summaries(folder, regions=regions, report=report)
-                return RunResult(folder.path, earlier, is_earlier=True)
+        is_new = force or unfinished is not None or finished_run(folder.path, basis) is None
+        if not is_new:
+            folder.forget_tiles()
+            write_summaries(folder, regions=regions, report=report)
+            return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
         plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:
@@ -134,6 +134,6 @@ def _run_slide(
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
         work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)
-        record = work.complete(warnings)
+        work.complete(warnings)
         write_summaries(folder, regions=regions, report=report)
-        return RunResult(folder.path, record)
+        return RunResult(folder.path, read_run_record(folder.path))

@@ -23,7 +23,6 @@ from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, ROI_FILE, SUMMARY_FILES
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
-from wsi_engine.results.record import RunRecord
 from wsi_engine.results.roi_labels import held_by
 from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.store.tile_store import DamagedPartError, TileStore
@@ -63,25 +62,20 @@ class SlideRun:
     watch: FileWatch
     observe: Observer
 
-    def complete(self, warnings: list[str]) -> RunRecord:
+    def complete(self, warnings: list[str]) -> None:
         """Compute what is missing, write all files, and publish them.
 
         Parameters
         ----------
         warnings
             What there is to tell of the slide already.
-
-        Returns
-        -------
-        RunRecord
-            As it was written.
         """
         try:
             with clear_write_errors(self.folder.path):
                 count, unmet = self._corrected(self._find())
                 self.run_log.tracker.finish(count)
                 write_outlines(self.plan, self.folder.growing)
-                return self._publish(unmet + warnings)
+                self._publish(unmet + warnings)
         except BusyError:
             raise
         except EngineError:
@@ -169,12 +163,11 @@ class SlideRun:
             "those that were edited are in the result as they were corrected"
         ]
 
-    def _publish(self, warnings: list[str]) -> RunRecord:
+    def _publish(self, warnings: list[str]) -> None:
         folder, made = self.folder, None
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
         self.watch.check()
-        record = folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *SUMMARY_FILES])
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *SUMMARY_FILES])
         folder.forget_tiles()
-        return record

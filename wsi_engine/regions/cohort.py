@@ -22,6 +22,7 @@ from wsi_engine.results.cohort_folder import growing_cohort
 from wsi_engine.results.finished import SlideResult, finished_results
 from wsi_engine.results.folder import ResultFolder, is_interrupted
 from wsi_engine.results.layout import COHORT_TABLE_FILES, REGIONS_COLUMNS, REGIONS_TABLE
+from wsi_engine.results.table_metadata import facts_of
 from wsi_engine.study import read_study
 
 log = logging.getLogger(__name__)
@@ -206,7 +207,7 @@ def _regions_of(result: SlideResult) -> tuple[pa.Table, list[Column]]:
         measure_regions(result.folder)
     with _readable(path):
         table = pq.read_table(path)
-        nuclei = json.loads(table.schema.metadata[b"wsi_engine"])["nuclei_sha256"]
+        nuclei = facts_of(table.schema)["nuclei_sha256"]
     if nuclei != result.digest:
         raise ResultError(
             f"{path} is of other nuclei than those that are there now: compute it again with "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from wsi_engine.results.layout import (
     REGIONS_TABLE,
 )
 from wsi_engine.results.region import Region, read_drawn_regions
+from wsi_engine.results.table_metadata import facts_of
 from wsi_engine.writing import clear_write_errors
 
 
@@ -94,8 +94,8 @@ def measure_regions_again(held: ResultFolder) -> RegionReport:
 def are_of(folder: Path, nuclei_sha256: str) -> bool:
     """Whether the regions that were written are of these nuclei."""
     try:
-        facts = pq.read_schema(folder / REGIONS_TABLE).metadata[b"wsi_engine"]
-        return bool(json.loads(facts)["nuclei_sha256"] == nuclei_sha256)
+        facts = facts_of(pq.read_schema(folder / REGIONS_TABLE))
+        return bool(facts["nuclei_sha256"] == nuclei_sha256)
     except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
         return False
 

@@ -20,6 +20,7 @@ from wsi_engine.qupath.writer import write_objects
 from wsi_engine.regions.summary import Figures, all_columns
 from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE, TableFiles
 from wsi_engine.results.region import Region, read_regions
+from wsi_engine.results.table_metadata import table_metadata
 from wsi_engine.version import __version__
 
 IDENTITY = (
@@ -59,8 +60,9 @@ def region_table(
             raise ValueError(f"two columns are called {column.name!r}")
         values = [row.get(column, math.nan) for row in figures]
         columns[column.name] = pa.array(values, pa.float64(), from_pandas=True)
-    metadata = {"wsi_engine": json.dumps({"version": __version__, **facts})}
-    return pa.table(columns).replace_schema_metadata(metadata)
+    return pa.table(columns).replace_schema_metadata(
+        table_metadata({"version": __version__, **facts})
+    )
 
 
 def write_table(

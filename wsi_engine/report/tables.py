@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from wsi_engine.report.maps import class_colours
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.layout import REGIONS_TABLE, ROI_FILE
 from wsi_engine.results.record import CorrectionFacts, ModelFacts, Record, RunRecord, SlideFacts
+from wsi_engine.results.table_metadata import facts_of
 
 Rows = list[tuple[str, str]]
 
@@ -63,7 +63,7 @@ def region_rows(result: SlideResult) -> dict[str, Any] | None:
     path = result.folder / REGIONS_TABLE
     try:
         table = pq.read_table(path)
-        nuclei = json.loads(table.schema.metadata[b"wsi_engine"])["nuclei_sha256"]
+        nuclei = facts_of(table.schema)["nuclei_sha256"]
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
     if nuclei != result.digest:

@@ -74,7 +74,7 @@ def test_a_slide_that_vanishes_is_an_error_and_the_run_goes_on_when_it_is_back(
         wsi_engine.run(slide, tmp_path, **SETTINGS, observe=at_tile(9, lambda: slide.rename(aside)))
     assert not (tmp_path / "small" / "run.json").exists()
     aside.rename(slide)
-    assert wsi_engine.run(slide, tmp_path, **SETTINGS).record["tiles"]["resumed"] == 9
+    assert wsi_engine.run(slide, tmp_path, **SETTINGS).record.tiles.resumed == 9
     assert outputs(tmp_path / "small") == expected
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.support.results import make_record
 from tests.support.runs import in_a_process
 from wsi_engine.errors import OutputError, ResultError
+from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.folder import ResultFolder, describe_file
 from wsi_engine.results.layout import (
     CORRECTIONS,
@@ -22,7 +23,7 @@ from wsi_engine.results.layout import (
     ROI_FILE,
     files_called,
 )
-from wsi_engine.results.record import FileFacts, read_record
+from wsi_engine.results.record import read_record
 from wsi_engine.results.status import status_of
 from wsi_engine.results.verify import problems_of
 from wsi_engine.writing import clear_write_errors

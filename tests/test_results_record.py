@@ -10,15 +10,8 @@ from tests.support.results import make_record, write_result
 from wsi_engine.cli import main
 from wsi_engine.errors import ResultError
 from wsi_engine.regions.measure import measure_regions
-from wsi_engine.results.record import (
-    FORMAT,
-    MeasuredNuclei,
-    MeasureRecord,
-    NucleusSource,
-    RunRecord,
-    read_record,
-    read_run_record,
-)
+from wsi_engine.results.facts import MeasuredNuclei, NucleusSource
+from wsi_engine.results.record import FORMAT, MeasureRecord, RunRecord, read_record, read_run_record
 from wsi_engine.results.status import status_of
 from wsi_engine.results.verify import problems_of
 
@@ -51,7 +44,7 @@ def test_the_record_of_measuring_is_of_another_kind(folder):
         "nuclei": MeasuredNuclei(count=2, left_out=1),
         "model": NucleusSource(name="nuclei.geojson", classes=()),
     }
-    names = MeasureRecord.model_fields.keys() - {"format", "files"}
+    names = MeasureRecord.model_fields.keys() - {"format"}
     written = MeasureRecord(**{name: facts[name] for name in names})
     (folder / "run.json").write_text(written.text(), "utf-8")
     assert read_record(folder) == written
@@ -94,6 +87,7 @@ def test_another_format_is_told_in_one_sentence(folder, capsys, number, sentence
         ({"nuclei": {"count": 1, "area_mm2": float("nan")}}, "nuclei.area_mm2"),
         ({"files": {"x": {"bytes": 1}}}, r"files\.x\.sha256"),
         ({"files": []}, "files"),
+        ({"files": None}, "files"),
         ({"settings": {"tissue": 1}}, r"settings\.tissue"),
         ({"warnings": [3]}, r"warnings\.0"),
         ({"unreadable": [{}]}, r"unreadable\.0\.x_min"),

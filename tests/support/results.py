@@ -14,18 +14,18 @@ from wsi_engine.engine.provenance import describe_measurements, describe_setting
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.writer import write_features
-from wsi_engine.results.nucleus_table import GeoParquetWriter
-from wsi_engine.results.record import (
+from wsi_engine.results.facts import (
     Bounds,
     FoundNuclei,
     MachineFacts,
     ModelFacts,
     PixelSize,
-    RunRecord,
     SlideFacts,
     TileFacts,
     TissueFacts,
 )
+from wsi_engine.results.nucleus_table import GeoParquetWriter
+from wsi_engine.results.record import RunRecord
 from wsi_engine.slide.stain_vectors import H_AND_E
 
 SIDE_PX = 4000
@@ -89,6 +89,7 @@ def write_result(
 def make_record(**facts) -> RunRecord:
     """Return the record of a run that found nothing, but for some facts."""
     usual = {
+        "files": {},
         "slide": slide_facts("slide.svs", 0.25),
         "slide_path": "gone.svs",
         "unreadable": (),

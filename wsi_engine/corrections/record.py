@@ -16,8 +16,8 @@ from wsi_engine.nuclei.labels import ADDED, EDITED, SOURCE_KEY
 from wsi_engine.qupath.object_features import object_features
 from wsi_engine.qupath.objects import RGB, RGBA, PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.results.facts import AppliedFile, CorrectionFacts
 from wsi_engine.results.layout import CORRECTIONS
-from wsi_engine.results.record import AppliedFile, CorrectionFacts
 
 MEMBER = "wsi_engine"
 

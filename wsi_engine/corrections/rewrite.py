@@ -26,6 +26,7 @@ def write_corrected(
     destination: Path,
     corrections: Corrections,
     *,
+    mpp: Mpp,
     regions: Regions | None,
     split: int | None,
     drawn: Collection[str] = (),
@@ -41,6 +42,8 @@ def write_corrected(
         Folder of ``nuclei.parquet`` and ``columns.json``.
     destination
         Another folder, that gets them and the GeoJSON.
+    mpp
+        Pixel size of the slide.
     regions
         Of interest, if there are any.
     split
@@ -55,7 +58,6 @@ def write_corrected(
     """
     with GeoParquetReader(source / NUCLEI_TABLE) as table:
         columns, for_qupath = read_dictionary(source / COLUMNS, table.measurements)
-        mpp = Mpp(**table.facts["slide"]["mpp"])
         measure = partial(measured_alone, names=table.measurements, mpp=mpp)
 
         def corrector() -> Corrector:

@@ -28,6 +28,7 @@ from wsi_engine.results.layout import (
 )
 from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.results.record import RunRecord, read_run_record
+from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
@@ -116,8 +117,7 @@ def _apply(
     if not record.nuclei.area_mm2 > 0:
         raise CorrectionsError(f"{folder}: nuclei on no area: run the slide again")
     with GeoParquetReader(folder / NUCLEI_TABLE) as table:
-        slide, model = table.facts["slide"]["fingerprint"], table.facts["model"]
-        earlier = corrections_for(folder, slide, model)
+        earlier = corrections_for(folder, record.slide.fingerprint, record.model.name)
         selection = NucleusSelection(drawn_class)
         problems: list[Problem] = []
         changes = find_changes(objects_of(edited, problems), selection, table, earlier)
@@ -165,6 +165,7 @@ def _rewrite(
             folder,
             result.growing,
             corrections,
+            mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
             regions=regions,
             split=settings.split,
             drawn=earlier.added,

@@ -30,6 +30,7 @@ from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.pixels import FINEST_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
 from wsi_engine.qupath.outlines import ForeignNuclei, read_nucleus_outlines
+from wsi_engine.results.facts import MeasuredNuclei, NucleusSource
 from wsi_engine.results.folder import ResultFolder, has_result
 from wsi_engine.results.layout import (
     NUCLEI_FILES,
@@ -38,13 +39,7 @@ from wsi_engine.results.layout import (
     TISSUE_FILE,
 )
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
-from wsi_engine.results.record import (
-    MeasuredNuclei,
-    MeasureRecord,
-    NucleusSource,
-    RunRecord,
-    read_record,
-)
+from wsi_engine.results.record import MeasureRecord, RunRecord, read_record
 from wsi_engine.results.result import Result
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
@@ -168,6 +163,7 @@ def _measure(
         *_plausibility_warnings(placed, source),
     ]
     return MeasureRecord(
+        files={},  # until they are published
         slide=described,
         slide_path=str(info.path.resolve()),
         unreadable=describe_unreadable(reader),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import openslide
 
-from wsi_engine.results.record import (
+from wsi_engine.results.facts import (
     Bounds,
     Box,
     CorrectionFacts,
@@ -21,7 +21,6 @@ from wsi_engine.results.record import (
     MeasurementFacts,
     ModelFacts,
     PixelSize,
-    RunRecord,
     SettingsFacts,
     SlideFacts,
     StageFacts,
@@ -30,6 +29,7 @@ from wsi_engine.results.record import (
     TissueFacts,
     WorkerFacts,
 )
+from wsi_engine.results.record import RunRecord
 from wsi_engine.version import __version__
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def make_record(
     """Return the record of a finished slide."""
     state, tissue = run_log.tracker.state, plan.tissue
     return RunRecord(
+        files={},  # until they are published
         slide=describe_slide(plan.info, plan.slide_fingerprint),
         slide_path=str(plan.info.path.resolve()),
         unreadable=describe_unreadable(plan.reader),

@@ -11,8 +11,9 @@ from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_settings, differences
 from wsi_engine.engine.summaries import has_summaries
 from wsi_engine.errors import ResultError, SettingsError
+from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.layout import CORRECTIONS, RECORD, SUMMARY_FILES, TILES
-from wsi_engine.results.record import FileFacts, RunRecord, read_run_record
+from wsi_engine.results.record import RunRecord, read_run_record
 from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 

@@ -153,6 +153,7 @@ class SlideRun:
                 self.folder.growing,
                 anew,
                 self.corrections,
+                mpp=self.plan.reader.grid.slide_mpp,
                 regions=self.plan.regions,
                 split=self.plan.settings.split,
             )

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from wsi_engine.report.colours import UNCLASSIFIED
 from wsi_engine.report.maps import class_colours
+from wsi_engine.results.facts import CorrectionFacts, ModelFacts, SlideFacts
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.layout import REGIONS_TABLE, ROI_FILE
-from wsi_engine.results.record import CorrectionFacts, ModelFacts, Record, RunRecord, SlideFacts
+from wsi_engine.results.record import Record, RunRecord
 from wsi_engine.results.table_metadata import facts_of
 
 Rows = list[tuple[str, str]]

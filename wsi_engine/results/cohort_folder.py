@@ -7,10 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_engine.errors import BusyError, ResultError
+from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.folder import describe_file
 from wsi_engine.results.layout import COHORT_RECORD, COHORT_WORK
 from wsi_engine.results.publication import Publication
-from wsi_engine.results.record import FileFacts, WrittenFiles, load_written_files
+from wsi_engine.results.record import WrittenFiles, load_written_files
 from wsi_engine.store.claim import Claim
 from wsi_engine.writing import clear_write_errors
 

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 from wsi_engine.digests import digest_of
 from wsi_engine.errors import BusyError, OutputError, ResultError
+from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.layout import (
     CORRECTIONS,
     GROWING,
@@ -23,7 +24,7 @@ from wsi_engine.results.layout import (
     files_called,
 )
 from wsi_engine.results.publication import Publication
-from wsi_engine.results.record import FileFacts, Record, read_record
+from wsi_engine.results.record import Record, read_record
 from wsi_engine.store.claim import STALE_S, Claim, owner
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors

@@ -5,210 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
-from pydantic_core.core_schema import SerializerFunctionWrapHandler
+from pydantic import ValidationError
 
 from wsi_engine.errors import ResultError
+from wsi_engine.results.facts import (
+    Box,
+    CorrectionFacts,
+    Facts,
+    FileFacts,
+    FoundNuclei,
+    MachineFacts,
+    MeasuredNuclei,
+    MeasurementFacts,
+    ModelFacts,
+    NotNegative,
+    NucleusCount,
+    NucleusSource,
+    SettingsFacts,
+    SlideFacts,
+    StageFacts,
+    TileFacts,
+    TissueFacts,
+    WorkerFacts,
+)
 from wsi_engine.results.layout import READY, RECORD, WORK
 
 FORMAT = 1
 """Counted up when a record of before can no longer be read, or would be misread."""
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Pixels = Annotated[int, Field(gt=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 
-
-class _Facts(BaseModel):
-    """A part of a record; anybody may have written it, so types are not made to fit."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Bounds(_Facts):
-    """The part of level 0 that QuPath shows, in level-0 pixels."""
-
-    x: int
-    y: int
-    width: Pixels
-    height: Pixels
-
-
-class PixelSize(_Facts):
-    """Side of a full-resolution pixel in µm."""
-
-    x: Positive
-    y: Positive
-
-
-class SlideFacts(_Facts):
-    """The slide that nuclei lie on, with the pixel size that was used."""
-
-    name: str
-    fingerprint: str
-    vendor: str
-    width: Pixels
-    height: Pixels
-    bounds: Bounds
-    mpp: PixelSize
-    mpp_source: str
-    objective_power: float | None
-
-
-class Box(_Facts):
-    """A rectangle in QuPath pixels, given by its corners."""
-
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-
-
-class TissueFacts(_Facts):
-    """The tissue that a run found; ``None`` where it did not look for any."""
-
-    pieces: Count | None
-    area_mm2: NotNegative | None
-    threshold_od: float | None
-
-
-class NucleusCount(_Facts):
-    """Number of nuclei."""
-
-    count: Count
-
-
-class FoundNuclei(NucleusCount):
-    """The nuclei of a run, and the area that was searched for them."""
-
-    area_mm2: NotNegative
-    density_per_mm2: NotNegative
-
-
-class MeasuredNuclei(NucleusCount):
-    """The nuclei of another program, and how many of its objects are none."""
-
-    left_out: Count
-
-
-class AppliedFile(_Facts):
-    """A corrected file that was taken in."""
-
-    file: str
-    sha256: str
-
-
-class CorrectionFacts(_Facts):
-    """The corrections in a result; ``file`` and ``sha256`` are those of their record."""
-
-    file: str | None = None
-    sha256: str | None = None
-    deleted: Count
-    edited: Count
-    added: Count
-    applied: tuple[AppliedFile, ...]
-    time: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value is not None}
-
-
-class NucleusSource(_Facts):
-    """Who found the nuclei, and the names of their classes by index."""
-
-    name: str
-    classes: tuple[str, ...]
-
-
-class ModelFacts(NucleusSource):
-    """The model of a run; see `ModelSpec`."""
-
-    summary: str
-    mpp: Positive
-    stride: int
-    receptive_radius_px: int
-    largest_object_px: int
-    licence: str
-    embedded: bool
-    max_overlap: float
-    reach_px: int | None
-    calibration: dict[str, Any]
-
-
-class StainFacts(_Facts):
-    """Stain vectors by name, and the value of the background per channel."""
-
-    name: str
-    vectors: dict[str, tuple[float, ...]]
-    background: tuple[float, ...]
-
-
-class MeasurementFacts(_Facts):
-    """The groups that were measured, and the stains they rest on."""
-
-    groups: tuple[str, ...]
-    stains: StainFacts
-
-
-class SettingsFacts(_Facts):
-    """The settings as they were given: those that are read again, and all the others."""
-
-    model_config = ConfigDict(extra="allow")
-
-    tissue: bool
-    roi_class: tuple[str, ...]
-    exclude_class: tuple[str, ...]
-    split: Count | None
-    report: bool
-
-
-class TileFacts(_Facts):
-    """The tiles of a run: how many, how large, how fast."""
-
-    count: Count
-    resumed: Count
-    core_px: int
-    halo_px: int
-    read_level: int
-    megapixels: NotNegative
-    seconds: NotNegative
-    model_busy: NotNegative
-
-
-class WorkerFacts(_Facts):
-    """A process that took part in a run."""
-
-    devices: tuple[str, ...]
-    tiles: Count
-    peak_rss_mb: NotNegative | None
-
-
-class StageFacts(_Facts):
-    """Seconds that a stage took, on the wall clock and of processors."""
-
-    wall_s: float
-    cpu_s: float
-
-
-class MachineFacts(_Facts):
-    """The machine of a run, without its name."""
-
-    platform: str
-    devices: tuple[str, ...]
-
-
-class FileFacts(_Facts):
-    """A file as it was written."""
-
-    bytes: Count
-    sha256: str
-
-
-class WrittenFiles(_Facts):
+class WrittenFiles(Facts):
     """The record of files that were written together.
 
     Attributes
@@ -220,7 +48,7 @@ class WrittenFiles(_Facts):
     """
 
     format: int = FORMAT
-    files: dict[str, FileFacts] = {}
+    files: dict[str, FileFacts]
 
     def with_files(self, files: Mapping[str, FileFacts]) -> Self:
         """Return the record of other files."""

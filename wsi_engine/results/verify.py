@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from wsi_engine.errors import EngineError, GeoJSONError, OutputError
 from wsi_engine.qupath.containers import open_parts
 from wsi_engine.qupath.json_stream import FeatureStream
+from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.folder import describe_file, is_interrupted
 from wsi_engine.results.layout import (
     COHORT_RECORD,
@@ -28,7 +29,7 @@ from wsi_engine.results.layout import (
     files_called,
 )
 from wsi_engine.results.nucleus_table import GeoParquetReader
-from wsi_engine.results.record import FileFacts, WrittenFiles, load_record, load_written_files
+from wsi_engine.results.record import WrittenFiles, load_record, load_written_files
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.parts import read_part
 from wsi_engine.store.tile_store import JOURNAL

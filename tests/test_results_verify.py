@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,16 @@ def test_a_ready_file_that_was_harmed_is_named(out: Path, monkeypatch: pytest.Mo
     ready = out / "slide" / ".work" / "ready" / "regions.csv"
     ready.write_text("harmed")
     assert problems(out) == [f"{ready} is not as it was written"]
+
+
+def test_a_run_vouches_for_all_that_it_wrote(finished_run: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(finished_run, tmp_path / "sample"))
+    written = {path.name for path in folder.iterdir() if path.is_file()} - {"run.json"}
+    assert written >= {"regions.csv", "report.html", "nuclei.parquet"}
+    assert read_record(folder).files.keys() == written
+    assert problems_of(folder) == []
+    for name in written:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b"\n1")
+        assert f"{folder / name} is not as it was written" in problems_of(folder)
+        (folder / name).write_bytes(content)

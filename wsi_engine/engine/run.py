@@ -117,11 +117,12 @@ def _run_slide(
         basis = basis_of(path, settings)
         unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
-        is_new = force or unfinished is not None or finished_run(folder.path, basis) is None
-        if not is_new:
-            folder.forget_tiles()
-            write_summaries(folder, regions=regions, report=report)
-            return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
+        if unfinished is None and not force:
+            earlier = finished_run(folder.path, basis)
+            if earlier is not None:
+                folder.forget_tiles()
+                write_summaries(folder, regions=regions, report=report)
+                return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
         plan = make_plan(slide, settings, devices[0], run_log.clock, observe)
         basis = basis_of_tiles(basis, plan)
         if unfinished is not None:

@@ -91,10 +91,16 @@ def test_the_command_says_that_it_has_nothing_to_do(slide, out, capsys):
 def test_what_a_finished_run_did_not_sum_up_any_more_is_made_up_for(slide, out):
     """A run may be killed between its result and the regions and the page of it."""
     settings = SETTINGS | {"regions": True, "report": True}
-    before = states(out / "small")
+    before, record = states(out / "small"), record_of(out)
     assert wsi_engine.run(slide, out, **settings).is_earlier
-    after = states(out / "small")
-    assert {name: after[name] for name in before} == before
+    after, now = states(out / "small"), record_of(out)
+    assert {name: after[name] for name in before if name != "run.json"} == {
+        name: state for name, state in before.items() if name != "run.json"
+    }
+    # The record vouches for what has come, and tells of the same run.
+    assert now["files"].keys() == after.keys() - {"run.json"}
+    assert now["files"].items() >= record.pop("files").items()
+    assert {name: now[name] for name in record} == record
     assert {"regions.csv", "regions.geojson", "report.html"} <= after.keys()
     assert wsi_engine.run(slide, out, **settings).is_earlier
     assert states(out / "small") == after

@@ -87,6 +87,8 @@ def test_another_format_is_told_in_one_sentence(folder, capsys, number, sentence
         ({"nuclei": {"count": 1, "area_mm2": float("nan")}}, "nuclei.area_mm2"),
         ({"files": {"x": {"bytes": 1}}}, r"files\.x\.sha256"),
         ({"files": []}, "files"),
+        ({"files": {"a" * 256: {"bytes": 1, "sha256": ""}}}, r"files\.a+\.\[key\]"),
+        ({"files": {"\0": {"bytes": 1, "sha256": ""}}}, "files\\.\0\\.\\[key\\]"),
         ({"files": None}, "files"),
         ({"settings": {"tissue": 1}}, r"settings\.tissue"),
         ({"warnings": [3]}, r"warnings\.0"),

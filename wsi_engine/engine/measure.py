@@ -138,10 +138,8 @@ def _measure(
     ids, shared = _ids(found.ids, placed.anchors, namespace_of(identity, "measure"))
     without_area = int((~kept).sum())
     classes, numbers = _classes(found.classes)
-    described, measured = (
-        describe_slide(info, identity),
-        describe_measurements(settings.measure, stains),
-    )
+    described = describe_slide(info, identity)
+    measured = describe_measurements(settings.measure, stains)
     facts = {
         "slide": described.model_dump(mode="json"),
         "model": source,

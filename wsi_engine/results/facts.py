@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
+
+MOST_BYTES_OF_NAME = 255
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Pixels = Annotated[int, Field(gt=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _is_short(name: str) -> str:
+    if "\0" in name or len(name.encode()) > MOST_BYTES_OF_NAME:
+        raise ValueError("no name of a file")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_is_short)]
+"""That a file system can be asked about, wherever it leads."""
 
 
 class Facts(BaseModel):

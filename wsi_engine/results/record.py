@@ -15,6 +15,7 @@ from wsi_engine.results.facts import (
     CorrectionFacts,
     Facts,
     FileFacts,
+    FileName,
     FoundNuclei,
     MachineFacts,
     MeasuredNuclei,
@@ -48,7 +49,7 @@ class WrittenFiles(Facts):
     """
 
     format: int = FORMAT
-    files: dict[str, FileFacts]
+    files: dict[FileName, FileFacts]
 
     def with_files(self, files: Mapping[str, FileFacts]) -> Self:
         """Return the record of other files."""

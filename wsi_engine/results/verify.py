@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from wsi_engine.errors import EngineError, GeoJSONError, OutputError
 from wsi_engine.qupath.containers import open_parts
 from wsi_engine.qupath.json_stream import FeatureStream
-from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.folder import describe_file, is_interrupted
 from wsi_engine.results.layout import (
     COHORT_RECORD,
@@ -60,16 +59,14 @@ def problems_of_cohort(output: Path) -> list[str]:
         One sentence per problem; none if all is well, or there is no cohort.
     """
     ready = output / COHORT_WORK / READY
-    record = next((p for p in (output, ready) if (p / COHORT_RECORD).exists()), None)
-    if record is None:
-        return []
+    is_whole = (output / COHORT_RECORD).exists()
     try:
-        written = load_written_files(record / COHORT_RECORD)
-    except (EngineError, FileNotFoundError) as error:
+        written = load_written_files((output if is_whole else ready) / COHORT_RECORD)
+    except FileNotFoundError:
+        return []
+    except EngineError as error:
         return [str(error)]
-    return list(
-        _problems_of_files(output, COHORT_RECORD, written, None if record == output else ready)
-    )
+    return [*_problems_of_files(output, COHORT_RECORD, written, None if is_whole else ready)]
 
 
 def _problems_of_result(folder: Path) -> Iterator[str]:
@@ -99,21 +96,15 @@ def _problems_of_files(
     """Check files where they are: in their folder, or still in that of those which are ready."""
     for name, entry in written.files.items():
         path = folder / name
-        if path.parent != folder:
-            yield f"{folder / record}: {name!r} is no file of this folder"
-            continue
-        if ready is not None and (ready / name).exists():
+        is_inside = path.parent == folder
+        if is_inside and ready is not None and (ready / name).exists():
             path = ready / name
-        yield from _problems_of_file(path, entry)
-
-
-def _problems_of_file(path: Path, entry: FileFacts) -> Iterator[str]:
-    if path.is_symlink():
-        yield f"{path} is a link, and no file of this folder"
-    elif not path.is_file():
-        yield f"{path} is missing"
-    elif describe_file(path) != entry:
-        yield f"{path} is not as it was written"
+        if not is_inside or path.is_symlink():
+            yield f"{folder / record}: {name!r} is no file of this folder"
+        elif not path.is_file():
+            yield f"{path} is missing"
+        elif describe_file(path) != entry:
+            yield f"{path} is not as it was written"
 
 
 def _problems_of_counts(folder: Path, stated: object, table: Ids, shown: Ids) -> Iterator[str]:

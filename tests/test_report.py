@@ -34,6 +34,7 @@ from wsi_engine.report.svg import tag
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.sample import SampleTruth
+from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.quality import Flag
@@ -231,6 +232,7 @@ def test_label_and_macro_never_appear(tmp_path: Path):
     folder = write_result(tmp_path / "out", scattered(30) / 10, measurements=measured(30))
     record = json.loads((folder / "run.json").read_text())
     record["slide"]["bounds"] |= {"width": 512, "height": 512}
+    record["slide"]["fingerprint"] = fingerprint(path)
     (folder / "run.json").write_text(json.dumps(record))
     page = Page(write_report(folder, path))
     assert len(page.images) == 2 + 2 * SHOWN
@@ -385,6 +387,7 @@ def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tm
     folder = write_result(tmp_path / "out", [(500, 500)], tissue=None, mpp=0.5)
     record = json.loads((folder / "run.json").read_text())
     record["slide"]["bounds"] |= {"width": 2048, "height": 1024}
+    record["slide"]["fingerprint"] = fingerprint(tmp_path / "slide.tif")
     (folder / "run.json").write_text(json.dumps(record))
     words = Page(write_report(folder, tmp_path / "slide.tif")).words
     assert "1 piece of tissue, 0.11 mm², without a nucleus" in words

@@ -71,7 +71,7 @@ def measure(sample: SampleTruth, folder: Path, document: object, **settings: obj
     path = folder / "nuclei.geojson"
     path.write_text(json.dumps(document), encoding="utf-8")
     result = wsi_engine.measure(sample.slide_path, path, folder, **settings)
-    return result.nuclei.arrow.to_pandas(), result.record.warnings
+    return result.nuclei.arrow.to_pandas(), list(result.record.warnings)
 
 
 @pytest.mark.parametrize("tile_size", [128, 1024])

@@ -58,6 +58,18 @@ class Result:
 
 @dataclass(frozen=True)
 class RunResult(Result):
-    """What a run found; its record also tells of model, tiles and machine."""
+    """What a run found; its record also tells of model, tiles and machine.
+
+    Attributes
+    ----------
+    record
+        The content of ``run.json`` by attributes, such as ``record.tiles.seconds``.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.run("slide.tif", "results", model="watershed").record.model.name
+    'watershed'
+    """
 
     record: RunRecord

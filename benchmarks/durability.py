@@ -162,7 +162,7 @@ def fill_store(slide: Path, out: Path, settings: dict, nuclei: int) -> tuple[int
     stored = 0
     with open_slide(slide) as opened:
         plan = make_plan(opened, chosen, torch.device("cpu"), StageClock())
-        basis = basis_of_tiles(basis_of(slide, chosen), plan)
+        basis = basis_of_tiles(basis_of(slide, chosen), plan, ["cpu"])
         with TileStore(folder, plan.tiles, basis) as store:
             tiles = store.missing[:-LEFT_OUT]
             share = -(-nuclei // len(tiles))

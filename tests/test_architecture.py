@@ -21,14 +21,14 @@ import wsi_engine
 PACKAGE = Path(wsi_engine.__file__).parent
 
 ROOMS = """
-errors   version   closing   digests
+errors   version   closing   digests   plugins
 writing  study
 slide
-schedule
+schedule phantom
 nuclei
-config   models    store     phantom   qupath
-sample   convert   results   evaluation
-training corrections regions
+config   models    store     qupath
+sample   results   evaluation
+convert  training  corrections regions
 export   report
 engine
 archive  doctor

@@ -22,7 +22,8 @@ from tests.support.archives import (
     write_slides,
 )
 from tests.support.slides import overwrite_tile
-from wsi_engine import run_archive
+from wsi_engine import Progress, run_archive
+from wsi_engine import run as run_slide
 from wsi_engine.archive.events import Event
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
@@ -169,6 +170,35 @@ def test_other_settings_are_refused_and_force_does_all_again(slides: Path, outpu
     summary, heard = run(slides, output, simplify_um=1.0, force=True)
     assert heard.computed() == ["slide_000", "slide_001"]
     assert results(output) != before
+
+
+def test_tiles_of_another_machine_are_done_again_and_the_row_says_so(
+    tmp_path: Path, output: Path, monkeypatch
+):
+    slide = write_slide(tmp_path / "slides" / "slide_000.tif", side=512, nuclei=50)
+    settings = SETTINGS | {"tile_size": 64}
+
+    def interrupt(progress: Progress) -> None:
+        if progress.tiles == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_slide(slide, output, **settings, observe=interrupt)
+    monkeypatch.setattr("wsi_engine.models.devices.processor_instructions", lambda _: "new")
+    summary, heard = run(slide, output, tile_size=64)
+    assert len(summary.done) == 1
+    said = "tiles of an unfinished run were computed again, as they were computed with arithmetic"
+    assert said in table(output)["slide_000"]["warning_texts"]
+    assert [said in event.facts["text"] for event in heard.of("slide_warning")] == [True]
+    record = json.loads((output / "slide_000" / "run.json").read_text(encoding="utf-8"))
+    assert record["tiles"]["resumed"] == 0
+    before = results(output)
+    monkeypatch.undo()
+    summary, _ = run(slide, output, tile_size=64)
+    assert (len(summary.done), summary.computed) == (1, 0)
+    assert results(output) == before
+    run(slide, tmp_path / "whole", tile_size=64)
+    assert results(tmp_path / "whole") == before
 
 
 def test_a_slide_that_a_single_run_is_at_is_left_to_it(tmp_path: Path, output: Path):

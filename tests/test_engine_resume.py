@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import wsi_engine
 from tests.support.runs import OPTIONS, SETTINGS, outputs, write_small_slide
 from wsi_engine.cli import main
+from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import basis_of, differences
+from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.errors import BusyError, EngineError, OutputError, ResultError, SettingsError
+from wsi_engine.models.devices import describe_device, processor_instructions
+from wsi_engine.models.registry import BUILT_IN, find_model
+from wsi_engine.models.starconvex import load_starconvex
 from wsi_engine.regions.summary import summarise
+from wsi_engine.results.folder import describe_file
 from wsi_engine.results.layout import TILES
 from wsi_engine.results.status import status_of
 from wsi_engine.results.verify import problems_of
@@ -72,7 +85,7 @@ def test_the_same_run_again_does_nothing(slide, out, monkeypatch):
     monkeypatch.setattr("wsi_engine.engine.run.make_plan", None)  # not even a plan
     result = wsi_engine.run(slide, out, **SETTINGS, device="cpu", batch_size=7)
     assert result.is_earlier
-    assert result.record == record_of(out)
+    assert json.loads(result.record.text()) == record_of(out)
     assert len(result.nuclei) == result.count
     assert states(out / "small") == before
 
@@ -90,10 +103,16 @@ def test_the_command_says_that_it_has_nothing_to_do(slide, out, capsys):
 def test_what_a_finished_run_did_not_sum_up_any_more_is_made_up_for(slide, out):
     """A run may be killed between its result and the regions and the page of it."""
     settings = SETTINGS | {"regions": True, "report": True}
-    before = states(out / "small")
+    before, record = states(out / "small"), record_of(out)
     assert wsi_engine.run(slide, out, **settings).is_earlier
-    after = states(out / "small")
-    assert {name: after[name] for name in before} == before
+    after, now = states(out / "small"), record_of(out)
+    assert {name: after[name] for name in before if name != "run.json"} == {
+        name: state for name, state in before.items() if name != "run.json"
+    }
+    # The record vouches for what has come, and tells of the same run.
+    assert now["files"].keys() == after.keys() - {"run.json"}
+    assert now["files"].items() >= record.pop("files").items()
+    assert {name: now[name] for name in record} == record
     assert {"regions.csv", "regions.geojson", "report.html"} <= after.keys()
     assert wsi_engine.run(slide, out, **settings).is_earlier
     assert states(out / "small") == after
@@ -148,6 +167,12 @@ def test_results_of_an_older_engine_are_refused(slide, out, unfinished, monkeypa
             wsi_engine.run(slide, folder, **SETTINGS)
 
 
+def test_a_finished_result_stands_whatever_machine_looks_at_it(slide, out, monkeypatch):
+    monkeypatch.setattr("wsi_engine.models.devices.fastest_dtype", lambda _: torch.float64)
+    monkeypatch.setattr("wsi_engine.engine.basis.versions_of_computing", lambda: {"numba": "9"})
+    assert wsi_engine.run(slide, out, **SETTINGS).is_earlier
+
+
 def test_weights_count_by_what_is_in_the_file(slide, tmp_path):
     def basis(weights: Path) -> dict:
         return basis_of(slide, wsi_engine.RunSettings(model="starconvex", weights=weights))
@@ -160,6 +185,27 @@ def test_weights_count_by_what_is_in_the_file(slide, tmp_path):
     moved.write_bytes(b"two")
     (changed,) = differences(was, basis(moved))
     assert changed.startswith("weights: ")
+
+
+def test_weights_that_a_model_brings_count_wherever_they_lie(slide, tmp_path, monkeypatch):
+    weights = tmp_path / "w.safetensors"
+    own = find_model("watershed")
+    entry = replace(own, spec=replace(own.spec, name="own"), weights=weights)
+    monkeypatch.setitem(BUILT_IN, "own", entry)
+
+    def basis() -> dict:
+        return basis_of(slide, wsi_engine.RunSettings(model="own"))
+
+    weights.write_bytes(b"one")
+    was = basis()
+    weights.write_bytes(b"three")
+    (changed,) = differences(was, basis())
+    assert changed.startswith("weights: ")
+
+
+def test_the_default_network_counts_by_its_weights(slide):
+    weights = basis_of(slide, wsi_engine.RunSettings())["weights"]
+    assert weights == digest_of(find_model("starconvex").weights)
 
 
 def test_what_was_edited_in_place_is_not_overwritten(slide, out):
@@ -192,7 +238,7 @@ def test_a_record_that_lacks_what_is_shown_of_it_is_an_error(slide, out, left_ou
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in command])
     assert end.value.code == 1
-    assert "start again with --force" in capsys.readouterr().err
+    assert "run the slide again with --force" in capsys.readouterr().err
 
 
 # --- Unfinished work beside a result ------------------------------------------------------------
@@ -214,7 +260,7 @@ def test_a_forced_run_that_was_cut_off_goes_on_and_until_then_the_old_result_sta
     with pytest.raises(SettingsError, match=r"unfinished run with simplify_um: 0\.5 -> 0\.08"):
         wsi_engine.run(slide, out, **SETTINGS)
     result = wsi_engine.run(slide, out, **other)
-    assert result.record["tiles"]["resumed"] == 20
+    assert result.record.tiles.resumed == 20
     assert outputs(out / "small") != before
 
 
@@ -225,7 +271,145 @@ def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp
         wsi_engine.run(slide, unfinished, **SETTINGS, roi=absent, force=True)
     assert states(unfinished / "small" / TILES) == before
     result = wsi_engine.run(slide, unfinished, **SETTINGS, force=True)
-    assert result.record["tiles"]["resumed"] == 0
+    assert result.record.tiles.resumed == 0
+
+
+# --- Unfinished work of another machine ----------------------------------------------------------
+
+
+def compute_in(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("devices", "starconvex"):
+        monkeypatch.setattr(f"wsi_engine.models.{user}.fastest_dtype", lambda _: dtype)
+
+
+def cut_off_run(slide: Path, out: Path, **settings: object) -> None:
+    def interrupt(progress: wsi_engine.Progress) -> None:
+        if progress.tiles == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wsi_engine.run(slide, out, **settings, observe=interrupt)
+
+
+@pytest.fixture
+def begun_in_fp32(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    compute_in(torch.float32, monkeypatch)
+    cut_off_run(slide, tmp_path / "fp32", **NETWORK)
+    return tmp_path / "fp32"
+
+
+NETWORK = SETTINGS | {"model": "starconvex", "device": "cpu", "compile": "never"}
+
+
+def test_a_run_begun_in_fp32_is_not_gone_on_with_in_bf16(slide, begun_in_fp32, monkeypatch):
+    compute_in(torch.bfloat16, monkeypatch)
+    before = states(begun_in_fp32 / "small" / TILES)
+    with pytest.raises(SettingsError) as refused:
+        wsi_engine.run(slide, begun_in_fp32, **NETWORK)
+    sentence = r"\S+ holds an unfinished run with arithmetic: cpu float32 \w+ -> cpu bfloat16 \w+: "
+    assert re.fullmatch(sentence + "start again with --force, or .*", str(refused.value))
+    assert states(begun_in_fp32 / "small" / TILES) == before
+
+
+def test_tiles_of_another_machine_are_done_again_with_force_and_where_that_is_wanted(
+    slide, begun_in_fp32, tmp_path, monkeypatch
+):
+    compute_in(torch.bfloat16, monkeypatch)
+    whole = wsi_engine.run(slide, tmp_path / "whole", **NETWORK)
+    other = Path(shutil.copytree(begun_in_fp32, tmp_path / "other"))
+    forced = wsi_engine.run(slide, begun_in_fp32, **NETWORK, force=True)
+    redone = wsi_engine.run(slide, other, **NETWORK, redo_foreign_tiles=True)
+    for result in (forced, redone):
+        assert result.record["tiles"]["resumed"] == 0
+        assert outputs(result.folder) == outputs(whole.folder)
+    (warning,) = set(redone.record["warnings"]) - set(whole.record["warnings"])
+    assert re.search("tiles of an unfinished run were computed again.*float32.*bfloat16", warning)
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ("wsi_engine.models.devices.processor_instructions", r"arithmetic: cpu .* -> cpu \w+ new"),
+        ("wsi_engine.engine.basis.versions_of_computing", r"versions\.numba: .* -> 99"),
+    ],
+)
+def test_another_processor_and_other_versions_are_refused(
+    slide, unfinished, monkeypatch, changed, shown
+):
+    def versions() -> dict[str, str]:
+        return versions_of_computing() | {"numba": "99"}
+
+    monkeypatch.setattr(changed, versions if "versions" in changed else lambda _: "new")
+    with pytest.raises(SettingsError, match=rf"holds an unfinished run with {shown}: start"):
+        wsi_engine.run(slide, unfinished, **SETTINGS)
+
+
+def test_other_settings_are_refused_even_where_foreign_tiles_are_done_again(
+    slide, unfinished, monkeypatch
+):
+    monkeypatch.setattr("wsi_engine.models.devices.processor_instructions", lambda _: "new")
+    with pytest.raises(SettingsError, match="simplify_um"):
+        wsi_engine.run(slide, unfinished, **SETTINGS, simplify_um=1, redo_foreign_tiles=True)
+
+
+PROCESSORS = {
+    "avx2": (False, False, "AVX2"),
+    "avx512": (False, False, "AVX512"),
+    "avx512_bf16": (False, True, "AVX512"),
+    "amx": (True, True, "AVX512"),
+}
+"""Whether they have AMX and AVX512_BF16, and what torch calls them."""
+
+
+@pytest.mark.parametrize(
+    ("processor", "limit", "dtype", "name"),
+    [
+        ("amx", "", torch.bfloat16, "amx_bf16"),
+        ("amx", "ALL", torch.bfloat16, "amx_bf16"),
+        ("amx", "AVX512_CORE_AMX", torch.bfloat16, "amx_bf16"),
+        ("amx", "AVX512_CORE_FP16", torch.bfloat16, "avx512_bf16"),
+        ("amx", "avx512_core_bf16", torch.bfloat16, "avx512_bf16"),
+        ("amx", "AVX512_CORE_VNNI", torch.bfloat16, "avx512"),
+        ("amx", "AVX2_VNNI_2", torch.bfloat16, "avx2"),
+        ("amx", "AVX", torch.bfloat16, "avx"),
+        ("amx", "SSE41", torch.bfloat16, "sse4"),
+        ("avx512_bf16", "", torch.bfloat16, "avx512_bf16"),
+        ("avx512_bf16", "AVX512_CORE_AMX", torch.bfloat16, "avx512_bf16"),
+        # In fp32 these three compute alike.
+        ("amx", "", torch.float32, "avx512"),
+        ("avx512_bf16", "", torch.float32, "avx512"),
+        ("avx512", "", torch.float32, "avx512"),
+        ("avx2", "", torch.float32, "avx2"),
+        ("avx2", "AVX512_CORE", torch.float32, "avx2"),
+    ],
+)
+def test_the_arithmetic_of_a_processor_has_a_name(processor, limit, dtype, name, monkeypatch):
+    amx, bf16, capability = PROCESSORS[processor]
+    monkeypatch.setattr("torch.cpu._init_amx", lambda: amx, raising=False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bf16, raising=False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert processor_instructions(dtype) == name
+
+
+def named_maps() -> tuple[str, str]:
+    """Name the arithmetic of this process, and return a digest of what the network gives in it."""
+    model = load_starconvex().to(torch.device("cpu"))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
+    return describe_device(torch.device("cpu")), sha256(model.maps(pixels).tobytes()).hexdigest()
+
+
+def test_another_arithmetic_has_another_name(monkeypatch):
+    """As far as the processor of this machine can be made to compute differently."""
+    name, maps = named_maps()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        limited, limited_maps = process.submit(named_maps).result()
+    assert (name == limited) <= (maps == limited_maps)
+    if "bfloat16" in name:
+        assert (name == limited) == (maps == limited_maps)
 
 
 # --- Status and verify --------------------------------------------------------------------------
@@ -323,10 +507,9 @@ def test_verify_asks_for_unique_ids_that_are_the_same_in_both(out):
     changed = table.set_column(names.index("id"), table.schema.field("id"), [[ids[1], *ids[1:]]])
     pq.write_table(changed, path)
     record = record_of(out)
-    del record["files"]
+    record["files"]["nuclei.parquet"] = describe_file(path).model_dump()
     write_record(out, record)
-    without, repeated, others = problems_of(out / "small")
-    assert "without checksums" in without
+    repeated, others = problems_of(out / "small")
     assert "1 ids in nuclei.parquet are not unique" in repeated
     assert "hold other nuclei" in others
 

@@ -38,7 +38,7 @@ def test_the_page_of_the_documentation_is_up_to_date():
 
 @pytest.mark.parametrize("stains", [H_AND_E, H_DAB], ids=lambda stains: stains.name)
 def test_names_are_unique_and_every_column_says_what_it_is(stains):
-    columns = columns_of(GROUPS, stains)
+    columns = columns_of(tuple(GROUPS), stains)
     assert len({column.name for column in columns}) == len(columns)
     assert all(column.formula and column.source for column in columns)
 
@@ -57,7 +57,7 @@ def run(sample: SampleTruth, folder: Path, **settings: object):
 def test_every_column_of_the_table_is_described_and_qupath_gets_the_essential(
     sample: SampleTruth, tmp_path: Path
 ):
-    entries, table, qupath = run(sample, tmp_path, measure=GROUPS)
+    entries, table, qupath = run(sample, tmp_path, measure=tuple(GROUPS))
     assert [entry["name"] for entry in entries] == table
     assert qupath == {"Detection score", *ESSENTIAL}
     assert [entry["name"] for entry in entries if entry["in_geojson"]] == ESSENTIAL

@@ -46,6 +46,10 @@ class ModelError(EngineError):
     """The model is unknown, its weights do not fit, or its output is not usable."""
 
 
+class MeasurementError(EngineError):
+    """A group of measurements is unknown, clashes with another, or breaks its promise."""
+
+
 class TileError(EngineError):
     """A tile could not be read, computed or decoded."""
 

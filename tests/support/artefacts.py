@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from tests.support.slides import ellipse, glass
 from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
-from wsi_engine.slide.tissue import optical_density
+from wsi_engine.slide.optical_density import floored_od
 
 MPP = 0.5
 INKS = {
@@ -47,7 +47,7 @@ def band(
 
 def folded(image: np.ndarray, where: np.ndarray, layers: int = 3, mpp: float = MPP) -> np.ndarray:
     """Lay tissue on itself: displaced copies add their optical densities."""
-    density = optical_density(image)
+    density = floored_od(image)
     below = sum(
         np.roll(density, (round(120 / mpp) * k, round(-90 / mpp) * k), (0, 1))
         for k in range(1, layers)
@@ -75,8 +75,8 @@ def penned(
         [(x / mpp, y / mpp) for x, y in points_um], fill=255, width=round(width_um / mpp)
     )
     cover = ndimage.gaussian_filter(np.asarray(canvas) / np.float32(255), 2.0 / mpp)[..., None]
-    absorbed = optical_density(np.array(INKS[ink], np.uint8).reshape(1, 1, 3))
-    return _rgb(optical_density(image) + cover * absorbed)
+    absorbed = floored_od(np.array(INKS[ink], np.uint8).reshape(1, 1, 3))
+    return _rgb(floored_od(image) + cover * absorbed)
 
 
 def _rgb(density: np.ndarray) -> np.ndarray:

@@ -14,58 +14,24 @@ from rich.table import Table
 from wsi_engine.cli import console
 from wsi_engine.cli.console import DAMAGED
 from wsi_engine.cli.progress import progress_display
+from wsi_engine.cli.settings_options import takes_settings
+from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.errors import OutputError, SettingsError
+from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
-    from wsi_engine.config import RunSettings
-    from wsi_engine.results.result import Result
+    from wsi_engine.results.result import RunResult
 
 MANY = "Many slides"
 """Heading of the options that are made for many; some help with one as well."""
 
 
+@takes_settings(*RunSettings.model_fields)
 def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     slides: Annotated[
         list[str] | None, typer.Argument(help="Slides, folders, patterns or URLs.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
-    ] = None,
-    roi: Annotated[
-        Path | None, typer.Option(help="GeoJSON with annotations that bound the work.")
-    ] = None,
-    roi_class: Annotated[
-        list[str] | None,
-        typer.Option(help="Only annotations of this class bound the work; can be repeated."),
-    ] = None,
-    exclude_class: Annotated[
-        list[str] | None,
-        typer.Option(help="Annotations of this class are cut out; can be repeated."),
-    ] = None,
-    tissue: Annotated[
-        bool | None, typer.Option("--tissue/--no-tissue", help="Leave out the glass.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0,1.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Tiles per batch, or auto.")] = None,
-    compile: Annotated[
-        str | None, typer.Option(help="Compile the network: auto (where it pays), always, never.")
-    ] = None,
-    workers: Annotated[
-        str | None, typer.Option(help="Threads that read and decode, or auto.")
-    ] = None,
-    tile_size: Annotated[
-        int | None, typer.Option(help="Side of a tile in the model's pixels.")
-    ] = None,
-    split: Annotated[int | None, typer.Option(help="Most nuclei per GeoJSON file.")] = None,
-    regions: Annotated[
-        bool | None, typer.Option("--regions/--no-regions", help="Write regions.csv and others.")
-    ] = None,
-    report: Annotated[
-        bool | None, typer.Option("--report/--no-report", help="Write report.html.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     force: Annotated[
@@ -111,35 +77,18 @@ def run(
     log_format: Annotated[
         str, typer.Option(help="What is shown meanwhile: text or json.", rich_help_panel=MANY)
     ] = "text",
+    **settings: Any,
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
     from wsi_engine.archive.cache import CacheSettings, default_folder, parse_bytes
     from wsi_engine.archive.inputs import parse_share
     from wsi_engine.archive.register import FOLDER
     from wsi_engine.archive.splitting import split_options
-    from wsi_engine.config import make_settings
     from wsi_engine.engine.workers.dask import check_one
     from wsi_engine.models.registry import find_model
 
     named = slides or []
-    settings: dict[str, Any] = {
-        "config": config,
-        "model": model,
-        "weights": weights,
-        "mpp": mpp,
-        "roi": roi,
-        "roi_class": roi_class or None,
-        "exclude_class": exclude_class or None,
-        "tissue": tissue,
-        "device": device,
-        "batch_size": _number_or_auto("--batch-size", batch_size),
-        "compile": compile,
-        "workers": _number_or_auto("--workers", workers),
-        "tile_size": tile_size,
-        "split": split,
-        "regions": regions,
-        "report": report,
-    }
+    settings["config"] = config
     archive: dict[str, Any] = {
         "manifest": manifest,
         "jobs": jobs,
@@ -156,7 +105,7 @@ def run(
         raise SettingsError("name slides, a folder of them, or a --manifest")
     chosen = make_settings(**settings)
     find_model(chosen.model)
-    is_one = len(named) == 1 and Path(named[0]).is_file() and not (output / FOLDER).exists()
+    is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
         slide = Path(named[0])
@@ -169,6 +118,12 @@ def run(
     else:
         archive["force"] = force
         _run_many(named, output, settings | archive, log, log_format == "json")
+
+
+def _is_slide(path: Path) -> bool:
+    from wsi_engine.slide.readers import is_slide_folder
+
+    return path.is_file() or is_slide_folder(path)
 
 
 def _is_up_to_date(slide: Path, output: Path, chosen: RunSettings) -> bool:
@@ -221,44 +176,33 @@ def _run_many(
         raise typer.Exit(DAMAGED)
 
 
-def _number_or_auto(option: str, text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise SettingsError(f"{option} {text}: give a whole number from 1, or auto")
-    return int(text)
-
-
-def _print_result(result: Result) -> None:
+def _print_result(result: RunResult) -> None:
     record = result.record
     if result.is_earlier:
-        name, when = record["slide"]["name"], record["finished"]
-        text = f"{name}: already finished on {when}; --force to do it again"
+        text = f"{record.slide.name}: already finished on {record.finished}; --force to do it again"
         console.out.print(text, highlight=False, markup=False, soft_wrap=True)
-    nuclei, tiles = record["nuclei"], record["tiles"]
+    nuclei, tiles = record.nuclei, record.tiles
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("slide", escape(record["slide"]["name"]))
-    table.add_row("nuclei", f"{nuclei['count']:,}")
-    table.add_row(
-        "density", f"{nuclei['density_per_mm2']:,.0f} per mm² on {nuclei['area_mm2']:.3f} mm²"
-    )
-    rate = tiles["megapixels"] / tiles["seconds"] if tiles["seconds"] else 0.0
+    table.add_row("slide", escape(record.slide.name))
+    table.add_row("nuclei", f"{nuclei.count:,}")
+    table.add_row("density", f"{nuclei.density_per_mm2:,.0f} per mm² on {nuclei.area_mm2:.3f} mm²")
+    rate = tiles.megapixels / tiles.seconds if tiles.seconds else 0.0
     table.add_row(
         "speed",
-        f"{tiles['seconds']:.1f} s for {tiles['count']} tiles, {rate:.2f} Mpx/s at "
-        f"{record['model']['mpp']} µm, model busy {tiles['model_busy']:.0%}",
+        f"{tiles.seconds:.1f} s for {tiles.count} tiles, {rate:.2f} Mpx/s at "
+        f"{record.model.mpp} µm, model busy {tiles.model_busy:.0%}",
     )
-    if record["peak_rss_mb"] is not None:
-        table.add_row("memory", f"{record['peak_rss_mb']:,.0f} MB at the peak")
+    if record.peak_rss_mb is not None:
+        table.add_row("memory", f"{record.peak_rss_mb:,.0f} MB at the peak")
     if result.folder is not None:
         for path in sorted(result.folder.iterdir()):
             table.add_row("file", escape(str(path)))
     console.out.print(table, soft_wrap=True)
-    for warning in record["warnings"]:
-        console.print_warning(f"{record['slide']['name']}: {warning}")
+    for warning in record.warnings:
+        console.print_warning(f"{record.slide.name}: {warning}")
     if not result.is_complete:
-        lost = len(record["unreadable"])
+        lost = len(record.unreadable)
         console.print_warning(
-            f"{record['slide']['name']}: {lost} damaged region(s) could not be read and were "
-            "left out; run.json lists them"
+            f"{record.slide.name}: {lost} damaged region(s) could not be read and were left out; "
+            f"{RECORD} lists them"
         )

@@ -10,30 +10,36 @@ import typer
 from wsi_engine.cli import console
 from wsi_engine.cli.console import DAMAGED
 from wsi_engine.cli.progress import progress_display
+from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.errors import ResolutionError
+from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.results.result import Result
 
+SETTINGS_OF_MEASURING = (
+    *("mpp", "tissue", "measure", "stains", "geojson_measurements", "tile_size", "split"),
+    "workers",
+)
 
+
+@takes_settings(*SETTINGS_OF_MEASURING)
 def measure(
     slide: Annotated[Path, typer.Argument(help="The slide.")],
     nuclei: Annotated[Path, typer.Argument(help="GeoJSON with nuclei, whoever found them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    mpp: Annotated[
-        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
-    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the result of a run that is there.")
     ] = False,
+    **settings: Any,
 ) -> None:
     """Measure nuclei that are known already: shape, stains, texture, cytoplasm."""
     from wsi_engine.engine.measure import measure as measure_nuclei
 
     with progress_display() as observe:
         result = measure_nuclei(
-            slide, nuclei, output, config=config, observe=observe, force=force, mpp=mpp
+            slide, nuclei, output, config=config, observe=observe, force=force, **settings
         )
     _print_measured(result)
     if not result.is_complete:
@@ -101,10 +107,10 @@ def sample(
 
 
 def _print_measured(result: Result) -> None:
-    name = result.record["slide"]["name"]
+    name = result.record.slide.name
     facts = {"slide": name, "nuclei": f"{result.count:,}", "folder": result.folder}
     console.print_facts(facts)
-    for warning in result.record["warnings"]:
+    for warning in result.record.warnings:
         console.print_warning(f"{name}: {warning}")
     if not result.is_complete:
-        console.print_warning(f"{name}: damaged regions could not be read; run.json lists them")
+        console.print_warning(f"{name}: damaged regions could not be read; {RECORD} lists them")

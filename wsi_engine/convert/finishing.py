@@ -15,7 +15,7 @@ import shapely
 
 from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
-from wsi_engine.nuclei.measure.measurer import measured_alone
+from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, simplified_on_grid
 from wsi_engine.qupath.objects import PathObject

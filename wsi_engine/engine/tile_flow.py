@@ -13,13 +13,14 @@ import numpy.typing as npt
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
 from wsi_engine.errors import ModelError
+from wsi_engine.models.promises import broken_by_maps, broken_by_predictions
 from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.measure.context import add_context
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.seams import resolve_seams
 from wsi_engine.schedule.clock import StageClock
-from wsi_engine.schedule.inference import FittingInference, Maps
+from wsi_engine.schedule.inference import Batch, FittingInference, Maps
 from wsi_engine.schedule.pipeline import stream
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import ModelBox, ModelGrid
@@ -108,6 +109,16 @@ def _require_numbers(maps: Maps, tile: Tile, model: str) -> None:
         )
 
 
+def _promised_maps(model: Model) -> Callable[[Batch], Maps]:
+    def maps(batch: Batch) -> Maps:
+        found = model.maps(batch)
+        if broken := broken_by_maps(found, batch.shape, model.spec):
+            raise ModelError(f"model {model.spec.name!r} broke its promise: {broken}")
+        return found
+
+    return maps
+
+
 def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
     """Find the points whose centres lie in [0, size); at least one is left."""
     first = max(0, math.ceil(-start / step - 0.5))
@@ -139,13 +150,16 @@ def compute_tiles(
         seen, maps = on_slide(tile, maps, grid)
         _require_numbers(maps, tile, plan.model.spec.name)
         predictions = plan.model.decode(maps)
+        if broken := broken_by_predictions(predictions, plan.model.spec):
+            name = plan.model.spec.name
+            raise ModelError(f"model {name!r} broke its promise at tile {tile.index}: {broken}")
         reach = plan.measurer.neighbourhood_um
         return nuclei_of_tile(predictions, seen, grid, settings.simplify_um, measure, reach)
 
     return stream(
         tiles,
         read,
-        [FittingInference(model.maps) for model in models],
+        [FittingInference(_promised_maps(model)) for model in models],
         decode,
         batch_size=batch_size,
         workers=settings.threads,

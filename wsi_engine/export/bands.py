@@ -24,7 +24,7 @@ class Rows:
     Attributes
     ----------
     polygons
-        In QuPath pixels, shape (n,).
+        Polygons in QuPath pixels, shape (n,).
     numbers
         Their rows, ascending, shape (n,).
     """
@@ -48,7 +48,7 @@ class Bands:
     Parameters
     ----------
     table
-        Of a finished result.
+        Table of a finished result.
     """
 
     def __init__(self, table: GeoParquetReader) -> None:

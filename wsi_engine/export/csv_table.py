@@ -27,7 +27,7 @@ _CENTROID = tuple(
     for unit in ("px", "µm") for axis in "XY"
 )  # fmt: skip
 DECIMALS = 3
-"""Of centroids; outlines have two."""
+"""Decimals of centroids; outlines have two."""
 
 
 def write(run: SlideResult, path: Path, options: Options) -> list[Path]:

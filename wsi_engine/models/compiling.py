@@ -75,7 +75,7 @@ class Compilation:
     shape
         (n, channels, height, width) of the batches, channels last in memory.
     dtype
-        In which it computes.
+        Precision in which it computes.
     """
 
     network: nn.Module

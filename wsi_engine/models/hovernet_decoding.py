@@ -109,8 +109,8 @@ def separate_nuclei(
     distances
         float32, shape (height, width, 2), in [-1, 1]: horizontal, vertical.
     extremes
-        Of the slide. With those of the image itself the labels are those of TIAToolbox,
-        except in holes wider than ``LARGEST_OBJECT_PX``.
+        Extremes of the slide. With those of the image itself the labels are those of
+        TIAToolbox, except in holes wider than ``LARGEST_OBJECT_PX``.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def decode_maps(
         float32, shape (height, width, 3 or 4): nuclear probability, horizontal and vertical
         distance, and, where there are classes, the type (0 for background).
     extremes
-        Of the slide.
+        Extremes of the slide.
     class_count
         How many types there are, background aside.
     """

@@ -25,7 +25,7 @@ from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.devices import fastest_dtype
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
-from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX
+from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX, WEIGHTS
 from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = "starconvex"
@@ -273,4 +273,4 @@ def load_starconvex(weights: Path | None = None) -> StarConvexModel:
     """
     if weights is not None:
         return load_weights(weights)
-    return load_weights(Path(__file__).parent / "weights" / "starconvex.safetensors", embedded=True)
+    return load_weights(WEIGHTS, embedded=True)

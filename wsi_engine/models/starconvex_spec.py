@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX
+
+WEIGHTS = Path(__file__).parent / "weights" / "starconvex.safetensors"
+"""Those that come with the package."""
 
 STRIDE_PX = 8
 

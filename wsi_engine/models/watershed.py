@@ -195,6 +195,7 @@ def _surroundings(density: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 @numba.njit(nogil=True, cache=True)
 def _box_sums(padded: npt.NDArray[np.int32], side: int) -> npt.NDArray[np.int32]:
+    """Sum boxes of (height + side - 1, width + side - 1); shape (height, width)."""
     # Running sums of integers: exact, so they do not depend on where the image starts.
     height, width = padded.shape[0] - side + 1, padded.shape[1] - side + 1
     columns = np.zeros(padded.shape[1], np.int32)

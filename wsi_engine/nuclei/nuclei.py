@@ -85,9 +85,9 @@ def nuclei_of_tile(
     Parameters
     ----------
     predictions
-        In model pixels from the corner of the tile's window.
+        Nuclei in model pixels from the corner of the tile's window.
     tile, grid
-        Where that window lies.
+        Place of that window.
     tolerance_um
         How far simplification may move a border, in µm.
     measure

@@ -38,7 +38,7 @@ def simplified_on_grid(
     Parameters
     ----------
     polygons
-        In QuPath pixels.
+        Any polygons, in QuPath pixels.
     tolerance
         Largest distance in pixels by which simplification may move the border; around the
         first vertex of a ring, which GEOS drops last, it can be twice that.
@@ -68,12 +68,12 @@ def repaired_on_grid(geometries: Polygons) -> tuple[Polygons, npt.NDArray[np.boo
     Parameters
     ----------
     geometries
-        In QuPath pixels, of any type and validity.
+        Geometries of any type and validity, in QuPath pixels.
 
     Returns
     -------
     polygons
-        Of several parts the largest; without those that have no area.
+        The largest part of each; those without an area are left out.
     kept
         bool, shape of the input: which have an area.
     """

@@ -88,6 +88,22 @@ def _trace(
     field: npt.NDArray[np.float32],
     level: np.float32,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Walk round the parts that begin at some pixels.
+
+    Parameters
+    ----------
+    parts
+        Connected parts with a frame of background, shape (height + 2, width + 2).
+    starts
+        First pixel of each part to trace in the flattened image without frame, shape (n,).
+    field, level
+        Those of `trace_labels`, with a frame; without a field, shape (0, 0).
+
+    Returns
+    -------
+    xy, offsets
+        Those of `trace_labels`.
+    """
     width = parts.shape[1] - 2
     use_field = field.size > 0
     # Steps from corner to corner: east, south, west, north; the object lies to the right.

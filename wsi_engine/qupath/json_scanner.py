@@ -69,12 +69,30 @@ _ENDS_WORD[list(b"/\\;#={}[]:, \t\f\r\n")] = True
 
 
 @numba.njit(nogil=True, cache=True)
-def _split(data, position, state, starts, stops):  # type: ignore[no-untyped-def]
+def _split(
+    data: npt.NDArray[np.uint8],
+    position: int,
+    state: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    stops: npt.NDArray[np.int64],
+) -> tuple[int, int]:
     """Find where the values of a list begin and end.
 
-    ``state`` is: what the scanner is within, depth, start of the value or -1, what stood last
-    in the list (0 nothing, 1 a value, 2 a comma), what closed the list (1 for ], 2 for }), missing
-    commas.
+    Parameters
+    ----------
+    data, position
+        Bytes, shape (n,), and which of them is looked at first.
+    state
+        What the scanner is within, depth, start of the value or -1, what stood last in the list
+        (0 nothing, 1 a value, 2 a comma), what closed the list (1 for ], 2 for }), missing
+        commas; shape (6,), changed.
+    starts, stops
+        Filled with where values begin and end, as far as there is room, shape (k,).
+
+    Returns
+    -------
+    count, position
+        How many values were found, and how far the scanner came.
     """
     within, depth, start, last = state[0], state[1], state[2], state[3]
     length = len(data)

@@ -229,8 +229,13 @@ def neighbourhood_enrichment(
 
 
 @njit(nogil=True, cache=True)
-def _counts(kinds, ends, classes):  # type: ignore[no-untyped-def]
-    """Count the pairs of each two classes, symmetric."""
+def _counts(
+    kinds: npt.NDArray[np.int16], ends: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.int64]:
+    """Count the pairs of each two classes, symmetric.
+
+    Kinds have shape (n,), the two ends of pairs (p, 2), the counts (classes, classes).
+    """
     counts = np.zeros((classes, classes), np.int64)
     for k in range(len(ends)):
         counts[kinds[ends[k, 0]], kinds[ends[k, 1]]] += 1

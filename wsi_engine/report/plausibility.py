@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
+from wsi_engine.nuclei.measure.shape import SHAPE
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.slide.resolution import OBJECTIVE_TOLERANCE
@@ -16,10 +18,7 @@ SMALLEST_EMPTY_MM2 = 0.03
 """A piece of tissue of this size without a nucleus is worth a look: the emptiest field of tnbc,
 fat, has 3 nuclei in 0.016 mm²; mucus, fibrin and dirt may have none."""
 
-USUAL_DIAMETER_UM = (3.5, 11.0)
-"""Range of the median nucleus's diameter. Measured: TCGA-V5 4.7 µm, CMU-1 4.9 µm; the truth of
-tnbc 5.1, MoNuSeg 4.9, NuInsSeg (60 images) 7.4 µm. A pixel size that is twice too small or too
-large leaves this range for most tissue, not for all."""
+AREA = SHAPE.area.name
 
 FLAGS_OF_NUCLEI = ("nuclei", "pixel size")
 """They need no pixels."""
@@ -64,12 +63,13 @@ def pixel_size_flag(result: SlideResult) -> Flag:
     """Say whether pixel size, objective and size of the nuclei go together."""
     mpp = result.mpp.mean
     reasons = []
-    power = result.record["slide"].get("objective_power")
+    power = result.record.slide.objective_power
     if power and abs(math.log(mpp * power / 10)) > math.log(OBJECTIVE_TOLERANCE):
         reasons.append(f"a {power:g}x objective has about {10 / power:.3g} µm per pixel")
-    diameter = median_diameter_um(result)
-    low, high = USUAL_DIAMETER_UM
-    if diameter is not None and not low <= diameter <= high:
+    diameter = None
+    if AREA in result.measurements:
+        diameter = median_diameter_um(result.column(AREA))
+    if diameter is not None and not is_usual(diameter):
         reasons.append(f"the median nucleus would be {diameter:.1f} µm across")
     levels: tuple[FlagLevel, ...] = ("ok", "look", "bad")
     sentence = f"{mpp:.4g} µm per pixel"
@@ -80,12 +80,3 @@ def pixel_size_flag(result: SlideResult) -> Flag:
     else:
         sentence += "."
     return Flag("pixel size", levels[len(reasons)], round(mpp, 4), "µm", sentence)
-
-
-def median_diameter_um(result: SlideResult) -> float | None:
-    """Return the diameter of a disk with the median area; ``None`` where areas are missing."""
-    if "Area µm^2" not in result.measurements:
-        return None
-    areas = result.column("Area µm^2")
-    areas = areas[np.isfinite(areas)]
-    return float(np.sqrt(4 / np.pi * np.median(areas))) if len(areas) else None

@@ -20,7 +20,7 @@ from wsi_engine.evaluation.pairing import (
     paired,
     stem_of,
 )
-from wsi_engine.slide.finding import SLIDE_SUFFIXES
+from wsi_engine.slide.readers import may_be_slide
 from wsi_engine.training.classes import NO_CLASS, Classes, ClassIndex, classes_from_image
 from wsi_engine.training.config import DataConfig, SetConfig, SlideDataConfig, SplitConfig
 from wsi_engine.training.fields import (
@@ -75,7 +75,7 @@ def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] 
 
 
 def _slide_fields(config: SlideDataConfig, index: ClassIndex) -> list[Field]:
-    slides = files_by_stem(config.slides, lambda path: path.suffix.lower() in SLIDE_SUFFIXES)
+    slides = files_by_stem(config.slides, may_be_slide)
     drawings = files_by_stem(config.annotations, is_geojson)
     return [
         field

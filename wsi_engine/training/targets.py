@@ -50,7 +50,9 @@ class Targets:
 
 
 @njit(nogil=True, cache=True, fastmath=False)
-def _march(labels, x, y, step_x, step_y):  # type: ignore[no-untyped-def]
+def _march(
+    labels: npt.NDArray[np.uint16], x: float, y: float, step_x: float, step_y: float
+) -> tuple[float, int]:
     """Walk from (x, y) in label pixels until the label changes.
 
     Returns the distance walked, accurate to a quarter of a label pixel, and what lies
@@ -76,9 +78,20 @@ def _march(labels, x, y, step_x, step_y):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _fill(  # type: ignore[no-untyped-def]
-    labels, first, spacing, directions, peaks, inner_weight, unit, prob, prob_w, dist, dist_w
-):
+def _fill(
+    labels: npt.NDArray[np.uint16],
+    first: float,
+    spacing: float,
+    directions: npt.NDArray[np.float64],
+    peaks: npt.NDArray[np.float32],
+    inner_weight: float,
+    unit: float,
+    prob: npt.NDArray[np.float32],
+    prob_w: npt.NDArray[np.float32],
+    dist: npt.NDArray[np.float32],
+    dist_w: npt.NDArray[np.float32],
+) -> None:
+    """Fill the targets of `star_targets`: prob (rows, columns), dist (rows, columns, rays)."""
     rays = directions.shape[0]
     for i in range(prob.shape[0]):
         y = first + i * spacing
@@ -152,7 +165,13 @@ def star_targets(
 
 
 @njit(nogil=True, cache=True)
-def _peaks(labels, directions, stride, peaks):  # type: ignore[no-untyped-def]
+def _peaks(
+    labels: npt.NDArray[np.uint16],
+    directions: npt.NDArray[np.float64],
+    stride: int,
+    peaks: npt.NDArray[np.float32],
+) -> None:
+    """Raise the peaks, by label, to the distances found in labels (h, w); directions (rays, 2)."""
     for i in range(0, labels.shape[0], stride):
         for j in range(0, labels.shape[1], stride):
             own = labels[i, j]

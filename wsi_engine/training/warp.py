@@ -126,7 +126,7 @@ def _centre(rng: np.random.Generator, side: int, half: float, wanted: float | No
 
 
 @njit(nogil=True, cache=True)
-def _mirror(position, size):  # type: ignore[no-untyped-def]
+def _mirror(position: np.float32, size: int) -> np.float32:
     """Reflect a position between pixel centres back into the image."""
     last = np.float32(size - 1)
     position = abs(position)
@@ -139,10 +139,14 @@ def _mirror(position, size):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _sample_area(image, ys, xs, factor, out):  # type: ignore[no-untyped-def]
+def _sample_area(
+    image: npt.NDArray[np.uint8], ys: Float32, xs: Float32, factor: int, out: Float32
+) -> None:
     """Average ``factor``² bilinear samples per output pixel; mirror beyond the border.
 
-    Within an output pixel the map is taken as affine.
+    Within an output pixel the map is taken as affine. The image has shape (height, width, 3), the
+    output (side, side, 3), and ys and xs, which give the corners of its pixels in the image,
+    (side + 1, side + 1).
     """
     height, width = image.shape[:2]
     one, half = np.float32(1), np.float32(0.5)
@@ -174,7 +178,17 @@ def _sample_area(image, ys, xs, factor, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _sample_labels(labels, ys, xs, finer, out):  # type: ignore[no-untyped-def]
+def _sample_labels(
+    labels: npt.NDArray[np.uint16],
+    ys: Float32,
+    xs: Float32,
+    finer: int,
+    out: npt.NDArray[np.uint16],
+) -> None:
+    """Take the nearest of the labels (height, width), ``finer``² per output pixel.
+
+    The output has shape (side * finer, side * finer), ys and xs (side + 1, side + 1).
+    """
     height, width = labels.shape
     half = np.float32(0.5)
     for i in range(ys.shape[0] - 1):

@@ -98,7 +98,7 @@ class BlockCompute:
         def fill() -> None:
             while left and len(under_way) < BLOCKS_UNDER_WAY_PER_JOB * self._jobs:
                 block = left.popleft()
-                with _explaining(block):
+                with explaining(_named(block)):
                     future = self._executor.submit(compute_block, self._job, block)
                 under_way.append((block, future))
 
@@ -107,7 +107,7 @@ class BlockCompute:
             yield
             while under_way:
                 block, future = under_way.popleft()
-                with _explaining(block):
+                with explaining(_named(block)):
                     done = future.result()
                     found = unpack_tiles(done.nuclei)
                 fill()
@@ -124,15 +124,9 @@ class BlockCompute:
         if done.process not in self._by_process:
             self._by_process[done.process] = {"devices": done.devices, "tiles": 0}
             self.workers.append(self._by_process[done.process])
-        worker, devices = self._by_process[done.process], self.workers[0]["devices"]
+        worker = self._by_process[done.process]
         worker["tiles"] += done.tiles
         worker["peak_rss_mb"] = done.peak_rss_mb
-        if set(done.devices) != set(devices):
-            raise WorkerError(
-                f"workers compute on unlike devices ({', '.join(devices)}; on "
-                f"{done.host} {', '.join(done.devices)}), so nuclei would depend on who found "
-                "them: use workers of one kind, or --device cpu"
-            )
 
 
 def block_size(tiles: int, batch_size: int, jobs: int) -> int:
@@ -141,8 +135,12 @@ def block_size(tiles: int, batch_size: int, jobs: int) -> int:
     return batch_size * max(1, min(MOST_BATCHES_IN_BLOCK, batches))
 
 
+def _named(block: tuple[Tile, ...]) -> str:
+    return f"at tiles {block[0].index} to {block[-1].index}"
+
+
 @contextmanager
-def _explaining(block: tuple[Tile, ...]) -> Iterator[None]:
+def explaining(where: str) -> Iterator[None]:
     """Make a sentence of what goes wrong with a worker."""
     kept = "finished tiles are kept, and the same command goes on from there"
     try:
@@ -157,6 +155,6 @@ def _explaining(block: tuple[Tile, ...]) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise WorkerError(
-            f"a worker failed at tiles {block[0].index} to {block[-1].index} "
-            f"({type(error).__name__}: {reason}): {kept}; --debug shows more"
+            f"a worker failed {where} ({type(error).__name__}: {reason}): {kept}; --debug shows "
+            "more"
         ) from error

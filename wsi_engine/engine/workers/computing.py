@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 
+from wsi_engine.engine.basis import Basis
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.tile_flow import Compute, compute_tiles
-from wsi_engine.engine.workers.blocks import BlockCompute
+from wsi_engine.engine.workers.blocks import BlockCompute, explaining
 from wsi_engine.engine.workers.devices import batch_size_of, place
 from wsi_engine.engine.workers.local import local_workers
-from wsi_engine.engine.workers.worker import job_of
+from wsi_engine.engine.workers.worker import arithmetic_of_worker, job_of
 from wsi_engine.errors import SettingsError
+from wsi_engine.models.devices import arithmetic_of
 from wsi_engine.schedule.clock import StageClock
 
 MEGAPIXELS_PER_JOB = 400
@@ -46,6 +48,24 @@ class Processes:
         if self.jobs < 1:
             raise SettingsError(f"jobs = {self.jobs}: give a number from 1")
 
+    def arithmetic(self, device: str, devices: list[torch.device]) -> list[str]:
+        """Name what tiles are computed with, here or, if there is an executor, by its workers.
+
+        Parameters
+        ----------
+        device, devices
+            The setting of this name, and what it means in this process.
+
+        Raises
+        ------
+        EngineError
+            When a worker cannot tell.
+        """
+        if self.executor is None:
+            return arithmetic_of(devices)
+        with explaining("when it was asked for its devices"):
+            return self.executor.submit(arithmetic_of_worker, device).result()
+
 
 WorkerReports = list[dict[str, Any]]
 """Devices, number of tiles and peak of memory of each process."""
@@ -54,6 +74,7 @@ WorkerReports = list[dict[str, Any]]
 @contextmanager
 def computing(
     plan: Plan,
+    basis: Basis,
     processes: Processes,
     devices: list[torch.device],
     tiles: int,
@@ -64,6 +85,8 @@ def computing(
 
     Parameters
     ----------
+    basis
+        That of the tiles.
     devices
         Devices of this process, if it computes.
     tiles
@@ -71,13 +94,15 @@ def computing(
     """
     batch_size = batch_size_of(plan.settings, devices)
     if processes.executor is not None:
-        compute = _in_blocks(plan, processes.executor, processes.jobs, batch_size, tiles, clock)
+        job = job_of(plan, basis, tiles // processes.jobs, uuid.uuid4().hex)
+        compute = BlockCompute(plan, job, processes.executor, processes.jobs, batch_size, clock)
         yield compute, compute.workers
         return
     jobs = min(processes.jobs, jobs_that_pay(tiles, plan.tile_grid.window_side))
     if jobs > 1:
         with local_workers(jobs) as executor:
-            compute = _in_blocks(plan, executor, jobs, batch_size, tiles, clock)
+            job = job_of(plan, basis, tiles // jobs, uuid.uuid4().hex)
+            compute = BlockCompute(plan, job, executor, jobs, batch_size, clock)
             yield compute, compute.workers
         return
     models = place(plan, devices, tiles, clock, observe)
@@ -87,10 +112,3 @@ def computing(
 def jobs_that_pay(tiles: int, side: int) -> int:
     """Return how many processes so many tiles of a side in pixels are worth."""
     return int(tiles * side**2 / 1e6 / MEGAPIXELS_PER_JOB)
-
-
-def _in_blocks(
-    plan: Plan, executor: Executor, jobs: int, batch_size: int, tiles: int, clock: StageClock
-) -> BlockCompute:
-    job = job_of(plan, tiles // jobs, uuid.uuid4().hex)
-    return BlockCompute(plan, job, executor, jobs, batch_size, clock)

@@ -14,12 +14,17 @@ import torch
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles, differences
 from wsi_engine.engine.plan import Plan, make_plan
-from wsi_engine.engine.provenance import peak_rss_mb, versions
+from wsi_engine.engine.provenance import peak_rss_mb
 from wsi_engine.engine.tile_flow import compute_tiles
 from wsi_engine.engine.workers.devices import batch_size_of, place
 from wsi_engine.engine.workers.local import devices_of_worker
 from wsi_engine.errors import EngineError, WorkerError
-from wsi_engine.models.devices import describe_device, resolve_devices, reuse_freed_memory
+from wsi_engine.models.devices import (
+    arithmetic_of,
+    describe_device,
+    resolve_devices,
+    reuse_freed_memory,
+)
 from wsi_engine.models.protocol import Model
 from wsi_engine.schedule.clock import StageClock, StageTimes
 from wsi_engine.schedule.tiles import Tile
@@ -42,9 +47,11 @@ class WorkerJob:
     settings
         Settings, with absolute paths.
     basis
-        What a worker must have in common with the process that wants the nuclei.
+        That of the tiles, which a worker must have in common with all others.
     tiles
         Number of tiles that each worker may expect.
+    given
+        The model, if the user gave an object and no name.
     """
 
     run: str
@@ -52,6 +59,7 @@ class WorkerJob:
     settings: RunSettings
     basis: Basis
     tiles: int
+    given: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ class Block:
         Times that the block took; those of a worker's first block include its plan.
     devices
         Devices on which it was computed.
-    host, process
-        Machine and process; the latter is another for each process.
+    process
+        Name of the machine and number of the process.
     peak_rss_mb
         Peak of the process's memory so far.
     """
@@ -81,7 +89,6 @@ class Block:
     lost: frozenset[LevelBox]
     times: StageTimes
     devices: list[str]
-    host: str
     process: str
     peak_rss_mb: float | None
 
@@ -100,12 +107,24 @@ _getting_ready = threading.Lock()
 _ready: _Ready | None = None
 
 
-def job_of(plan: Plan, tiles: int, run: str) -> WorkerJob:
+def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     settings = plan.settings.model_copy(update=absolute)
-    return WorkerJob(run, plan.info.path.absolute(), settings, _basis(plan), tiles)
+    slide = plan.info.path.absolute()
+    return WorkerJob(run, slide, settings, basis, tiles, plan.given)
+
+
+def arithmetic_of_worker(device: str) -> list[str]:
+    """Name what tiles would be computed with; called in a worker process.
+
+    Parameters
+    ----------
+    device
+        As the setting of this name.
+    """
+    return arithmetic_of(devices_of_worker(resolve_devices(device)))
 
 
 def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
@@ -132,7 +151,6 @@ def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
         lost=plan.reader.lost,
         times=clock.times(),
         devices=[describe_device(device) for device in ready.devices],
-        host=platform.node(),
         process=f"{platform.node()} {os.getpid()}",
         peak_rss_mb=peak_rss_mb(),
     )
@@ -160,15 +178,11 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     if devices[0].type == "cpu":
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
-        plan = make_plan(slide, settings, devices[0], clock)
-    if changes := differences(job.basis, _basis(plan)):
+        plan = make_plan(slide, settings, devices[0], clock, given=job.given)
+    basis = basis_of_tiles(basis_of(job.slide, settings, job.given), plan, arithmetic_of(devices))
+    if changes := differences(job.basis, basis):
         raise WorkerError(
             f"other nuclei could be found here than where the run began ({'; '.join(changes)}): "
-            "give all machines the same files and versions"
+            "give all machines the same files and versions, and use workers of one kind"
         )
     return _Ready(job.run, plan, place(plan, devices, job.tiles, clock), devices)
-
-
-def _basis(plan: Plan) -> Basis:
-    basis = basis_of(plan.info.path, plan.settings)
-    return basis_of_tiles(basis, plan) | {"versions": versions()}

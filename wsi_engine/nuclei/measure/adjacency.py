@@ -53,7 +53,7 @@ class Surroundings:
     neighbours
         int32, number of Delaunay neighbours.
     mean_distance_um
-        Of the Delaunay neighbours; NaN where there are none.
+        Mean distance of the Delaunay neighbours; NaN where there are none.
     cell_um2
         Area of the Voronoi cell within ``CELL_RADIUS_UM``.
     """
@@ -119,8 +119,37 @@ def _look(anchors: Floats, mpp: Mpp, of: Indices | None, trace: bool) -> tuple[A
 
 
 @njit(nogil=True, cache=True)
-def _look_around(places, keys, across, wanted, steps, radii, trace):  # type: ignore[no-untyped-def]
-    """Measure the wanted ones of places that are sorted by bins of ``REACH_UM``."""
+def _look_around(
+    places: Indices,
+    keys: Indices,
+    across: int,
+    wanted: Indices,
+    steps: Floats,
+    radii: Floats,
+    trace: bool,
+) -> tuple[Counts, Floats, Counts, Floats, Floats, Indices]:
+    """Measure the wanted ones of places that are sorted by bins of ``REACH_UM``.
+
+    Parameters
+    ----------
+    places, keys
+        x and y in hundredths of a pixel, shape (n, 2), and the bin of each, shape (n,).
+    across
+        Number of bins in a row.
+    wanted
+        Positions of the nuclei to measure, shape (m,).
+    steps
+        µm per hundredth of a pixel, shape (2,).
+    radii
+        Those within which nuclei are counted, ascending, shape (3,).
+    trace
+        Whether to return edges.
+
+    Returns
+    -------
+    tuple
+        The attributes of `Surroundings`, and the edges, shape (number of edges, 2).
+    """
     count = len(wanted)
     within = np.zeros((count, len(radii)), np.int32)
     nearest, mean_distance = np.full(count, np.nan), np.full(count, np.nan)
@@ -185,8 +214,20 @@ def _look_around(places, keys, across, wanted, steps, radii, trace):  # type: ig
 
 
 @njit(nogil=True, cache=True)
-def _gather(places, i, runs, steps, reach, near, who):  # type: ignore[no-untyped-def]
-    """Write x and y offset and squared distance of all others within reach; return how many."""
+def _gather(
+    places: Indices,
+    i: int,
+    runs: Indices,
+    steps: Floats,
+    reach: float,
+    near: Floats,
+    who: Indices,
+) -> int:
+    """Write x and y offset and squared distance of all others within reach; return how many.
+
+    Others are looked for in runs of the places (n, 2), given by start and stop, shape (3, 2).
+    Room for k: near has shape (k, 3), who, which gets their positions, (k,).
+    """
     found = 0
     for row in range(3):
         for j in range(runs[row, 0], runs[row, 1]):
@@ -201,8 +242,11 @@ def _gather(places, i, runs, steps, reach, near, who):  # type: ignore[no-untype
 
 
 @njit(nogil=True, cache=True)
-def _nearest_first(near, who, start, found, limit):  # type: ignore[no-untyped-def]
-    """Bring those within a squared distance to the front, in order; return where they end."""
+def _nearest_first(near: Floats, who: Indices, start: int, found: int, limit: float) -> int:
+    """Bring those within a squared distance to the front, in order; return where they end.
+
+    Shapes are those of `_gather`: (k, 3) and (k,).
+    """
     stop = start
     for j in range(start, found):
         if near[j, 2] > limit:
@@ -223,7 +267,10 @@ def _nearest_first(near, who, start, found, limit):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _comes_before(x, y, squared, name, other, other_name):  # type: ignore[no-untyped-def]
+def _comes_before(
+    x: float, y: float, squared: float, name: int, other: Floats, other_name: int
+) -> bool:
+    """Whether a neighbour comes before another one, which is a row (3,) of `_gather`."""
     if squared != other[2]:
         return squared < other[2]
     if y != other[1]:
@@ -234,8 +281,12 @@ def _comes_before(x, y, squared, name, other, other_name):  # type: ignore[no-un
 
 
 @njit(nogil=True, cache=True)
-def _start_cell(cell, owner):  # type: ignore[no-untyped-def]
-    """Write the square around the largest cell; return its corners and squared reach."""
+def _start_cell(cell: Floats, owner: Indices) -> tuple[int, float]:
+    """Write the square around the largest cell; return its corners and squared reach.
+
+    A cell has room for k corners, shape (k, 2); owner, shape (k,), names the neighbour behind the
+    border that follows each corner, -1 for none.
+    """
     r = CELL_RADIUS_UM
     cell[0, 0], cell[0, 1] = -r, -r
     cell[1, 0], cell[1, 1] = r, -r
@@ -246,8 +297,19 @@ def _start_cell(cell, owner):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _cut(cell, owner, corners, neighbour, name, cut, cut_owner):  # type: ignore[no-untyped-def]
-    """Keep what is nearer to the origin than to a neighbour; ``owner`` names each border."""
+def _cut(
+    cell: Floats,
+    owner: Indices,
+    corners: int,
+    neighbour: Floats,
+    name: int,
+    cut: Floats,
+    cut_owner: Indices,
+) -> int:
+    """Keep what is nearer to the origin than to a neighbour, a row (3,) of `_gather`.
+
+    Writes the cell that is left, in the shapes of `_start_cell`; returns its number of corners.
+    """
     x, y, half = neighbour[0], neighbour[1], neighbour[2] / 2
     kept = 0
     beyond = x * cell[corners - 1, 0] + y * cell[corners - 1, 1] - half
@@ -269,7 +331,7 @@ def _cut(cell, owner, corners, neighbour, name, cut, cut_owner):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def _farthest(cell, corners):  # type: ignore[no-untyped-def]
+def _farthest(cell: Floats, corners: int) -> float:
     """Squared distance of the farthest corner, but no more than that of the largest cell."""
     farthest = 0.0
     for c in range(corners):
@@ -278,7 +340,7 @@ def _farthest(cell, corners):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _crossings(cell, corners, c):  # type: ignore[no-untyped-def]
+def _crossings(cell: Floats, corners: int, c: int) -> tuple[float, float]:
     """Where the border after a corner enters and leaves the disc, as parts of it in 0 to 1."""
     after = c + 1 if c + 1 < corners else 0
     x, y = cell[c, 0], cell[c, 1]
@@ -293,7 +355,7 @@ def _crossings(cell, corners, c):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _border(cell, corners, c):  # type: ignore[no-untyped-def]
+def _border(cell: Floats, corners: int, c: int) -> float:
     """Length of the border after a corner, as far as it lies in the disc."""
     after = c + 1 if c + 1 < corners else 0
     enter, leave = _crossings(cell, corners, c)
@@ -301,7 +363,7 @@ def _border(cell, corners, c):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _area(cell, corners):  # type: ignore[no-untyped-def]
+def _area(cell: Floats, corners: int) -> float:
     """Area that a convex cell around the origin shares with the disc."""
     total = 0.0
     for c in range(corners):
@@ -316,7 +378,7 @@ def _area(cell, corners):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _sector(x0, y0, x1, y1):  # type: ignore[no-untyped-def]
+def _sector(x0: float, y0: float, x1: float, y1: float) -> float:
     """Twice the area of the disc between two directions."""
     angle = math.atan2(x0 * y1 - y0 * x1, x0 * x1 + y0 * y1)
     return angle * CELL_RADIUS_UM**2

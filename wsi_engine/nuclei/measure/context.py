@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,56 +22,103 @@ from wsi_engine.nuclei.measure.adjacency import (
     Indices,
     surroundings,
 )
-from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.columns import Column, Measurements, by_name
+from wsi_engine.nuclei.measure.group import ContextGroup, in_order
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, Nuclei
 from wsi_engine.nuclei.seams import reach_in_tiles
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
+from wsi_engine.slide.stain_vectors import Stains
 
 Values = npt.NDArray[np.float32]
 
 _ENGINE = "this engine"
 _GRAPH = "QuPath (Delaunay cluster features); Edelsbrunner, IEEE Trans Inf Theory 29:551 (1983)"
 
-CONTEXT_COLUMNS = (
-    *[
-        Column(
-            f"Density {radius:g} µm per mm^2",
-            "1/mm^2",
-            f"other nuclei whose anchor is within {radius:g} µm, over the area of that disc, "
-            "which is whole also at the edge of tissue and slide",
-            _ENGINE,
-            essential=radius == 50,
-        )
-        for radius in RADII_UM
-    ],
-    Column(
+T = TypeVar("T")
+
+
+class Context(NamedTuple, Generic[T]):
+    """What is told of the place of a nucleus: numbers, or the columns that describe them."""
+
+    density_25: T
+    density_50: T
+    density_100: T
+    nearest: T
+    neighbours: T
+    mean_distance: T
+    cell: T
+
+
+def _density_column(radius: float, *, essential: bool = False) -> Column:
+    return Column(
+        f"Density {radius:g} µm per mm^2",
+        "1/mm^2",
+        f"other nuclei whose anchor is within {radius:g} µm, over the area of that disc, "
+        "which is whole also at the edge of tissue and slide",
+        _ENGINE,
+        essential,
+    )
+
+
+CONTEXT_COLUMNS = Context(
+    density_25=_density_column(25),
+    density_50=_density_column(50, essential=True),
+    density_100=_density_column(100),
+    nearest=Column(
         "Nearest neighbor distance µm",
         "µm",
         f"to the nearest other anchor; missing where none is within {REACH_UM:g} µm",
         "Clark & Evans, Ecology 35:445 (1954)",
         essential=True,
     ),
-    Column(
+    neighbours=Column(
         "Delaunay: Num neighbors",
         "",
         "neighbours: a circle through both anchors holds no third, and its radius is no more "
         f"than {CELL_RADIUS_UM:g} µm",
         _GRAPH,
     ),
-    Column(
+    mean_distance=Column(
         "Delaunay: Mean distance µm",
         "µm",
         "to these neighbours; missing where there are none",
         _GRAPH,
     ),
-    Column(
+    cell=Column(
         "Voronoi: Area µm^2",
         "µm^2",
         f"of what is nearer to this anchor than to any other, within {CELL_RADIUS_UM:g} µm of it",
         "Voronoi, J reine angew Math 133:97 (1908)",
     ),
 )
+
+
+def context_columns(stains: Stains) -> Context[Column]:
+    """Describe the columns of the context, which are the same for all stains."""
+    return CONTEXT_COLUMNS
+
+
+def context_by_name(anchors: Floats, mpp: Mpp, of: Indices | None = None) -> Measurements:
+    """Measure the context of nuclei that are all known; as `measure_context`, but by name."""
+    found = surroundings(anchors, mpp, of)
+    density_25, density_50, density_100 = (
+        within / (np.pi * np.square(radius) / 1e6)
+        for within, radius in zip(found.within.T, RADII_UM, strict=True)
+    )
+    context = Context(
+        density_25=density_25,
+        density_50=density_50,
+        density_100=density_100,
+        nearest=found.nearest_um,
+        neighbours=found.neighbours,
+        mean_distance=found.mean_distance_um,
+        cell=found.cell_um2,
+    )
+    return by_name(CONTEXT_COLUMNS, np.column_stack(context).astype(np.float32))
+
+
+CONTEXT = ContextGroup("context", context_columns, context_by_name, neighbourhood_um=REACH_UM)
 
 
 def measure_context(anchors: Floats, mpp: Mpp, of: Indices | None = None) -> Values:
@@ -90,15 +138,8 @@ def measure_context(anchors: Floats, mpp: Mpp, of: Indices | None = None) -> Val
     ndarray
         float32, shape (m, number of ``CONTEXT_COLUMNS``); NaN is missing.
     """
-    found = surroundings(anchors, mpp, of)
-    columns = (
-        found.within / (np.pi * np.square(RADII_UM) / 1e6),
-        found.nearest_um,
-        found.neighbours,
-        found.mean_distance_um,
-        found.cell_um2,
-    )
-    return np.column_stack(columns).astype(np.float32)
+    count = len(anchors) if of is None else len(of)
+    return in_order(context_by_name(anchors, mpp, of), CONTEXT_COLUMNS, count, CONTEXT.name)
 
 
 def add_context(
@@ -112,16 +153,16 @@ def add_context(
     Parameters
     ----------
     chunks
-        As they leave ``resolve_seams``, whole or with nuclei taken out.
+        What leaves ``resolve_seams``, whole or with nuclei taken out.
     tile_grid, model_grid, largest_object_px
-        As given to ``resolve_seams``.
+        Those that were given to ``resolve_seams``.
 
     Yields
     ------
     nuclei
         The same chunks in the same order.
     values
-        As of ``measure_context``, the same bits as if all nuclei were known at once.
+        Those of ``measure_context``, the same bits as if all nuclei were known at once.
 
     Notes
     -----

@@ -23,13 +23,13 @@ def assess_slide(
     Parameters
     ----------
     slide
-        To read fields from.
+        Slide to read fields from.
     info
         Its facts, with a pixel size.
     area
         Tissue, or where else nuclei are looked for, in QuPath pixels.
     overview
-        Of the slide.
+        Overview of the slide.
     """
     assert info.mpp is not None
     tissue = overview.mask_of(area)

@@ -24,7 +24,7 @@ class Flag:
     value, unit
         What was measured; ``None`` where it cannot be.
     sentence
-        The same for a reader, with what follows from it.
+        Sentence that tells it to a reader, with what follows from it.
     where
         Valid polygons in QuPath pixels.
     """

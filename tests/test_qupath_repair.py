@@ -449,6 +449,13 @@ def test_very_many_generations_are_flattened(tmp_path):
     assert "made features of children that are nested too deeply" in changes(done)
 
 
+def test_measurements_that_were_columns_keep_their_order(tmp_path):
+    names = ["c", "a", "b"]
+    columns = {f"measurements.{name}": k for k, name in enumerate(names)}
+    (feature,), _ = repaired(tmp_path, [an_object(**columns)])
+    assert list(feature["properties"]["measurements"]) == names
+
+
 NOT_MENDED = {
     "null": (None, "left out what is no feature"),
     "no geometry": (an_object(None), "left out a feature without a shape"),

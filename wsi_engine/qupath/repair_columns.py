@@ -49,7 +49,7 @@ def _gathered(properties: dict[str, Any], say: Say) -> dict[str, Any]:
         if stated is None:
             gathered[name] = {member: properties[key]}
         elif isinstance(stated, dict):
-            gathered[name] = {member: properties[key]} | stated
+            gathered[name] = stated if member in stated else stated | {member: properties[key]}
         else:
             gathered[key] = properties[key]
     classification = gathered.get("classification")

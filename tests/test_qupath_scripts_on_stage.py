@@ -193,6 +193,26 @@ def test_what_the_engine_made_is_no_region_unless_it_is_selected(tmp_path):
     assert told == ["False False", "False False", "True True", "Tissue 1", "False True"]
 
 
+def test_what_the_engine_made_is_not_exported_as_drawn(tmp_path):
+    write_result(tmp_path)
+    mine = json.dumps(square(100, 100, 200, 77, "annotation", "mine"))
+    printed = on_stage(
+        tmp_path,
+        f"""
+        QP.objects << new PathObject(new groovy.json.JsonSlurper().parseText('{mine}'))
+        run('import_results.groovy', [results])
+        run('export_annotations.groovy', [])
+        def exported = new File(folder, 'wsi_engine/annotations/image.geojson')
+        println exported.text
+        named('Tissue 1').metadata.clear()
+        run('export_annotations.groovy', [])
+        println exported.text
+        """,
+    )
+    # The region that was drawn for the run comes back as the user's.
+    assert [printed[2], printed[4]] == ["mine mine"] * 2
+
+
 def test_an_older_qupath_is_refused_with_a_sentence(tmp_path):
     """QuPath 0.5 keeps no metadata of detections, and has not the methods."""
     stage = tmp_path / "stage"

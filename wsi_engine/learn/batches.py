@@ -13,14 +13,13 @@ import torch
 from wsi_engine.learn.augment import augment
 from wsi_engine.learn.config import TrainConfig
 from wsi_engine.learn.sampling import Sampler, Spot
-from wsi_engine.learn.targets import Targets, star_targets
+from wsi_engine.learn.targets import Targets, size_weights, star_targets
 from wsi_engine.learn.warp import random_warp, warp_image, warp_labels
-from wsi_engine.models.starconvex_decoding import GRID_PX
 
 # Labels reach this far beyond the crop, so that nuclei at its border have their whole shape.
-_MARGIN_PX = 24
-# Label pixels per model pixel.
-_FINER = 2
+_MARGIN_UM = 12.0
+# Labels are as fine as this, whatever the pixels of the network.
+_LABEL_UM = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +31,9 @@ class Batch:
     images
         uint8 (n, h, w, 3).
     probability, probability_weight
-        float32 (n, h / 2, w / 2).
+        float32 on the output grid, (n, h / grid, w / grid).
     points
-        Flat index of the grid points inside nuclei into (n, h / 2, w / 2), int64 (k,).
+        Flat index of the grid points inside nuclei into those, int64 (k,).
     distances, distances_weight
         At those points, float32 (k, rays).
     classes
@@ -59,25 +58,28 @@ def draw_crop(
 ) -> tuple[npt.NDArray[np.uint8], Targets]:
     """Draw one augmented crop of a field with its targets."""
     field, data = spot.field, spot.source.data
+    grid, mpp = config.network.grid_px, config.network.mpp
+    margin, finer = grid * round(_MARGIN_UM / mpp / grid), max(1, round(mpp / _LABEL_UM))
     warp = random_warp(
         rng,
         field.labels.shape,
-        px_per_model_px=config.network.mpp / field.mpp,
+        px_per_model_px=mpp / field.mpp,
         scale=config.augment.scale,
-        elastic_px=config.augment.elastic_um / config.network.mpp,
+        elastic_px=config.augment.elastic_um / mpp,
         crop_px=config.crop_px,
+        margin_px=margin + 8,
         around=spot.around,
     )
     crop = warp_image(field.image, warp, config.crop_px)
-    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER)
-    side = config.crop_px // GRID_PX
+    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=margin, finer=finer)
+    side = config.crop_px // grid
     targets = star_targets(
         labels,
         field.peaks / np.float32(warp.step),
         shape=(side, side),
-        first=(_MARGIN_PX + GRID_PX / 2) * _FINER,
-        spacing=GRID_PX * _FINER,
-        unit=1 / _FINER,
+        first=(margin + grid / 2) * finer,
+        spacing=grid * finer,
+        unit=1 / finer,
         rays=config.network.rays,
         inner_boundary_weight=data.config.inner_boundary_weight,
     )
@@ -95,18 +97,24 @@ def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
         targets.append(target)
         classes.append(spot.field.classes[target.labels[target.probability > 0]])
     probability = np.stack([target.probability for target in targets])
+    probability_weight = np.stack([target.probability_weight for target in targets])
     inside = [target.probability > 0 for target in targets]
+    points = np.flatnonzero(probability)
+    distances, distances_weight = (
+        np.concatenate([getattr(t, name)[at] for t, at in zip(targets, inside, strict=True)])
+        for name in ("distances", "distances_weight")
+    )
+    if config.size_balance > 0:
+        weights = size_weights(distances, config.size_balance)
+        probability_weight.reshape(-1)[points] *= weights
+        distances_weight *= weights[:, None]
     return Batch(
         torch.from_numpy(np.stack(images)),
         torch.from_numpy(probability),
-        torch.from_numpy(np.stack([target.probability_weight for target in targets])),
-        torch.from_numpy(np.flatnonzero(probability)),
-        torch.from_numpy(
-            np.concatenate([t.distances[at] for t, at in zip(targets, inside, strict=True)])
-        ),
-        torch.from_numpy(
-            np.concatenate([t.distances_weight[at] for t, at in zip(targets, inside, strict=True)])
-        ),
+        torch.from_numpy(probability_weight),
+        torch.from_numpy(points),
+        torch.from_numpy(distances),
+        torch.from_numpy(distances_weight),
         torch.from_numpy(np.concatenate(classes).astype(np.int64)),
     )
 

@@ -14,9 +14,12 @@ from pydantic import (
     Tag,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from wsi_engine.errors import SettingsError
+from wsi_engine.models.starconvex_decoding import GRID_PX
+from wsi_engine.models.starconvex_spec import CHANNELS, DEPTH, stride_px
 
 Annotation = Literal["dense", "partial", "points"]
 
@@ -154,6 +157,9 @@ class AugmentConfig(_Section):
         Largest Gaussian blur in model pixels, and largest noise in intensity.
     jpeg
         Lowest JPEG quality.
+    coarser
+        Some crops are shown as if scanned at pixels up to so many times as large, so that a
+        network of fine pixels knows slides that hold less than that.
     """
 
     scale: tuple[float, float] = (0.6, 1.5)
@@ -167,6 +173,7 @@ class AugmentConfig(_Section):
     blur_px: float = Field(default=1.3, ge=0)
     noise: float = Field(default=0.04, ge=0)
     jpeg: int = Field(default=35, ge=1, le=100)
+    coarser: float = Field(default=1.0, ge=1)
 
     @field_validator("scale", "hematoxylin", "eosin")
     @classmethod
@@ -177,12 +184,26 @@ class AugmentConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """Shape of the network; see `wsi_engine.models.starconvex.StarConvexNet`."""
+    """Shape of the network; see `wsi_engine.models.starconvex_network.StarConvexNet`."""
 
-    channels: tuple[int, int, int] = (32, 64, 192)
+    channels: tuple[int, ...] = Field(default=CHANNELS, min_length=2)
     features: int = Field(default=64, ge=1)
     rays: int = Field(default=32, ge=8)
     mpp: float = Field(default=0.5, gt=0)
+    grid_px: Literal[1, 2, 4] = GRID_PX
+    depth: int = Field(default=DEPTH, ge=1)
+    residual: bool = False
+
+    @model_validator(mode="after")
+    def _has_whole_residuals(self) -> Self:
+        if self.residual and self.depth % 2 == 0:
+            raise ValueError("depth must be odd where residual is set: one and pairs of two")
+        return self
+
+    @property
+    def stride_px(self) -> int:
+        """Total stride in model pixels."""
+        return stride_px(len(self.channels), self.grid_px)
 
 
 class TrainConfig(_Section):
@@ -203,6 +224,12 @@ class TrainConfig(_Section):
         The learning rate stays constant until this many steps before the end, then follows
         half a cosine down to a hundredth. So a run can be made longer, or ended early, from
         any checkpoint before its decay.
+    size_balance
+        How much more a point of a small nucleus weighs than one of a large: its weight goes
+        with the nucleus' area to minus this power. 0 weighs points alike, 1 nuclei.
+    distance_loss
+        Whether errors of the distances count in pixels, as in Schmidt et al. 2018, or in
+        proportion to the distance, so that no size of nucleus counts more than another.
     threads
         Threads of the network on the CPU. One leaves a core to the crops, and is not held
         up where the machine is shared: threads that wait for each other spin.
@@ -222,6 +249,8 @@ class TrainConfig(_Section):
     decay_steps: int = Field(default=3000, ge=0)
     warmup_steps: int = Field(default=300, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
+    size_balance: float = Field(default=0.0, ge=0, le=1)
+    distance_loss: Literal["absolute", "relative"] = "absolute"
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"
     device: str = "cpu"
@@ -237,12 +266,14 @@ class TrainConfig(_Section):
             raise ValueError("must be names, each given once")
         return value
 
-    @field_validator("crop_px")
-    @classmethod
-    def _is_a_multiple_of_the_stride(cls, value: int) -> int:
-        if value % 8:
-            raise ValueError("must be a multiple of 8, the network's total stride")
-        return value
+    @model_validator(mode="after")
+    def _has_crops_of_whole_strides(self) -> Self:
+        stride = self.network.stride_px
+        if self.crop_px % stride:
+            raise ValueError(
+                f"crop_px must be a multiple of {stride}, the network's total stride"
+            )
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Self:

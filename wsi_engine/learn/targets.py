@@ -21,6 +21,8 @@ from wsi_engine.models.suppression import ray_directions
 
 UNKNOWN = 65535
 
+_LARGEST_SIZE_WEIGHT = 5.0
+
 _BACKGROUND_END, _INNER_END, _UNKNOWN_END = 0, 1, 2
 
 
@@ -150,6 +152,25 @@ def star_targets(
     return Targets(
         labels[np.ix_(rows, columns)], probability, probability_weight, distances, distances_weight
     )
+
+
+def size_weights(distances: npt.NDArray[np.float32], power: float) -> npt.NDArray[np.float32]:
+    """Return how much points weigh by the size of their nucleus, 1 on average.
+
+    Parameters
+    ----------
+    distances
+        From each point to the boundary of its nucleus, (k, rays): as areas they add up to
+        the nucleus' own, wherever in it the point is.
+    power
+        The weight goes with the area to minus this.
+    """
+    area = np.square(distances).mean(axis=1)
+    weights = np.maximum(area, 1) ** np.float32(-power)
+    if len(weights):
+        # A sliver at the border of a crop is not worth a hundred points of a nucleus.
+        weights = np.minimum(weights / weights.mean(), _LARGEST_SIZE_WEIGHT)
+    return np.asarray(weights, np.float32)
 
 
 @njit(nogil=True, cache=True)

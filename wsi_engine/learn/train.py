@@ -32,12 +32,8 @@ from wsi_engine.learn.losses import Loss, star_loss
 from wsi_engine.learn.sampling import Sampler, Source
 from wsi_engine.learn.validate import ValidationSet, calibrated
 from wsi_engine.learn.weights import save_weights, write_threshold
-from wsi_engine.models.starconvex import (
-    StarConvexModel,
-    StarConvexNet,
-    load_weights,
-    normalise,
-)
+from wsi_engine.models.starconvex import StarConvexModel, load_weights
+from wsi_engine.models.starconvex_network import StarConvexNet, normalise, present_name
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -73,7 +69,7 @@ class Run:
         """Take the state of a checkpoint."""
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.average.state = content["average"]
+        self.average.state = {present_name(k): v for k, v in content["average"].items()}
         self.step, self.best = content["step"], content["best"]
         torch.set_rng_state(content["rng"])
 
@@ -97,7 +93,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def make_network(config: TrainConfig) -> StarConvexNet:
     """Return a fresh network of the shape that a run asks for."""
     shape = config.network
-    return StarConvexNet(shape.channels, shape.features, shape.rays, config.classes)
+    return StarConvexNet(
+        shape.channels, shape.features, shape.rays, config.classes,
+        grid_px=shape.grid_px, depth=shape.depth, residual=shape.residual,
+    )  # fmt: skip
 
 
 def start_run(config: TrainConfig) -> Run:
@@ -143,7 +142,7 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     pixels = normalise(batch.images).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         maps = run.network(pixels)
-    loss = star_loss(maps.float(), batch)
+    loss = star_loss(maps.float(), batch, relative=config.distance_loss == "relative")
     if not torch.isfinite(loss.total):
         raise TrainingError(
             f"The loss is {loss.total.item()} at step {run.step}; the last checkpoint is intact. "

@@ -79,7 +79,8 @@ def predict(model: StarConvexModel, image: npt.NDArray[np.uint8], mpp: float) ->
     padding = [(context, context + -side % stride) for side in inner]
     padded = np.pad(shrunk, [*padding, (0, 0)], mode="reflect" if min(inner) > 48 else "edge")
     maps = model.maps(padded[None])[0]
-    grid = [slice(context // 2, context // 2 + -(-side // 2)) for side in inner]
+    step = model.grid_px
+    grid = [slice(context // step, context // step + -(-side // step)) for side in inner]
     scale = np.array([width / inner[1], height / inner[0]])
     return Prediction(maps[grid[0], grid[1]], scale, (height, width))
 

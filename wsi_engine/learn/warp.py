@@ -82,6 +82,7 @@ def random_warp(
     scale: tuple[float, float],
     elastic_px: float,
     crop_px: int,
+    margin_px: int = 32,
     around: tuple[float, float] | None = None,
 ) -> Warp:
     """Draw a warp whose crop lies inside an image as far as it fits.
@@ -96,6 +97,8 @@ def random_warp(
         Range of magnification, log-uniform.
     elastic_px
         Standard deviation of the displacement of the nodes, in model pixels.
+    margin_px
+        How far beyond the crop the warp is defined, in model pixels.
     around
         A place in the image (y, x) that the crop is to show in its middle half, or as near
         to it as the image's border permits; anywhere if not given.
@@ -112,7 +115,7 @@ def random_warp(
     wanted = (None, None) if around is None else around
     centre = (_centre(rng, shape[0], half, wanted[0]), _centre(rng, shape[1], half, wanted[1]))
     nodes = rng.normal(0, elastic_px * step, (2, 9, 9))
-    return Warp(matrix, centre, nodes, reach=crop_px / 2 + 32)
+    return Warp(matrix, centre, nodes, reach=crop_px / 2 + margin_px)
 
 
 def _centre(rng: np.random.Generator, side: int, half: float, wanted: float | None) -> float:

@@ -11,8 +11,12 @@ import numpy.typing as npt
 import torch
 
 from wsi_engine.learn.augment import augment
+from wsi_engine.learn.classes import Classes
 from wsi_engine.learn.config import TrainConfig
+from wsi_engine.learn.crowding import crowd
+from wsi_engine.learn.negatives import draw_negatives
 from wsi_engine.learn.sampling import Sampler, Spot
+from wsi_engine.learn.scene import Scene
 from wsi_engine.learn.targets import Targets, size_weights, star_targets
 from wsi_engine.learn.warp import random_warp, warp_image, warp_labels
 
@@ -53,11 +57,9 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw_crop(
-    spot: Spot, config: TrainConfig, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """Draw one augmented crop of a field with its targets."""
-    field, data = spot.field, spot.source.data
+def draw_scene(spot: Spot, config: TrainConfig, rng: np.random.Generator) -> Scene:
+    """Draw a crop of a field, with nuclei and other things put into it."""
+    field = spot.field
     grid, mpp = config.network.grid_px, config.network.mpp
     margin, finer = grid * round(_MARGIN_UM / mpp / grid), max(1, round(mpp / _LABEL_UM))
     warp = random_warp(
@@ -70,20 +72,38 @@ def draw_crop(
         margin_px=margin + 8,
         around=spot.around,
     )
-    crop = warp_image(field.image, warp, config.crop_px)
-    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=margin, finer=finer)
+    scene = Scene(
+        warp_image(field.image, warp, config.crop_px),
+        warp_labels(field.labels, warp, config.crop_px, margin_px=margin, finer=finer),
+        field.peaks / np.float32(warp.step),
+        field.classes,
+        mpp=mpp,
+        margin_px=margin,
+        finer=finer,
+    )
+    crowd(scene, rng, config.augment)
+    draw_negatives(scene, rng, config.augment)
+    return scene
+
+
+def draw_crop(
+    spot: Spot, config: TrainConfig, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Targets, Classes]:
+    """Draw one augmented crop of a field with its targets, and its nuclei's classes by label."""
+    scene = draw_scene(spot, config, rng)
+    grid, finer, data = config.network.grid_px, scene.finer, spot.source.data
     side = config.crop_px // grid
     targets = star_targets(
-        labels,
-        field.peaks / np.float32(warp.step),
+        scene.labels,
+        scene.peaks,
         shape=(side, side),
-        first=(margin + grid / 2) * finer,
+        first=(scene.margin_px + grid / 2) * finer,
         spacing=grid * finer,
         unit=1 / finer,
         rays=config.network.rays,
         inner_boundary_weight=data.config.inner_boundary_weight,
     )
-    return augment(crop, data.white, rng, config.augment), targets
+    return augment(scene.image, data.white, rng, config.augment), targets, scene.classes
 
 
 def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
@@ -92,10 +112,10 @@ def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
     for index in range(config.batch):
         rng = np.random.default_rng([config.seed, step, index])
         spot = sampler.draw(rng)
-        image, target = draw_crop(spot, config, rng)
+        image, target, by_label = draw_crop(spot, config, rng)
         images.append(image)
         targets.append(target)
-        classes.append(spot.field.classes[target.labels[target.probability > 0]])
+        classes.append(by_label[target.labels[target.probability > 0]])
     probability = np.stack([target.probability for target in targets])
     probability_weight = np.stack([target.probability_weight for target in targets])
     inside = [target.probability > 0 for target in targets]

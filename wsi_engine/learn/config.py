@@ -160,6 +160,12 @@ class AugmentConfig(_Section):
     coarser
         Some crops are shown as if scanned at pixels up to so many times as large, so that a
         network of fine pixels knows slides that hold less than that.
+    crowded
+        Share of the crops in which copies of nuclei are put beside nuclei; see
+        `wsi_engine.learn.crowding`.
+    negatives
+        Share of the crops into which something is drawn that is no nucleus: red cells,
+        pigment, ink, folds, mucin, keratin; see `wsi_engine.learn.negatives`.
     """
 
     scale: tuple[float, float] = (0.6, 1.5)
@@ -174,6 +180,8 @@ class AugmentConfig(_Section):
     noise: float = Field(default=0.04, ge=0)
     jpeg: int = Field(default=35, ge=1, le=100)
     coarser: float = Field(default=1.0, ge=1)
+    crowded: float = Field(default=0.0, ge=0, le=1)
+    negatives: float = Field(default=0.0, ge=0, le=1)
 
     @field_validator("scale", "hematoxylin", "eosin")
     @classmethod
@@ -270,9 +278,7 @@ class TrainConfig(_Section):
     def _has_crops_of_whole_strides(self) -> Self:
         stride = self.network.stride_px
         if self.crop_px % stride:
-            raise ValueError(
-                f"crop_px must be a multiple of {stride}, the network's total stride"
-            )
+            raise ValueError(f"crop_px must be a multiple of {stride}, the network's total stride")
         return self
 
     @classmethod

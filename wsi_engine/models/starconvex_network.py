@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -109,7 +110,7 @@ class StarConvexNet(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.levels = nn.ModuleList([nn.Sequential(_block(channels[0], channels[0]))])
-        for inputs, outputs in zip(channels[:-2], channels[1:-1], strict=True):
+        for inputs, outputs in pairwise(channels[:-1]):
             self.levels.append(nn.Sequential(_block(inputs, outputs), _block(outputs, outputs)))
         width = channels[-1]
         deeper = (

@@ -102,6 +102,7 @@ def draw_crop(
         unit=1 / finer,
         rays=config.network.rays,
         inner_boundary_weight=data.config.inner_boundary_weight,
+        peaks_on_grid=config.peaks_on_grid,
     )
     return augment(scene.image, data.white, rng, config.augment), targets, scene.classes
 

@@ -67,6 +67,9 @@ class SetConfig(_Section):
     rename
         From the names of classes in the set's files to those that the run learns. ``null``:
         such nuclei count for their shape only.
+    empty
+        Whether the set is there for what it shows beside nuclei, and need not hold any. It
+        then measures nothing: no field of it is held out.
     """
 
     name: str
@@ -74,6 +77,7 @@ class SetConfig(_Section):
     inner_boundary_weight: float = Field(default=1.0, ge=0, le=1)
     annotation: Annotation = "dense"
     rename: dict[str, str | None] = {}
+    empty: bool = False
     split: SplitConfig = SplitConfig()
 
 
@@ -235,6 +239,9 @@ class TrainConfig(_Section):
     size_balance
         How much more a point of a small nucleus weighs than one of a large: its weight goes
         with the nucleus' area to minus this power. 0 weighs points alike, 1 nuclei.
+    peaks_on_grid
+        Whether the best grid point of a nucleus, however small, has the object probability 1;
+        see `wsi_engine.learn.targets.star_targets`.
     distance_loss
         Whether errors of the distances count in pixels, as in Schmidt et al. 2018, or in
         proportion to the distance, so that no size of nucleus counts more than another.
@@ -258,6 +265,7 @@ class TrainConfig(_Section):
     warmup_steps: int = Field(default=300, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     size_balance: float = Field(default=0.0, ge=0, le=1)
+    peaks_on_grid: bool = False
     distance_loss: Literal["absolute", "relative"] = "absolute"
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"

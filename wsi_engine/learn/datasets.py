@@ -68,7 +68,7 @@ def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] 
     else:
         where = config.labels
         fields = _image_fields(config, index)
-    if not any(len(field.peaks) > 1 for field in fields):
+    if not config.empty and not any(len(field.peaks) > 1 for field in fields):
         raise DatasetError(f"No field of the set {config.name!r} ({where}) holds a nucleus.")
     sample = np.concatenate([field.image[::4, ::4].reshape(-1, 3) for field in fields])
     return DataSet(config, tuple(fields), np.percentile(sample, 99.5, axis=0))
@@ -189,6 +189,8 @@ def split_groups(groups: list[str], split: SplitConfig) -> set[str]:
 
 def split_dataset(data: DataSet) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
     """Split a set into training and validation fields; a group is never in both."""
+    if data.config.empty:
+        return data.fields, ()
     held_out = split_groups([field.group for field in data.fields], data.config.split)
     training = tuple(field for field in data.fields if field.group not in held_out)
     validation = tuple(field for field in data.fields if field.group in held_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from wsi_engine.learn.negatives import draw_negatives
 from wsi_engine.learn.sampling import Sampler, Spot
 from wsi_engine.learn.scene import Scene
 from wsi_engine.learn.targets import Targets, size_weights, star_targets
-from wsi_engine.learn.warp import random_warp, warp_image, warp_labels
+from wsi_engine.learn.warp import random_warp, warp_image, warp_labels, warp_map
 
 # Labels reach this far beyond the crop, so that nuclei at its border have their whole shape.
 _MARGIN_UM = 12.0
@@ -81,6 +81,10 @@ def draw_scene(spot: Spot, config: TrainConfig, rng: np.random.Generator) -> Sce
         margin_px=margin,
         finer=finer,
     )
+    if field.taught is not None and config.taught_share > 0:
+        scene.taught = warp_map(
+            field.taught, warp, config.crop_px, grid_px=grid, shape=field.labels.shape
+        ) / np.float32(255)
     crowd(scene, rng, config.augment)
     draw_negatives(scene, rng, config.augment)
     return scene
@@ -104,7 +108,22 @@ def draw_crop(
         inner_boundary_weight=data.config.inner_boundary_weight,
         peaks_on_grid=config.peaks_on_grid,
     )
+    if scene.taught is not None:
+        targets = _blended(targets, scene.taught, config.taught_share)
     return augment(scene.image, data.white, rng, config.augment), targets, scene.classes
+
+
+def _blended(targets: Targets, taught: npt.NDArray[np.float32], share: float) -> Targets:
+    """Mix what a teacher says into the object probability, wherever it saw the same."""
+    seen = np.isfinite(taught)
+    own = np.where(targets.probability_weight > 0, targets.probability, taught)
+    mixed = np.where(seen, (1 - share) * own + share * taught, targets.probability)
+    weight = np.where(
+        seen, np.maximum(targets.probability_weight, share), targets.probability_weight
+    )
+    return replace(
+        targets, probability=mixed.astype(np.float32), probability_weight=weight.astype(np.float32)
+    )
 
 
 def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
@@ -116,11 +135,11 @@ def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
         image, target, by_label = draw_crop(spot, config, rng)
         images.append(image)
         targets.append(target)
-        classes.append(by_label[target.labels[target.probability > 0]])
+        classes.append(by_label[target.labels[target.inside]])
     probability = np.stack([target.probability for target in targets])
     probability_weight = np.stack([target.probability_weight for target in targets])
-    inside = [target.probability > 0 for target in targets]
-    points = np.flatnonzero(probability)
+    inside = [target.inside for target in targets]
+    points = np.flatnonzero(np.stack(inside))
     distances, distances_weight = (
         np.concatenate([getattr(t, name)[at] for t, at in zip(targets, inside, strict=True)])
         for name in ("distances", "distances_weight")

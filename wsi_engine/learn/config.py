@@ -18,7 +18,6 @@ from pydantic import (
 )
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.models.starconvex_decoding import GRID_PX
 from wsi_engine.models.starconvex_spec import CHANNELS, DEPTH, stride_px
 
 Annotation = Literal["dense", "partial", "points"]
@@ -98,10 +97,15 @@ class DataConfig(SetConfig):
         itself.
     class_names
         What the numbers mean; the classes of the run, in their order, where not given.
+    taught
+        Folder of images beside the labels in which a teacher says how sure it is of a nucleus,
+        of any size; see `wsi_engine.learn.teaching`. Files are found by stem, and not every
+        image needs one.
     """
 
     images: Path
     labels: Path
+    taught: Path | None = None
     mpp: float = Field(gt=0.02, lt=10)
     classes: Path | None = None
     class_names: tuple[str, ...] = ()
@@ -202,7 +206,7 @@ class NetworkConfig(_Section):
     features: int = Field(default=64, ge=1)
     rays: int = Field(default=32, ge=8)
     mpp: float = Field(default=0.5, gt=0)
-    grid_px: Literal[1, 2, 4] = GRID_PX
+    grid_px: Literal[1, 2, 4] = 2
     depth: int = Field(default=DEPTH, ge=1)
     residual: bool = False
 
@@ -225,6 +229,12 @@ class TrainConfig(_Section):
     ----------
     output
         Folder of checkpoints, log and weights.
+    init
+        Weights to start from in place of random ones: ``starconvex`` for those that come with
+        the package, or a file. The network must have their shape.
+    freeze_statistics
+        Whether batch normalisation keeps the statistics that it starts with, so that few and
+        peculiar crops cannot disturb them. For runs that start from weights.
     classes
         What the network tells apart, in this order; it does not classify where there are none.
     class_balance
@@ -242,6 +252,9 @@ class TrainConfig(_Section):
     peaks_on_grid
         Whether the best grid point of a nucleus, however small, has the object probability 1;
         see `wsi_engine.learn.targets.star_targets`.
+    taught_share
+        How much of the object probability's target comes from the teacher, where a set has
+        one; the rest comes from the labels.
     distance_loss
         Whether errors of the distances count in pixels, as in Schmidt et al. 2018, or in
         proportion to the distance, so that no size of nucleus counts more than another.
@@ -251,6 +264,8 @@ class TrainConfig(_Section):
     """
 
     output: Path
+    init: str | None = None
+    freeze_statistics: bool = False
     data: tuple[AnySet, ...] = Field(min_length=1)
     classes: tuple[str, ...] = ()
     class_balance: float = Field(default=0.0, ge=0, le=1)
@@ -266,6 +281,7 @@ class TrainConfig(_Section):
     weight_decay: float = Field(default=1e-4, ge=0)
     size_balance: float = Field(default=0.0, ge=0, le=1)
     peaks_on_grid: bool = False
+    taught_share: float = Field(default=0.5, ge=0, le=1)
     distance_loss: Literal["absolute", "relative"] = "absolute"
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"

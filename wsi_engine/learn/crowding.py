@@ -37,8 +37,10 @@ def crowd(scene: Scene, rng: np.random.Generator, config: AugmentConfig) -> None
     density = -np.log((np.clip(scene.image, 0, 255) + 1) / 256)
     wanted = int(rng.integers(2, 3 + max(2, min(40, len(boxes)))))
     smaller = math.exp(rng.uniform(math.log(0.5), 0.0))
+    before = density.copy()
     for _ in range(wanted):
         _put_one(scene, density, boxes, smaller, rng)
+    scene.change((density != before).any(axis=2))
     scene.image = np.asarray(256 * np.exp(-density) - 1, np.float32)
 
 

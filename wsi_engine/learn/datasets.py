@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from wsi_engine.learn.fields import (
     make_field,
     refuse_points,
 )
-from wsi_engine.learn.images import IMAGE_SUFFIXES, read_image, read_labels
+from wsi_engine.learn.images import IMAGE_SUFFIXES, read_image, read_labels, read_taught
 from wsi_engine.learn.pairing import (
     files_by_stem,
     is_geojson,
@@ -93,10 +93,16 @@ def _image_fields(config: DataConfig, index: ClassIndex) -> list[Field]:
     if config.classes is not None and index.known:
         kinds = files_by_stem(config.classes, is_label_image)
         paired(images, kinds, where=config.classes, what="class image")
-    return [
-        load_field(image, drawn, config, index, kinds.get(image.stem))
-        for image, drawn in paired(images, labels, where=config.labels, what="labels")
-    ]
+    taught: dict[str, Path] = {}
+    if config.taught is not None:
+        taught = files_by_stem(config.taught, is_label_image)
+    fields = []
+    for image, drawn in paired(images, labels, where=config.labels, what="labels"):
+        field = load_field(image, drawn, config, index, kinds.get(image.stem))
+        if image.stem in taught:
+            field = replace(field, taught=read_taught(taught[image.stem]))
+        fields.append(field)
+    return fields
 
 
 def load_field(

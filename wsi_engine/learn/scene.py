@@ -33,6 +33,9 @@ class Scene:
         Class index by label, as long as ``peaks``.
     mpp
         Pixel size in µm.
+    taught
+        Object probability by a teacher at the points of the output grid, NaN where it has not
+        seen what is there; ``None`` without a teacher.
     """
 
     image: Float32
@@ -42,6 +45,7 @@ class Scene:
     mpp: float
     margin_px: int
     finer: int
+    taught: Float32 | None = None
 
     @property
     def inner(self) -> Labels:
@@ -85,6 +89,14 @@ class Scene:
     def clear(self) -> None:
         """Leave no nucleus: all of the crop and its surroundings is known to be none."""
         self.labels[:] = 0
+        if self.taught is not None:
+            self.taught[:] = 0
+
+    def change(self, changed: npt.NDArray[np.bool_]) -> None:
+        """Note that the teacher has not seen what is there now, bool (h, w)."""
+        if self.taught is not None:
+            step = changed.shape[0] // self.taught.shape[0]
+            self.taught[changed[step // 2 :: step, step // 2 :: step]] = np.nan
 
     def add(self, place: tuple[slice, slice], nucleus: npt.NDArray[np.bool_], kind: int) -> None:
         """Label a nucleus, a mask of a place in the labels of the crop."""

@@ -51,6 +51,11 @@ class Targets:
     distances: npt.NDArray[np.float32]
     distances_weight: npt.NDArray[np.float32]
 
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """Tell which grid points lie in a nucleus, (h, w): those that have distances."""
+        return self.distances[..., 0] > 0
+
 
 @njit(nogil=True, cache=True, fastmath=False)
 def _march(labels, x, y, step_x, step_y):  # type: ignore[no-untyped-def]

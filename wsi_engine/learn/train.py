@@ -20,9 +20,10 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from wsi_engine.learn.batches import Batch, batches
+from wsi_engine.learn.batches import Batch, batches, make_batch
 from wsi_engine.learn.checkpoint import Average, load_checkpoint, save_checkpoint
 from wsi_engine.learn.config import TrainConfig
 from wsi_engine.learn.datasets import load_dataset, split_dataset
@@ -30,6 +31,7 @@ from wsi_engine.learn.errors import DatasetError, TrainingError
 from wsi_engine.learn.log import TrainingLog
 from wsi_engine.learn.losses import Loss, star_loss
 from wsi_engine.learn.sampling import Sampler, Source
+from wsi_engine.learn.starting import start_from
 from wsi_engine.learn.validate import ValidationSet, calibrated
 from wsi_engine.learn.weights import save_weights, write_threshold
 from wsi_engine.models.starconvex import StarConvexModel, load_weights
@@ -41,6 +43,8 @@ BEST = "best.safetensors"
 
 # What a run cannot change once it has started.
 _FIXED = ("network", "classes", "seed")
+# Batches on which a run that starts from weights takes its statistics.
+_STATISTICS_STEPS = 8
 
 
 @dataclass
@@ -99,8 +103,13 @@ def make_network(config: TrainConfig) -> StarConvexNet:
     )  # fmt: skip
 
 
-def start_run(config: TrainConfig) -> Run:
+def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     """Create a run, at its last checkpoint where there is one.
+
+    Parameters
+    ----------
+    sampler
+        Where a run that starts from weights takes the crops for its statistics.
 
     Raises
     ------
@@ -108,13 +117,16 @@ def start_run(config: TrainConfig) -> Run:
         If the checkpoint cannot be read or belongs to a run with other settings.
     """
     torch.manual_seed(config.seed)
+    path = config.output / CHECKPOINT
     network = make_network(config).to(config.device)
+    if config.init is not None and sampler is not None and not path.exists():
+        crops = (make_batch(sampler, config, step) for step in range(_STATISTICS_STEPS))
+        start_from(network, config.init, crops)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     run = Run(network, optimiser, Average(network, config.ema))
-    path = config.output / CHECKPOINT
     if path.exists():
         content = load_checkpoint(path)
         before = TrainConfig.model_validate_json(content["config"])
@@ -155,6 +167,15 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     run.step += 1
     run.average.update(run.network, run.step)
     return loss
+
+
+def set_training(network: StarConvexNet, config: TrainConfig) -> None:
+    """Put a network into training, its statistics frozen where the run asks for it."""
+    network.train()
+    if config.freeze_statistics:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +288,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)
     sampler = Sampler(sources, config.class_balance)
-    run = start_run(config)
-    run.network.train()
+    run = start_run(config, sampler)
+    set_training(run.network, config)
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from scipy.ndimage import map_coordinates
 
 from wsi_engine.learn.targets import UNKNOWN
 
@@ -218,3 +219,44 @@ def warp_labels(
     out = np.full((side, side), UNKNOWN, np.uint16)
     _sample_labels(labels, ys, xs, finer, out)
     return out
+
+
+def warp_map(
+    values: npt.NDArray[np.uint8],
+    warp: Warp,
+    crop_px: int,
+    *,
+    grid_px: int,
+    shape: tuple[int, int],
+) -> Float32:
+    """Return the values at a crop's grid points, between 0 and 255.
+
+    Parameters
+    ----------
+    values
+        Of any size (h', w'), over an image of ``shape``.
+    grid_px
+        Model pixels per grid point.
+
+    Returns
+    -------
+    numpy.ndarray
+        (crop_px / grid_px,) * 2, NaN outside of the image.
+    """
+    ys, xs = warp.corners(crop_px)
+    if grid_px % 2:
+        ys, xs = (
+            (at[:-1, :-1] + at[1:, :-1] + at[:-1, 1:] + at[1:, 1:]) / np.float32(4)
+            for at in (ys, xs)
+        )
+    first = grid_px // 2
+    side = crop_px // grid_px
+    y, x = (at[first::grid_px, first::grid_px][:side, :side] for at in (ys, xs))
+    outside = (y < 0) | (x < 0) | (y >= shape[0]) | (x >= shape[1])
+    places = [
+        at * np.float32(size / whole) - np.float32(0.5)
+        for at, size, whole in zip((y, x), values.shape, shape, strict=True)
+    ]
+    sampled = map_coordinates(values, places, np.float32, order=1, mode="nearest")
+    sampled[outside] = np.nan
+    return np.asarray(sampled, np.float32)

@@ -133,7 +133,7 @@ class StarConvexNet(nn.Module):
         bias[0] = -2.0
         bias[1 + rays :] = 0.0
         self.head.bias = nn.Parameter(bias)
-        self.register_load_state_dict_pre_hook(_rename)
+        self.register_load_state_dict_pre_hook(_rename)  # type: ignore[no-untyped-call]
 
     @property
     def stride_px(self) -> int:

@@ -102,10 +102,10 @@ class TestStart:
 
 def test_frozen_statistics_stay(data: Path) -> None:
     path = trained(config_of(data), data / "own.safetensors")
+    fixed = {"init": str(path), "freeze_statistics": True}
     results = [
-        train(config_of(data, init=str(path), freeze_statistics=True, steps=steps, output=data / f"{steps}"))
-        for steps in (1, 4)
-    ]  # fmt: skip
+        train(config_of(data, **fixed, steps=steps, output=data / f"{steps}")) for steps in (1, 4)
+    ]
     first, last = (torch.load(r.checkpoint, weights_only=True)["network"] for r in results)
     names = [name for name in first if "running" in name]
     assert names

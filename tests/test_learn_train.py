@@ -199,7 +199,7 @@ class TestBadInput:
         checkpoint = data / "run/checkpoint.pt"
         before = checkpoint.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(training, "star_loss", lambda *_: _nan_loss())
+            patch.setattr(training, "star_loss", lambda *_, **__: _nan_loss())
             with pytest.raises(TrainingError, match=r"nan at step 4.*checkpoint is intact"):
                 train(config)
         assert checkpoint.read_bytes() == before
@@ -276,6 +276,16 @@ class TestBadInput:
             ("steps: [", "is not YAML"),
             ("steps: 3", "Field required"),
             ("output: x\ndata: []", "data"),
+            (
+                "output: x\ncrop_px: 24\nnetwork: {channels: [4, 4, 4, 4]}\n"
+                "data: [{name: a, images: a, labels: a, mpp: 1}]",
+                "multiple of 16",
+            ),
+            (
+                "output: x\nnetwork: {depth: 4, residual: true}\n"
+                "data: [{name: a, images: a, labels: a, mpp: 1}]",
+                "depth must be odd",
+            ),
             ("output: x\ncrop_px: 30\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "multiple"),
             ("output: x\nstep: 3\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "step: Extra"),
         ],

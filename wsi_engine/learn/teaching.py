@@ -117,8 +117,8 @@ def _save(path: Path, pixels: npt.NDArray[np.generic]) -> None:
     partial.replace(path)
 
 
-def main() -> None:
-    """Run from the command line."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run from the command line, or from the words of one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("paths", type=Path, nargs="+", help="a folder of images, or slides")
     parser.add_argument("--mpp", type=float, help="of images, and of slides that state none")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     model = load_weights(arguments.weights)
     model = model.to(model.device)
     for path in arguments.paths:

@@ -130,7 +130,9 @@ class TestLearning:
             for value in (0, 255)
         ]
         low, high = (crop.probability for crop in crops)
-        np.testing.assert_allclose(high - low, share, atol=1e-6)
+        difference = np.round(high - low, 5)
+        assert set(np.unique(difference)) <= {0, share}  # a corner may lie outside of the image
+        assert (difference == share).mean() > 0.9
         np.testing.assert_array_equal(crops[0].inside, crops[1].inside)
         np.testing.assert_array_equal(crops[0].distances, crops[1].distances)
 
@@ -139,8 +141,10 @@ class TestLearning:
         spot = self.spot(config, 51)
         spot.field.labels[:] = UNKNOWN
         _, targets, _ = draw_crop(spot, config, np.random.default_rng(0))
-        np.testing.assert_allclose(targets.probability, 0.2, atol=1e-6)
-        np.testing.assert_allclose(targets.probability_weight, 0.5)
+        seen = targets.probability_weight > 0
+        assert seen.mean() > 0.9
+        np.testing.assert_allclose(targets.probability[seen], 0.2, atol=1e-6)
+        np.testing.assert_allclose(targets.probability_weight[seen], 0.5)
 
     def test_a_run_learns_from_it(self, data: Path, teacher: StarConvexModel) -> None:
         teach_images(teacher, sorted((data / "images").iterdir()), 0.25, data / "taught")

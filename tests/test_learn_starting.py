@@ -24,7 +24,7 @@ SHAPES = {
     "as the default": {"channels": [4, 4, 8], "features": 4, "rays": 8},
     "finer and residual": {
         "channels": [4, 4, 6, 8], "features": 4, "rays": 8, "mpp": 0.25, "grid_px": 2,
-        "depth": 3, "residual": True,
+        "depth": 3, "residual": True, "pixel_features": 4,
     },
 }  # fmt: skip
 

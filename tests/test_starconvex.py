@@ -92,6 +92,7 @@ class TestNetwork:
             ((4, 6, 8, 8), {"grid_px": 1, "depth": 2}, 8, 58),
             ((4, 6, 8, 8), {"depth": 7, "residual": True}, 16, 192),
             ((4, 6, 8), {"grid_px": 4, "depth": 3, "residual": True}, 16, 112),
+            ((4, 6, 8), {"depth": 5, "residual": True, "pixel_features": 4}, 8, 72),
         ],
     )
     def test_other_shapes(

@@ -209,6 +209,7 @@ class NetworkConfig(_Section):
     grid_px: Literal[1, 2, 4] = 2
     depth: int = Field(default=DEPTH, ge=1)
     residual: bool = False
+    pixel_features: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _has_whole_residuals(self) -> Self:

@@ -100,6 +100,7 @@ def make_network(config: TrainConfig) -> StarConvexNet:
     return StarConvexNet(
         shape.channels, shape.features, shape.rays, config.classes,
         grid_px=shape.grid_px, depth=shape.depth, residual=shape.residual,
+        pixel_features=shape.pixel_features,
     )  # fmt: skip
 
 

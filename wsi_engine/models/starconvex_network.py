@@ -24,6 +24,16 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+def _strided(inputs: int, outputs: int, stride: int, padding: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(
+            inputs, outputs, stride + 2 * padding, stride=stride, padding=padding, bias=False
+        ),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
 class _Residual(nn.Module):
     """Two convolutions and a way around them (He et al., CVPR 2016)."""
 
@@ -86,6 +96,9 @@ class StarConvexNet(nn.Module):
     residual
         Whether those after the first have a way around every two of them, and the way up adds
         the levels in place of concatenating them.
+    pixel_features
+        Width of a convolution on the pixels themselves before the stem's stride; without one
+        the stem is a single convolution of the same reach.
     """
 
     def __init__(
@@ -98,16 +111,21 @@ class StarConvexNet(nn.Module):
         grid_px: int = GRID_PX,
         depth: int = DEPTH,
         residual: bool = False,
+        pixel_features: int = 0,
     ) -> None:
         super().__init__()
         self.channels, self.features, self.rays = channels, features, rays
         self.classes = classes
         self.grid_px, self.depth, self.residual = grid_px, depth, residual
+        self.pixel_features = pixel_features
         # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, channels[0], grid_px + 4, stride=grid_px, padding=2, bias=False),
-            nn.BatchNorm2d(channels[0]),
-            nn.ReLU(inplace=True),
+        self.stem = (
+            nn.Sequential(
+                _block(3, pixel_features),
+                _strided(pixel_features, channels[0], grid_px, padding=1),
+            )
+            if pixel_features
+            else _strided(3, channels[0], grid_px, padding=2)
         )
         self.levels = nn.ModuleList([nn.Sequential(_block(channels[0], channels[0]))])
         for inputs, outputs in pairwise(channels[:-1]):
@@ -205,6 +223,7 @@ def describe(network: StarConvexNet) -> dict[str, Any]:
         "grid_px": network.grid_px,
         "depth": network.depth,
         "residual": network.residual,
+        "pixel_features": network.pixel_features,
     }
 
 
@@ -224,6 +243,7 @@ def rebuild(description: Mapping[str, Any]) -> StarConvexNet:
         grid_px=description.get("grid_px", GRID_PX),
         depth=description.get("depth", DEPTH),
         residual=description.get("residual", False),
+        pixel_features=description.get("pixel_features", 0),
     )
 
 

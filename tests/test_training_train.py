@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.support.drawn import export, points
+from tests.support.trainings import config_of, write_fields
 from wsi_engine.errors import DatasetError, EngineError, SettingsError, TrainingError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import centroids
@@ -23,53 +24,9 @@ from wsi_engine.training.log import masked_crc32c
 from wsi_engine.training.train import learning_rate, train
 
 
-def draw_field(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:96, :96] + 0.5
-    labels = np.zeros((96, 96), np.uint16)
-    for k in range(1, 9):
-        y, x = rng.uniform(5, 91, 2)
-        labels[np.hypot(rows - y, columns - x) < rng.uniform(6, 11)] = k
-    image = np.where((labels > 0)[..., None], (90, 60, 140), (225, 170, 205))
-    return np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8), labels
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    for patient in "ab":
-        for number in range(2):
-            image, labels = draw_field(ord(patient) + 10 * number)
-            Image.fromarray(image).save(tmp_path / "images" / f"{patient}_{number}.png")
-            np.save(tmp_path / "labels" / f"{patient}_{number}.npy", labels)
-    return tmp_path
-
-
-def config_of(folder: Path, **changes: object) -> TrainConfig:
-    document = {
-        "output": folder / "run",
-        "data": [
-            {
-                "name": "discs",
-                "images": folder / "images",
-                "labels": folder / "labels",
-                "mpp": 0.25,
-                "split": {"group": "^(.)_", "validation": ["b"]},
-            }
-        ],
-        "network": {"channels": [4, 4, 8], "features": 4, "rays": 8},
-        "steps": 6,
-        "batch": 2,
-        "crop_px": 32,
-        "precision": "fp32",
-        "warmup_steps": 2,
-        "decay_steps": 2,
-        "validate_every": 3,
-        "checkpoint_every": 2,
-        "log_every": 1,
-    }
-    return TrainConfig.model_validate({**document, **changes})
+    return write_fields(tmp_path)
 
 
 class Killed(Exception):  # noqa: N818
@@ -198,7 +155,7 @@ class TestBadInput:
         checkpoint = data / "run/checkpoint.pt"
         before = checkpoint.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(training, "star_loss", lambda *_: _nan_loss())
+            patch.setattr(training, "star_loss", lambda *_, **__: _nan_loss())
             with pytest.raises(TrainingError, match=r"nan at step 4.*checkpoint is intact"):
                 train(config)
         assert checkpoint.read_bytes() == before
@@ -275,6 +232,16 @@ class TestBadInput:
             ("steps: [", "is not YAML"),
             ("steps: 3", "Field required"),
             ("output: x\ndata: []", "data"),
+            (
+                "output: x\ncrop_px: 24\nnetwork: {channels: [4, 4, 4, 4]}\n"
+                "data: [{name: a, images: a, labels: a, mpp: 1}]",
+                "multiple of 16",
+            ),
+            (
+                "output: x\nnetwork: {depth: 4, residual: true}\n"
+                "data: [{name: a, images: a, labels: a, mpp: 1}]",
+                "depth must be odd",
+            ),
             ("output: x\ncrop_px: 30\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "multiple"),
             ("output: x\nstep: 3\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "step: Extra"),
         ],

@@ -51,6 +51,22 @@ def read_labels(path: Path) -> npt.NDArray[np.uint16]:
     return np.ascontiguousarray(labels, np.uint16)
 
 
+def read_taught(path: Path) -> npt.NDArray[np.uint8]:
+    """Read what a teacher says, a grey image of 8 bits, uint8 (h, w).
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read or is something else.
+    """
+    pixels = _read_array(path)
+    if pixels.ndim != 2 or pixels.dtype != np.uint8:
+        raise DatasetError(
+            f"{path} is no grey 8-bit image: it has shape {pixels.shape} and type {pixels.dtype}"
+        )
+    return np.ascontiguousarray(pixels, np.uint8)
+
+
 def _read_array(path: Path) -> npt.NDArray[np.generic]:
     try:
         if path.suffix.lower() == ".npy":

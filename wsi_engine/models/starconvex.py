@@ -16,124 +16,23 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.devices import fastest_dtype
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
-from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX, WEIGHTS
+from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
+from wsi_engine.models.starconvex_network import StarConvexNet, folded, normalise, rebuild
+from wsi_engine.models.starconvex_spec import LARGEST_OBJECT_PX, SPEC, WEIGHTS
 from wsi_engine.nuclei.predictions import Predictions
+
+__all__ = ["StarConvexModel", "StarConvexNet", "folded", "load_starconvex", "normalise"]
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
 
 _CPU = torch.device("cpu")
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class StarConvexNet(nn.Module):
-    """A U-Net on the 1 µm grid under a stem of stride 2.
-
-    Its only normalisation is batch normalisation, an affine map at inference, so a
-    prediction depends on nothing beyond `starconvex_spec.NETWORK_RADIUS_PX`.
-
-    Parameters
-    ----------
-    channels
-        Widths at 1, 2 and 4 µm per grid point.
-    features
-        Width of the last layers.
-    rays
-        Radial distances per grid point.
-    classes
-        Names of the classes that it tells apart; none by default.
-    """
-
-    def __init__(
-        self,
-        channels: tuple[int, int, int] = (32, 64, 192),
-        features: int = 64,
-        rays: int = 32,
-        classes: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__()
-        self.channels, self.features, self.rays = channels, features, rays
-        self.classes = classes
-        fine, middle, coarse = channels
-        # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, fine, 6, stride=GRID_PX, padding=2, bias=False),
-            nn.BatchNorm2d(fine),
-            nn.ReLU(inplace=True),
-        )
-        self.fine = _block(fine, fine)
-        self.middle = nn.Sequential(_block(fine, middle), _block(middle, middle))
-        self.coarse = nn.Sequential(
-            _block(middle, coarse), *(_block(coarse, coarse) for _ in range(3))
-        )
-        self.up_middle = nn.Sequential(_block(coarse + middle, middle), _block(middle, middle))
-        self.up_fine = nn.Sequential(_block(middle + fine, features), _block(features, features))
-        self.head = nn.Conv2d(features, 1 + rays + len(classes), 1)
-        # Start from few nuclei of a common size, and no class before another.
-        bias = torch.full((1 + rays + len(classes),), 5.0)
-        bias[0] = -2.0
-        bias[1 + rays :] = 0.0
-        self.head.bias = nn.Parameter(bias)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Predict from pixels.
-
-        Parameters
-        ----------
-        pixels
-            Intensities (n, 3, h, w) as `normalise` gives them; h and w multiples of the
-            stride.
-
-        Returns
-        -------
-        torch.Tensor
-            (n, 1 + rays + classes, h / 2, w / 2): logit of the object probability, the
-            distances in model pixels before the softplus that makes them positive, and the
-            logits of the classes.
-        """
-        fine = self.fine(self.stem(pixels))
-        middle = self.middle(functional.max_pool2d(fine, 2))
-        coarse = self.coarse(functional.max_pool2d(middle, 2))
-        middle = self.up_middle(torch.cat([_twice(coarse), middle], dim=1))
-        fine = self.up_fine(torch.cat([_twice(middle), fine], dim=1))
-        head: torch.Tensor = self.head(fine)
-        return head
-
-
-def _twice(maps: torch.Tensor) -> torch.Tensor:
-    return functional.interpolate(maps, scale_factor=2.0, mode="nearest")
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Map uint8 (n, h, w, 3) to (n, 3, h, w) around 0, the same way for every tile."""
-    return pixels.permute(0, 3, 1, 2).float().sub_(180.0).mul_(1 / 64.0)
-
-
-def folded(network: StarConvexNet) -> StarConvexNet:
-    """Return a copy for inference, its batch normalisation folded into the convolutions."""
-    network = copy.deepcopy(network).eval()
-    for block in network.modules():
-        if isinstance(block, nn.Sequential) and len(block) > 1:
-            convolution, norm = block[0], block[1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block[0], block[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    return network.requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -149,11 +48,17 @@ class StarConvexModel:
         Folded, in the precision that it runs in.
     threshold
         Lowest object probability that is reported.
+    grid_px
+        Model pixels per point of the output grid.
+    consensus
+        How far away, in grid points, a point may be to have a say in a polygon.
     """
 
     network: nn.Module
     spec: ModelSpec
     threshold: float
+    grid_px: int = GRID_PX
+    consensus: int = CONSENSUS_POINTS
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
@@ -193,7 +98,7 @@ class StarConvexModel:
         Returns
         -------
         numpy.ndarray
-            What the network gives, float16 (n, h / 2, w / 2, 1 + rays + classes).
+            What the network gives, float16 (n, h / grid, w / grid, 1 + rays + classes).
 
         Raises
         ------
@@ -201,10 +106,11 @@ class StarConvexModel:
             If a tile is not made of whole strides.
         """
         height, width = batch.shape[1:3]
-        if height % STRIDE_PX or width % STRIDE_PX:
+        stride = self.spec.stride
+        if height % stride or width % stride:
             raise ModelError(
-                f"The network takes tiles whose sides are multiples of {STRIDE_PX} px, not "
-                f"{width} x {height}. Choose another tile size."
+                f"the network takes tiles whose sides are multiples of {stride} px, not "
+                f"{width} x {height}: choose another tile size"
             )
         with torch.inference_mode():
             # torch wants an array that it could write to, and tiles may be read-only.
@@ -222,6 +128,8 @@ class StarConvexModel:
             max_overlap=self.spec.max_overlap,
             largest_px=self.spec.largest_object_px,
             classes=len(self.spec.classes),
+            consensus=self.consensus,
+            grid_px=self.grid_px,
         )
 
 
@@ -244,23 +152,25 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         with safe_open(str(path), framework="pt") as file:
             description = json.loads((file.metadata() or {})[WEIGHTS_KEY])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        network = folded(
-            StarConvexNet(
-                tuple(description["channels"]),
-                description["features"],
-                description["rays"],
-                tuple(description.get("classes", ())),
-            )
-        )
+        unfolded = rebuild(description)
+        network = folded(unfolded)
         network.load_state_dict(state)
+        consensus = int(description.get("consensus_points", CONSENSUS_POINTS))
+        largest = int(description.get("largest_object_px", LARGEST_OBJECT_PX))
         spec = replace(
             SPEC,
             mpp=float(description["mpp"]),
+            stride=unfolded.stride_px,
+            receptive_radius_px=unfolded.radius_px + consensus * unfolded.grid_px,
+            largest_object_px=largest,
+            reach_px=largest // 2,
             max_overlap=float(description["max_overlap"]),
-            classes=tuple(description.get("classes", ())),
+            classes=unfolded.classes,
             embedded=embedded,
         )
-        return StarConvexModel(network, spec, float(description["threshold"]))
+        return StarConvexModel(
+            network, spec, float(description["threshold"]), unfolded.grid_px, consensus
+        )
     except _NO_NETWORK as error:
         raise ModelError(f"{path} holds no star-convex network: {error}") from error
 

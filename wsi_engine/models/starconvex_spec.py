@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from wsi_engine.models.protocol import ModelSpec
@@ -10,10 +11,44 @@ from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX
 WEIGHTS = Path(__file__).parent / "weights" / "starconvex.safetensors"
 """Those that come with the package."""
 
-STRIDE_PX = 8
+CHANNELS = (32, 64, 192)
+"""Widths of the default network, from its output grid to its coarsest level."""
 
-NETWORK_RADIUS_PX = 64
-"""How far away from a grid point a pixel can change its maps."""
+DEPTH = 4
+"""Convolutions at the coarsest level of the default network."""
+
+
+def stride_px(levels: int, grid_px: int = GRID_PX) -> int:
+    """Return the total stride of a network of so many levels, in model pixels."""
+    return grid_px * 2 ** (levels - 1)
+
+
+def network_radius_px(levels: int, depth: int, grid_px: int = GRID_PX) -> int:
+    """Return how far away from a grid point a pixel can change its maps, in whole strides.
+
+    Parameters
+    ----------
+    levels
+        Levels of the U-Net, each at half the resolution of the one before.
+    depth
+        Convolutions at the coarsest level.
+    grid_px
+        Model pixels per point of the output grid, which is the finest level.
+    """
+    # The stem, a convolution after it and two before the head.
+    radius = (grid_px + 4) / 2 + 3 * grid_px
+    for level in range(1, levels):
+        step = grid_px * 2**level
+        # Two convolutions each way, and half of a finer point from centre to centre.
+        radius += step * (depth if level == levels - 1 else 4) + step / 2
+    stride = stride_px(levels, grid_px)
+    return math.ceil(radius / stride) * stride
+
+
+STRIDE_PX = stride_px(len(CHANNELS))
+
+NETWORK_RADIUS_PX = network_radius_px(len(CHANNELS), DEPTH)
+"""How far away from a grid point a pixel can change the maps of the default network."""
 
 # A polygon is the consensus of grid points around its best one.
 RECEPTIVE_RADIUS_PX = NETWORK_RADIUS_PX + CONSENSUS_POINTS * GRID_PX

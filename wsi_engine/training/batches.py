@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsi_engine.models.starconvex_decoding import GRID_PX
 from wsi_engine.training.augment import augment
+from wsi_engine.training.classes import Classes
 from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.crowding import crowd
+from wsi_engine.training.negatives import draw_negatives
 from wsi_engine.training.sampling import Sampler, Spot
-from wsi_engine.training.targets import Targets, star_targets
-from wsi_engine.training.warp import random_warp, warp_image, warp_labels
+from wsi_engine.training.scene import Scene
+from wsi_engine.training.targets import Targets, size_weights, star_targets
+from wsi_engine.training.warp import random_warp, warp_image, warp_labels, warp_map
 
 # Labels reach this far beyond the crop, so that nuclei at its border have their whole shape.
-_MARGIN_PX = 24
-# Label pixels per model pixel.
-_FINER = 2
+_MARGIN_UM = 12.0
+# Labels are as fine as this, whatever the pixels of the network.
+_LABEL_UM = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,9 @@ class Batch:
     images
         uint8 (n, h, w, 3).
     probability, probability_weight
-        float32 (n, h / 2, w / 2).
+        float32 on the output grid, (n, h / grid, w / grid).
     points
-        Flat index of the grid points inside nuclei into (n, h / 2, w / 2), int64 (k,).
+        Flat index of the grid points inside nuclei into those, int64 (k,).
     distances, distances_weight
         Distances at those points and their weights, float32 (k, rays).
     classes
@@ -54,34 +57,73 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw_crop(
-    spot: Spot, config: TrainConfig, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """Draw one augmented crop of a field with its targets."""
-    field, data = spot.field, spot.source.data
+def draw_scene(spot: Spot, config: TrainConfig, rng: np.random.Generator) -> Scene:
+    """Draw a crop of a field, with nuclei and other things put into it."""
+    field = spot.field
+    grid, mpp = config.network.grid_px, config.network.mpp
+    margin, finer = grid * round(_MARGIN_UM / mpp / grid), max(1, round(mpp / _LABEL_UM))
     warp = random_warp(
         rng,
         field.labels.shape,
-        px_per_model_px=config.network.mpp / field.mpp,
+        px_per_model_px=mpp / field.mpp,
         scale=config.augment.scale,
-        elastic_px=config.augment.elastic_um / config.network.mpp,
+        elastic_px=config.augment.elastic_um / mpp,
         crop_px=config.crop_px,
+        margin_px=margin + 8,
         around=spot.around,
     )
-    crop = warp_image(field.image, warp, config.crop_px)
-    labels = warp_labels(field.labels, warp, config.crop_px, margin_px=_MARGIN_PX, finer=_FINER)
-    side = config.crop_px // GRID_PX
-    targets = star_targets(
-        labels,
+    scene = Scene(
+        warp_image(field.image, warp, config.crop_px),
+        warp_labels(field.labels, warp, config.crop_px, margin_px=margin, finer=finer),
         field.peaks / np.float32(warp.step),
+        field.classes,
+        mpp=mpp,
+        margin_px=margin,
+        finer=finer,
+    )
+    if field.taught is not None and config.taught_share > 0:
+        scene.taught = warp_map(
+            field.taught, warp, config.crop_px, grid_px=grid, shape=field.labels.shape
+        ) / np.float32(255)
+    crowd(scene, rng, config.augment)
+    draw_negatives(scene, rng, config.augment)
+    return scene
+
+
+def draw_crop(
+    spot: Spot, config: TrainConfig, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Targets, Classes]:
+    """Draw one augmented crop of a field with its targets, and its nuclei's classes by label."""
+    scene = draw_scene(spot, config, rng)
+    grid, finer, data = config.network.grid_px, scene.finer, spot.source.data
+    side = config.crop_px // grid
+    targets = star_targets(
+        scene.labels,
+        scene.peaks,
         shape=(side, side),
-        first=(_MARGIN_PX + GRID_PX / 2) * _FINER,
-        spacing=GRID_PX * _FINER,
-        unit=1 / _FINER,
+        first=(scene.margin_px + grid / 2) * finer,
+        spacing=grid * finer,
+        unit=1 / finer,
         rays=config.network.rays,
         inner_boundary_weight=data.config.inner_boundary_weight,
+        peaks_on_grid=config.peaks_on_grid,
     )
-    return augment(crop, data.white, rng, config.augment), targets
+    if scene.taught is not None:
+        targets = _blended(targets, scene.taught, config.taught_share)
+    return augment(scene.image, data.white, rng, config.augment), targets, scene.classes
+
+
+def _blended(targets: Targets, taught: npt.NDArray[np.float32], share: float) -> Targets:
+    """Mix what a teacher says into the object probability, wherever it saw the same."""
+    seen = np.isfinite(taught)
+    own = np.where(targets.probability_weight > 0, targets.probability, taught)
+    mixed = np.where(seen, (1 - share) * own + share * taught, targets.probability)
+    weight = np.where(
+        seen, np.maximum(targets.probability_weight, share), targets.probability_weight
+    )
+    return replace(
+        targets, probability=mixed.astype(np.float32), probability_weight=weight.astype(np.float32)
+    )
 
 
 def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
@@ -90,23 +132,29 @@ def make_batch(sampler: Sampler, config: TrainConfig, step: int) -> Batch:
     for index in range(config.batch):
         rng = np.random.default_rng([config.seed, step, index])
         spot = sampler.draw(rng)
-        image, target = draw_crop(spot, config, rng)
+        image, target, by_label = draw_crop(spot, config, rng)
         images.append(image)
         targets.append(target)
-        classes.append(spot.field.classes[target.labels[target.probability > 0]])
+        classes.append(by_label[target.labels[target.inside]])
     probability = np.stack([target.probability for target in targets])
-    inside = [target.probability > 0 for target in targets]
+    probability_weight = np.stack([target.probability_weight for target in targets])
+    inside = [target.inside for target in targets]
+    points = np.flatnonzero(np.stack(inside))
+    distances, distances_weight = (
+        np.concatenate([getattr(t, name)[at] for t, at in zip(targets, inside, strict=True)])
+        for name in ("distances", "distances_weight")
+    )
+    if config.size_balance > 0:
+        weights = size_weights(distances, config.size_balance)
+        probability_weight.reshape(-1)[points] *= weights
+        distances_weight *= weights[:, None]
     return Batch(
         torch.from_numpy(np.stack(images)),
         torch.from_numpy(probability),
-        torch.from_numpy(np.stack([target.probability_weight for target in targets])),
-        torch.from_numpy(np.flatnonzero(probability)),
-        torch.from_numpy(
-            np.concatenate([t.distances[at] for t, at in zip(targets, inside, strict=True)])
-        ),
-        torch.from_numpy(
-            np.concatenate([t.distances_weight[at] for t, at in zip(targets, inside, strict=True)])
-        ),
+        torch.from_numpy(probability_weight),
+        torch.from_numpy(points),
+        torch.from_numpy(distances),
+        torch.from_numpy(distances_weight),
         torch.from_numpy(np.concatenate(classes).astype(np.int64)),
     )
 

@@ -14,9 +14,11 @@ from pydantic import (
     Tag,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from wsi_engine.errors import SettingsError
+from wsi_engine.models.starconvex_spec import CHANNELS, DEPTH, stride_px
 
 Annotation = Literal["dense", "partial", "points"]
 
@@ -64,6 +66,9 @@ class SetConfig(_Section):
     rename
         Map from the names of classes in the set's files to those that the run learns. ``null``:
         such nuclei count for their shape only.
+    empty
+        Whether the set is there for what it shows beside nuclei, and need not hold any. It
+        then measures nothing: no field of it is held out.
     """
 
     name: str
@@ -71,6 +76,7 @@ class SetConfig(_Section):
     inner_boundary_weight: float = Field(default=1.0, ge=0, le=1)
     annotation: Annotation = "dense"
     rename: dict[str, str | None] = {}
+    empty: bool = False
     split: SplitConfig = SplitConfig()
 
 
@@ -91,10 +97,15 @@ class DataConfig(SetConfig):
         itself.
     class_names
         Names of the numbers; the classes of the run, in their order, where not given.
+    taught
+        Folder of images beside the labels in which a teacher says how sure it is of a nucleus,
+        of any size; see `wsi_engine.training.teaching`. Files are found by stem, and not every
+        image needs one.
     """
 
     images: Path
     labels: Path
+    taught: Path | None = None
     mpp: float = Field(gt=0.02, lt=10)
     classes: Path | None = None
     class_names: tuple[str, ...] = ()
@@ -154,6 +165,15 @@ class AugmentConfig(_Section):
         Largest Gaussian blur in model pixels, and largest noise in intensity.
     jpeg
         Lowest JPEG quality.
+    coarser
+        Some crops are shown as if scanned at pixels up to so many times as large, so that a
+        network of fine pixels knows slides that hold less than that.
+    crowded
+        Share of the crops in which copies of nuclei are put beside nuclei; see
+        `wsi_engine.training.crowding`.
+    negatives
+        Share of the crops into which something is drawn that is no nucleus: red cells,
+        pigment, ink, folds, mucin, keratin; see `wsi_engine.training.negatives`.
     """
 
     scale: tuple[float, float] = (0.6, 1.5)
@@ -167,6 +187,9 @@ class AugmentConfig(_Section):
     blur_px: float = Field(default=1.3, ge=0)
     noise: float = Field(default=0.04, ge=0)
     jpeg: int = Field(default=35, ge=1, le=100)
+    coarser: float = Field(default=1.0, ge=1)
+    crowded: float = Field(default=0.0, ge=0, le=1)
+    negatives: float = Field(default=0.0, ge=0, le=1)
 
     @field_validator("scale", "hematoxylin", "eosin")
     @classmethod
@@ -177,12 +200,27 @@ class AugmentConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """Shape of the network; see `wsi_engine.models.starconvex.StarConvexNet`."""
+    """Shape of the network; see `wsi_engine.models.starconvex_network.StarConvexNet`."""
 
-    channels: tuple[int, int, int] = (32, 64, 192)
+    channels: tuple[int, ...] = Field(default=CHANNELS, min_length=2)
     features: int = Field(default=64, ge=1)
     rays: int = Field(default=32, ge=8)
     mpp: float = Field(default=0.5, gt=0)
+    grid_px: Literal[1, 2, 4] = 2
+    depth: int = Field(default=DEPTH, ge=1)
+    residual: bool = False
+    pixel_features: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_whole_residuals(self) -> Self:
+        if self.residual and self.depth % 2 == 0:
+            raise ValueError("depth must be odd where residual is set: one and pairs of two")
+        return self
+
+    @property
+    def stride_px(self) -> int:
+        """Total stride in model pixels."""
+        return stride_px(len(self.channels), self.grid_px)
 
 
 class TrainConfig(_Section):
@@ -192,6 +230,12 @@ class TrainConfig(_Section):
     ----------
     output
         Folder of checkpoints, log and weights.
+    init
+        Weights to start from in place of random ones: ``starconvex`` for those that come with
+        the package, or a file. The network must have their shape.
+    freeze_statistics
+        Whether batch normalisation keeps the statistics that it starts with, so that few and
+        peculiar crops cannot disturb them. For runs that start from weights.
     classes
         Classes of nuclei that the network learns, in this order; without any it learns shapes.
     class_balance
@@ -203,12 +247,26 @@ class TrainConfig(_Section):
         The learning rate stays constant until this many steps before the end, then follows
         half a cosine down to a hundredth. So a run can be made longer, or ended early, from
         any checkpoint before its decay.
+    size_balance
+        How much more a point of a small nucleus weighs than one of a large: its weight goes
+        with the nucleus' area to minus this power. 0 weighs points alike, 1 nuclei.
+    peaks_on_grid
+        Whether the best grid point of a nucleus, however small, has the object probability 1;
+        see `wsi_engine.training.targets.star_targets`.
+    taught_share
+        How much of the object probability's target comes from the teacher, where a set has
+        one; the rest comes from the labels.
+    distance_loss
+        Whether errors of the distances count in pixels, as in Schmidt et al. 2018, or in
+        proportion to the distance, so that no size of nucleus counts more than another.
     threads
         Threads of the network on the CPU. One leaves a core to the crops, and is not held
         up where the machine is shared: threads that wait for each other spin.
     """
 
     output: Path
+    init: str | None = None
+    freeze_statistics: bool = False
     data: tuple[AnySet, ...] = Field(min_length=1)
     classes: tuple[str, ...] = ()
     class_balance: float = Field(default=0.0, ge=0, le=1)
@@ -222,6 +280,10 @@ class TrainConfig(_Section):
     decay_steps: int = Field(default=3000, ge=0)
     warmup_steps: int = Field(default=300, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
+    size_balance: float = Field(default=0.0, ge=0, le=1)
+    peaks_on_grid: bool = False
+    taught_share: float = Field(default=0.5, ge=0, le=1)
+    distance_loss: Literal["absolute", "relative"] = "absolute"
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"
     device: str = "cpu"
@@ -237,12 +299,12 @@ class TrainConfig(_Section):
             raise ValueError("must be names, each given once")
         return value
 
-    @field_validator("crop_px")
-    @classmethod
-    def _is_a_multiple_of_the_stride(cls, value: int) -> int:
-        if value % 8:
-            raise ValueError("must be a multiple of 8, the network's total stride")
-        return value
+    @model_validator(mode="after")
+    def _has_crops_of_whole_strides(self) -> Self:
+        stride = self.network.stride_px
+        if self.crop_px % stride:
+            raise ValueError(f"crop_px must be a multiple of {stride}, the network's total stride")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -37,6 +37,9 @@ class Field:
         Class index by label, `NO_CLASS` where it is not known; as long as ``peaks``.
     mpp
         Pixel size in µm.
+    taught
+        Object probability by a teacher, 0 to 255, over the whole image at a size of its own,
+        uint8 (h', w'); ``None`` where there is none.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Field:
     peaks: npt.NDArray[np.float32]
     classes: Classes
     mpp: float
+    taught: npt.NDArray[np.uint8] | None = None
 
 
 def make_field(

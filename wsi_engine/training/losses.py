@@ -10,6 +10,9 @@ from torch.nn import functional
 from wsi_engine.training.batches import Batch
 from wsi_engine.training.classes import NO_CLASS
 
+_FLOOR_PX = 1.0
+"""Below this, distances are all alike to the relative error."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -34,7 +37,7 @@ class Loss:
         return parts
 
 
-def star_loss(maps: torch.Tensor, batch: Batch) -> Loss:
+def star_loss(maps: torch.Tensor, batch: Batch, *, relative: bool = False) -> Loss:
     """Compare predictions with a batch's targets.
 
     The object probability has a binary cross-entropy and the distances a mean absolute
@@ -51,6 +54,9 @@ def star_loss(maps: torch.Tensor, batch: Batch) -> Loss:
     ----------
     maps
         Output of the network, float32 (n, 1 + rays + classes, h, w).
+    relative
+        Whether the error of a distance is that of its logarithm. In pixels a large nucleus
+        counts more than a small one, and what is gained on the one is paid by the other.
     """
     by_point = maps.permute(0, 2, 3, 1)
     cross_entropy = functional.binary_cross_entropy_with_logits(
@@ -64,7 +70,12 @@ def star_loss(maps: torch.Tensor, batch: Batch) -> Loss:
     predicted = functional.softplus(inside[:, 1 : 1 + rays])
     object_probability = batch.probability.reshape(-1)[batch.points]
     weight = object_probability.unsqueeze(1) * batch.distances_weight
-    distance = _weighted_mean((predicted - true).abs(), weight)
+    if relative:
+        error = (torch.log(predicted + _FLOOR_PX) - torch.log(true + _FLOOR_PX)).abs()
+        # At a distance of ten pixels this counts as much as it does in pixels.
+        distance = 10 * _weighted_mean(error, weight)
+    else:
+        distance = _weighted_mean((predicted - true).abs(), weight)
     smaller = (torch.minimum(predicted, true).square() * batch.distances_weight).sum(1)
     larger = (torch.maximum(predicted, true).square() * batch.distances_weight).sum(1)
     overlap = _weighted_mean(1 - smaller / larger.clamp_min(1e-3), weight.mean(1))

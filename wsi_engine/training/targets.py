@@ -20,6 +20,8 @@ from numba import njit
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.models.suppression import ray_directions
 
+_LARGEST_SIZE_WEIGHT = 5.0
+
 _BACKGROUND_END, _INNER_END, _UNKNOWN_END = 0, 1, 2
 
 
@@ -47,6 +49,11 @@ class Targets:
     probability_weight: npt.NDArray[np.float32]
     distances: npt.NDArray[np.float32]
     distances_weight: npt.NDArray[np.float32]
+
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """Tell which grid points lie in a nucleus, (h, w): those that have distances."""
+        return self.distances[..., 0] > 0
 
 
 @njit(nogil=True, cache=True, fastmath=False)
@@ -131,6 +138,7 @@ def star_targets(
     unit: float,
     rays: int = 32,
     inner_boundary_weight: float = 1.0,
+    peaks_on_grid: bool = False,
 ) -> Targets:
     """Compute the targets on a regular grid over a label image.
 
@@ -149,6 +157,11 @@ def star_targets(
         Model pixels per label pixel.
     inner_boundary_weight
         Trust in boundaries between touching nuclei.
+    peaks_on_grid
+        Whether the object probability is 1 at the best grid point of each nucleus in place
+        of at its innermost place, which may lie between grid points: in a nucleus of 3 µm the
+        points of a grid of 1 µm may all be nearer to the boundary than to that. Nuclei that
+        reach beyond the grid keep the latter.
     """
     probability = np.zeros(shape, np.float32)
     probability_weight = np.zeros(shape, np.float32)
@@ -159,9 +172,49 @@ def star_targets(
         probability, probability_weight, distances, distances_weight,
     )  # fmt: skip
     rows, columns = ((first + spacing * np.arange(side)).astype(np.intp) for side in shape)
-    return Targets(
-        labels[np.ix_(rows, columns)], probability, probability_weight, distances, distances_weight
-    )
+    by_point = labels[np.ix_(rows, columns)]
+    if peaks_on_grid:
+        _raise_to_one(by_point, np.zeros(len(peaks), np.float32), probability)
+    return Targets(by_point, probability, probability_weight, distances, distances_weight)
+
+
+@njit(nogil=True, cache=True)
+def _raise_to_one(
+    labels: npt.NDArray[np.uint16],
+    highest: npt.NDArray[np.float32],
+    probability: npt.NDArray[np.float32],
+) -> None:
+    """Divide the probability (h, w) in each nucleus by its highest, kept by label."""
+    height, width = labels.shape
+    for i in range(height):
+        for j in range(width):
+            own = labels[i, j]
+            if probability[i, j] > 0:
+                at_border = i == 0 or j == 0 or i == height - 1 or j == width - 1
+                highest[own] = max(highest[own], 1 if at_border else probability[i, j])
+    for i in range(height):
+        for j in range(width):
+            if probability[i, j] > 0:
+                probability[i, j] /= highest[labels[i, j]]
+
+
+def size_weights(distances: npt.NDArray[np.float32], power: float) -> npt.NDArray[np.float32]:
+    """Return how much points weigh by the size of their nucleus, 1 on average.
+
+    Parameters
+    ----------
+    distances
+        From each point to the boundary of its nucleus, (k, rays): as areas they add up to
+        the nucleus' own, wherever in it the point is.
+    power
+        The weight goes with the area to minus this.
+    """
+    area = np.square(distances).mean(axis=1)
+    weights = np.maximum(area, 1) ** np.float32(-power)
+    if len(weights):
+        # A sliver at the border of a crop is not worth a hundred points of a nucleus.
+        weights = np.minimum(weights / weights.mean(), _LARGEST_SIZE_WEIGHT)
+    return np.asarray(weights, np.float32)
 
 
 @njit(nogil=True, cache=True)

@@ -20,22 +20,20 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import DatasetError, TrainingError
-from wsi_engine.models.starconvex import (
-    StarConvexModel,
-    StarConvexNet,
-    load_weights,
-    normalise,
-)
-from wsi_engine.training.batches import Batch, batches
+from wsi_engine.models.starconvex import StarConvexModel, load_weights
+from wsi_engine.models.starconvex_network import StarConvexNet, normalise, present_name
+from wsi_engine.training.batches import Batch, batches, make_batch
 from wsi_engine.training.checkpoint import Average, load_checkpoint, save_checkpoint
 from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
 from wsi_engine.training.losses import Loss, star_loss
 from wsi_engine.training.sampling import Sampler, Source
+from wsi_engine.training.starting import start_from
 from wsi_engine.training.validate import ValidationSet, calibrated
 from wsi_engine.training.weights import save_weights, write_threshold
 
@@ -45,6 +43,8 @@ BEST = "best.safetensors"
 
 # What a run cannot change once it has started.
 _FIXED = ("network", "classes", "seed")
+# Batches on which a run that starts from weights takes its statistics.
+_STATISTICS_STEPS = 8
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Run:
         """Take the state of a checkpoint."""
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.average.state = content["average"]
+        self.average.state = {present_name(k): v for k, v in content["average"].items()}
         self.step, self.best = content["step"], content["best"]
         torch.set_rng_state(content["rng"])
 
@@ -97,11 +97,20 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def make_network(config: TrainConfig) -> StarConvexNet:
     """Return a fresh network of the shape that a run asks for."""
     shape = config.network
-    return StarConvexNet(shape.channels, shape.features, shape.rays, config.classes)
+    return StarConvexNet(
+        shape.channels, shape.features, shape.rays, config.classes,
+        grid_px=shape.grid_px, depth=shape.depth, residual=shape.residual,
+        pixel_features=shape.pixel_features,
+    )  # fmt: skip
 
 
-def start_run(config: TrainConfig) -> Run:
+def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     """Create a run, at its last checkpoint where there is one.
+
+    Parameters
+    ----------
+    sampler
+        Where a run that starts from weights takes the crops for its statistics.
 
     Raises
     ------
@@ -109,13 +118,16 @@ def start_run(config: TrainConfig) -> Run:
         If the checkpoint cannot be read or belongs to a run with other settings.
     """
     torch.manual_seed(config.seed)
+    path = config.output / CHECKPOINT
     network = make_network(config).to(config.device)
+    if config.init is not None and sampler is not None and not path.exists():
+        crops = (make_batch(sampler, config, step) for step in range(_STATISTICS_STEPS))
+        start_from(network, config.init, crops)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     run = Run(network, optimiser, Average(network, config.ema))
-    path = config.output / CHECKPOINT
     if path.exists():
         content = load_checkpoint(path)
         before = TrainConfig.model_validate_json(content["config"])
@@ -143,7 +155,7 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     pixels = normalise(batch.images).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         maps = run.network(pixels)
-    loss = star_loss(maps.float(), batch)
+    loss = star_loss(maps.float(), batch, relative=config.distance_loss == "relative")
     if not torch.isfinite(loss.total):
         raise TrainingError(
             f"the loss is {loss.total.item()} at step {run.step}; the last checkpoint is intact: "
@@ -156,6 +168,15 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     run.step += 1
     run.average.update(run.network, run.step)
     return loss
+
+
+def set_training(network: StarConvexNet, config: TrainConfig) -> None:
+    """Put a network into training, its statistics frozen where the run asks for it."""
+    network.train()
+    if config.freeze_statistics:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +289,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)
     sampler = Sampler(sources, config.class_balance)
-    run = start_run(config)
-    run.network.train()
+    run = start_run(config, sampler)
+    set_training(run.network, config)
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:

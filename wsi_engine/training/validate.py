@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,11 +65,26 @@ def by_score(nuclei: Predictions) -> Predictions:
     )
 
 
-def predict(model: StarConvexModel, image: npt.NDArray[np.uint8], mpp: float) -> Prediction:
+MapsOf = Callable[[StarConvexModel, npt.NDArray[np.uint8]], npt.NDArray[np.float16]]
+"""How a model gets from a batch of pixels to its maps."""
+
+
+def predict(
+    model: StarConvexModel,
+    image: npt.NDArray[np.uint8],
+    mpp: float,
+    *,
+    maps_of: MapsOf = StarConvexModel.maps,
+) -> Prediction:
     """Run a model on one image.
 
     The image is shrunk to the model's mpp by averaging over areas, and mirrored at its
     border to whole strides and some context.
+
+    Parameters
+    ----------
+    maps_of
+        `StarConvexModel.maps`, or `wsi_engine.models.starconvex_turns.averaged_maps`.
     """
     height, width = image.shape[:2]
     stride, context = model.spec.stride, 4 * model.spec.stride
@@ -78,8 +93,9 @@ def predict(model: StarConvexModel, image: npt.NDArray[np.uint8], mpp: float) ->
     shrunk = np.asarray(Image.fromarray(image).resize((inner[1], inner[0]), resample))
     padding = [(context, context + -side % stride) for side in inner]
     padded = np.pad(shrunk, [*padding, (0, 0)], mode="reflect" if min(inner) > 48 else "edge")
-    maps = model.maps(padded[None])[0]
-    grid = [slice(context // 2, context // 2 + -(-side // 2)) for side in inner]
+    maps = maps_of(model, padded[None])[0]
+    step = model.grid_px
+    grid = [slice(context // step, context // step + -(-side // step)) for side in inner]
     scale = np.array([width / inner[1], height / inner[0]])
     return Prediction(maps[grid[0], grid[1]], scale, (height, width))
 

@@ -9,7 +9,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from wsi_engine.models.starconvex import WEIGHTS_KEY, StarConvexNet, folded
+from wsi_engine.models.starconvex import WEIGHTS_KEY
+from wsi_engine.models.starconvex_network import StarConvexNet, describe, folded
+
+# Both are lengths in life, so they do not depend on the network's pixels.
+_CONSENSUS_UM = 2.0
+_LARGEST_OBJECT_UM = 40.0
 
 
 def save_weights(
@@ -24,11 +29,10 @@ def save_weights(
         for name, value in folded(network).state_dict().items()
     }
     description = {
-        "channels": network.channels,
-        "features": network.features,
-        "rays": network.rays,
-        "classes": network.classes,
+        **describe(network),
         "mpp": mpp,
+        "consensus_points": max(1, round(_CONSENSUS_UM / (network.grid_px * mpp))),
+        "largest_object_px": round(_LARGEST_OBJECT_UM / mpp),
         "threshold": threshold,
         "max_overlap": max_overlap,
     }

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import hovernet_spec, starconvex_spec, watershed
+from wsi_engine.models import hovernet_spec, starconvex_spec, threshold, watershed
+from wsi_engine.models.dense import cnn_watershed, contour_aware, fcn, two_stage, unet
+from wsi_engine.models.dense.method import DenseMethod
 from wsi_engine.models.protocol import Model, ModelSpec
+
+DENSE = (
+    *(fcn.METHOD, unet.METHOD, cnn_watershed.METHOD),
+    *(two_stage.METHOD, contour_aware.METHOD),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,16 @@ def available_models() -> dict[str, ModelEntry]:
     """Every model by name. Nothing is loaded."""
     entries = [
         ModelEntry(starconvex_spec.SPEC, _load_starconvex),
-        ModelEntry(watershed.SPEC, _load_watershed),
+        ModelEntry(watershed.SPEC, _weightless(watershed.Watershed())),
+        ModelEntry(watershed.HMAXIMA_SPEC, _weightless(watershed.Watershed(seeds="h-maxima"))),
+        ModelEntry(threshold.SPEC, _weightless(threshold.Threshold())),
+        ModelEntry(threshold.LOCAL_SPEC, _weightless(threshold.Threshold(kind="local"))),
     ]
     entries += [
         ModelEntry(spec, functools.partial(_load_hovernet, name))
         for name, spec in hovernet_spec.SPECS.items()
     ]
+    entries += [ModelEntry(method.spec, functools.partial(_load_dense, method)) for method in DENSE]
     return {entry.spec.name: entry for entry in entries}
 
 
@@ -59,13 +70,24 @@ def _load_starconvex(weights: Path | None) -> Model:
     return load_starconvex(weights)
 
 
+def _load_dense(method: DenseMethod, weights: Path | None) -> Model:
+    from wsi_engine.models.dense.model import load_dense
+
+    return load_dense(method, weights)
+
+
 def _load_hovernet(name: str, weights: Path | None) -> Model:
     from wsi_engine.models.tiatoolbox import load_hovernet
 
     return load_hovernet(name, weights)
 
 
-def _load_watershed(weights: Path | None) -> Model:
-    if weights is not None:
-        raise ModelError("the watershed model has no weights: leave --weights out")
-    return watershed.Watershed()
+def _weightless(model: Model) -> Callable[[Path | None], Model]:
+    """Return what loads a model that has nothing to learn."""
+
+    def load(weights: Path | None) -> Model:
+        if weights is not None:
+            raise ModelError(f"the {model.spec.name} model has no weights: leave --weights out")
+        return model
+
+    return load

@@ -26,6 +26,7 @@ from wsi_engine.models.devices import fastest_dtype
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
 from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX
+from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = "starconvex"
@@ -213,6 +214,14 @@ class StarConvexModel:
             pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
+
+    def upright(self, maps: npt.NDArray[np.generic], turn: Turn) -> npt.NDArray[np.generic]:
+        """Turn the maps of a turned batch back, and the rays of each point with them."""
+        upright = turn.undo(maps)
+        rays = maps.shape[-1] - 1 - len(self.spec.classes)
+        order = np.arange(maps.shape[-1])
+        order[1 : 1 + rays] = 1 + turn.undo_rays(rays)
+        return np.asarray(upright[..., order])
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons; see `decode_maps`."""

@@ -23,6 +23,7 @@ from wsi_engine.models.dense.layers import folded, normalise
 from wsi_engine.models.dense.method import DenseMethod, weights_file
 from wsi_engine.models.devices import fastest_dtype
 from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = "dense"
@@ -116,6 +117,10 @@ class DenseModel:
                 )
             levels = shares.mul(255).round_().to(torch.uint8).permute(0, 2, 3, 1)
             return np.asarray(levels.contiguous().cpu().numpy())
+
+    def upright(self, maps: npt.NDArray[np.generic], turn: Turn) -> npt.NDArray[np.generic]:
+        """Turn the maps of a turned batch back."""
+        return turn.undo(maps)
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons, as the method does."""

@@ -9,6 +9,7 @@ import pytest
 import shapely
 import torch
 
+from tests.support.dense_maps import darkness_model
 from wsi_engine.errors import ModelError
 from wsi_engine.models.augmented import Turnable, augmented
 from wsi_engine.models.dense import contour_aware
@@ -46,16 +47,8 @@ def outlines(found: Predictions) -> np.ndarray:
     return polygons_from_rings(found.xy, found.offsets)
 
 
-class DarkIsNucleus(torch.nn.Module):
-    """A network that needs no training: dark is nucleus, and where that ends is contour."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        darkness = torch.nn.functional.avg_pool2d(-pixels.mean(1, keepdim=True), 3, 1, 1)
-        return torch.cat([20 * darkness, 6 - 12 * darkness.abs()], dim=1)
-
-
 def dense_model() -> DenseModel:
-    return DenseModel(contour_aware.METHOD, DarkIsNucleus(), contour_aware.METHOD.spec)
+    return darkness_model(contour_aware.METHOD)
 
 
 class TestTurns:

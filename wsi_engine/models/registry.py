@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import hovernet_spec, starconvex_spec, watershed
+from wsi_engine.models import hovernet_spec, starconvex_spec, threshold, watershed
+from wsi_engine.models.dense import cnn_watershed, contour_aware, fcn, two_stage, unet
+from wsi_engine.models.dense.method import DenseMethod, weights_file
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.plugins import Plugins, plugins
 
@@ -18,6 +20,11 @@ log = logging.getLogger(__name__)
 
 GROUP = "wsi_engine.models"
 """Entry points of other packages; each is a `ModelEntry` under the name of its model."""
+
+DENSE = (
+    *(fcn.METHOD, unet.METHOD, cnn_watershed.METHOD),
+    *(two_stage.METHOD, contour_aware.METHOD),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +118,43 @@ def _load_starconvex(weights: Path | None) -> Model:
     return load_starconvex(weights)
 
 
+def _load_dense(method: DenseMethod, weights: Path | None) -> Model:
+    from wsi_engine.models.dense.model import load_dense
+
+    return load_dense(method, weights)
+
+
 def _load_hovernet(name: str, weights: Path | None) -> Model:
     from wsi_engine.models.tiatoolbox import load_hovernet
 
     return load_hovernet(name, weights)
 
 
-def _load_watershed(weights: Path | None) -> Model:
-    if weights is not None:
-        raise ModelError("the watershed model has no weights: leave --weights out")
-    return watershed.Watershed()
+def _weightless(model: Model) -> ModelEntry:
+    """Return the entry of a model that has nothing to learn."""
+
+    def load(weights: Path | None) -> Model:
+        if weights is not None:
+            raise ModelError(f"the {model.spec.name} model has no weights: leave --weights out")
+        return model
+
+    return ModelEntry(model.spec, load)
+
+
+def _dense(method: DenseMethod) -> ModelEntry:
+    weights = weights_file(method.spec.name) if method.spec.embedded else None
+    return ModelEntry(method.spec, functools.partial(_load_dense, method), weights)
 
 
 BUILT_IN = {
     entry.name: entry
     for entry in (
         ModelEntry(starconvex_spec.SPEC, _load_starconvex, starconvex_spec.WEIGHTS),
-        ModelEntry(watershed.SPEC, _load_watershed),
+        _weightless(watershed.Watershed()),
+        _weightless(watershed.Watershed(seeds="h-maxima")),
+        _weightless(threshold.Threshold()),
+        _weightless(threshold.Threshold(kind="local")),
+        *map(_dense, DENSE),
         *(
             ModelEntry(spec, functools.partial(_load_hovernet, name))
             for name, spec in hovernet_spec.SPECS.items()

@@ -25,6 +25,7 @@ from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
 from wsi_engine.models.starconvex_network import StarConvexNet, folded, normalise, rebuild
 from wsi_engine.models.starconvex_spec import LARGEST_OBJECT_PX, SPEC, WEIGHTS
+from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
 __all__ = ["StarConvexModel", "StarConvexNet", "folded", "load_starconvex", "normalise"]
@@ -119,6 +120,14 @@ class StarConvexModel:
             pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
+
+    def upright(self, maps: npt.NDArray[np.generic], turn: Turn) -> npt.NDArray[np.generic]:
+        """Turn the maps of a turned batch back, and the rays of each point with them."""
+        upright = turn.undo(maps)
+        rays = maps.shape[-1] - 1 - len(self.spec.classes)
+        order = np.arange(maps.shape[-1])
+        order[1 : 1 + rays] = 1 + turn.undo_rays(rays)
+        return np.asarray(upright[..., order])
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons; see `decode_maps`."""

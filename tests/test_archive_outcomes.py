@@ -188,7 +188,7 @@ def test_tiles_of_another_machine_are_done_again_and_the_row_says_so(
     summary, heard = run(slide, output, tile_size=64)
     assert len(summary.done) == 1
     said = "tiles of an unfinished run were computed again, as they were computed with arithmetic"
-    assert said in table(output)["slide_000"]["notes"]
+    assert said in table(output)["slide_000"]["warning_texts"]
     assert [said in event.facts["text"] for event in heard.of("slide_warning")] == [True]
     record = json.loads((output / "slide_000" / "run.json").read_text(encoding="utf-8"))
     assert record["tiles"]["resumed"] == 0

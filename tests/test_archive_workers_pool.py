@@ -54,7 +54,7 @@ def redo(tmp_path: Path) -> SlideTask:
         tmp_path / "out",
         make_settings(None, **settings),
         CacheSettings(tmp_path / "cache"),
-        redo_of=record["finished"],
+        redo_of=record.finished,
     )
 
 

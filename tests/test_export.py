@@ -195,13 +195,13 @@ def test_a_folder_that_is_no_finished_result(result, name, content, words):
 @pytest.mark.parametrize(
     ("changed", "lacks"),
     [
-        ({"slide": {"name": "a"}}, "slide.bounds.x"),
-        ({"slide": []}, "slide.name"),
+        ({"slide": {"name": "a"}}, "slide.fingerprint"),
+        ({"slide": []}, "slide"),
         ({"slide.bounds.width": "4000"}, "slide.bounds.width"),
-        ({"slide.mpp": None}, "slide.mpp.x"),
-        ({"slide.mpp.y": 0}, "slide.mpp"),
-        ({"slide.mpp.x": -0.25}, "slide.mpp"),
-        ({"slide.mpp.y": float("nan")}, "slide.mpp"),
+        ({"slide.mpp": None}, "slide.mpp"),
+        ({"slide.mpp.y": 0}, "slide.mpp.y"),
+        ({"slide.mpp.x": -0.25}, "slide.mpp.x"),
+        ({"slide.mpp.y": float("nan")}, "slide.mpp.y"),
         ({"settings": {}}, "settings.tissue"),
         ({"model": {"name": "m"}}, "model.classes"),
         ({"finished": None}, "finished"),
@@ -317,7 +317,7 @@ def test_duckdb_reads_it_and_averages_over_what_is_defined(tmp_path):
 
 
 def test_duckdb_numbers_classes_that_differ_by_case_alone(tmp_path):
-    """As the README says: nothing is lost, but a name is another one."""
+    """As docs/exports.md says: nothing is lost, but a name is another one."""
     folder = write_result(
         tmp_path / "slide", [(9, 9), (50, 50)], classes=("Tumor", "tumor"), labels=[0, 1]
     )

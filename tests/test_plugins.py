@@ -24,7 +24,7 @@ OPTIONS = ["--tile-size", "192", "--no-tissue", "--no-regions", "--no-report"]
 
 WATERSHED = ["--model", "watershed", *OPTIONS]
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
 
 READER = """
     import json
@@ -90,9 +90,9 @@ EXPORT = """
     """
 
 
-def readme_model() -> tuple[str, dict[str, dict[str, str]]]:
-    """Return the model of README, and the entry points that it states."""
-    blocks = re.findall(r"```(python|toml)\n(.*?)```", README, re.DOTALL)
+def documented_model() -> tuple[str, dict[str, dict[str, str]]]:
+    """Return the model of docs/models.md, and the entry points that it states."""
+    blocks = re.findall(r"```(python|toml)\n(.*?)```", PAGE, re.DOTALL)
     (source,) = [text for kind, text in blocks if "we.ModelEntry(" in text]
     (about,) = [text for kind, text in blocks if kind == "toml"]
     return source, tomllib.loads(about)["project"]["entry-points"]
@@ -102,7 +102,7 @@ def readme_model() -> tuple[str, dict[str, dict[str, str]]]:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a model, a reader and an export are installed."""
     folder = tmp_path_factory.mktemp("packages")
-    install_package(folder, "dark-spots", *readme_model())
+    install_package(folder, "dark-spots", *documented_model())
     reader = {"wsi_engine.readers": {"tiled-folder": "tiled_folder:TILES"}}
     install_package(folder, "tiled-folder", READER, reader)
     export = {"wsi_engine.exports": {"count": "count_export:COUNT"}}
@@ -129,12 +129,12 @@ def command(packages: Path, *arguments: object) -> str:
 # --- a model ----------------------------------------------------------------------------------
 
 
-def test_the_model_of_readme_is_at_most_40_lines():
-    source, _ = readme_model()
+def test_the_documented_model_is_at_most_40_lines():
+    source, _ = documented_model()
     assert len(source.splitlines()) <= 40
 
 
-def test_the_model_of_readme_keeps_its_promises(packages):
+def test_the_documented_model_keeps_its_promises(packages):
     code = "import wsi_engine as we; print(we.check_model('dark-spots'))"
     done = with_packages(packages, "-c", code)
     assert (done.stdout, done.stderr) == ("[]\n", "")
@@ -258,7 +258,7 @@ SENTENCES = {
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("broken")
-    install_package(folder, "dark-spots", *readme_model())
+    install_package(folder, "dark-spots", *documented_model())
     for name, (source, points) in BROKEN.items():
         install_package(folder, name, source, {"wsi_engine.models": points})
     readers = {"wsi_engine.readers": {"absent": "absent_import:READER"}}
@@ -281,4 +281,16 @@ def test_a_broken_model_that_is_asked_for_is_one_sentence(broken, slide, tmp_pat
 
 
 def test_broken_packages_do_not_stop_a_run(broken, slide, tmp_path):
-    assert "nuclei" in command(broken, "run", slide, "-o", tmp_path, *WATERSHED)
+    said = command(broken, "run", slide, "-o", tmp_path, *WATERSHED)
+    assert "nuclei" in said
+    assert "warning" not in said, "OpenSlide takes the slide: nobody else is asked"
+
+
+def test_a_broken_reader_is_named_where_it_would_have_been_asked(broken, slide, tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 255, np.uint8)).save(tmp_path / "plain.png")
+    said = command(broken, "info", tmp_path / "plain.png")
+    assert (
+        "warning: reader 'absent' of the package absent-import-too 1.0 cannot be used "
+        "(ModuleNotFoundError: No module named 'no_such_module'): update or uninstall it\n" in said
+    )
+    assert "plain image" in said

@@ -43,13 +43,11 @@ def registered(monkeypatch):
 
     def register(*readers: Reader) -> None:
         others = Plugins({r.name: r for r in readers}, {r.name: "theirs 2.1" for r in readers}, {})
-        monkeypatch.setattr(readers_module, "plugins", lambda *_: others)
-        readers_module.readers.cache_clear()
+        monkeypatch.setattr(readers_module, "_of_other_packages", lambda: others)
         readers_module._suffixes.cache_clear()
 
     yield register
     monkeypatch.undo()
-    readers_module.readers.cache_clear()
     readers_module._suffixes.cache_clear()
 
 

@@ -25,7 +25,7 @@ def install_package(
     folder
         Where packages are installed; several share one.
     name
-        Of the package, and with ``_`` for ``-`` of its module.
+        Name of the package and, with ``_`` for ``-``, of its module.
     source
         Text of the module.
     entry_points

@@ -104,15 +104,14 @@ _INSTRUCTIONS = ("sse4", "avx", "avx2", "avx512", "avx512_bf16", "amx_bf16")
 
 def _best_of_processor() -> int:
     has = {
-        "amx_bf16": "_is_amx_tile_supported",
+        "amx_bf16": "_init_amx",  # the system may refuse AMX where the processor has it
         "avx512_bf16": "_is_avx512_bf16_supported",
-        "avx512": "_is_avx512_supported",
-        "avx2": "_is_avx2_supported",
     }
     for name, question in has.items():
         if getattr(torch.cpu, question, lambda: False)():
             return _INSTRUCTIONS.index(name)
-    return 0
+    name = torch.backends.cpu.get_cpu_capability().lower()
+    return _INSTRUCTIONS.index(name) if name in _INSTRUCTIONS else 0
 
 
 def _most_allowed() -> int:

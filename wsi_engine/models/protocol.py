@@ -84,6 +84,30 @@ class Model(Protocol):
     Any object with these methods is one; nothing is inherited. Instances are used by many
     threads and must not change in use. `wsi_engine.check_model` says whether an object keeps what
     is promised here; a run stops, with the promise and the tile, where one is broken.
+
+    Attributes
+    ----------
+    spec
+        Facts by which the engine plans.
+
+    Methods
+    -------
+    calibrate, settings
+        Set the statistics of a slide, and return them for the record of the run.
+    to
+        Move to a device.
+    maps, decode
+        Turn pixels into maps, and the maps of a tile into polygons.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import wsi_engine as we
+    >>> model: we.Model = we.available_models()["watershed"].load(None)
+    >>> glass = np.full((1, 256, 256, 3), 255, np.uint8)
+    >>> model = model.calibrate(glass)
+    >>> len(model.decode(model.maps(glass)[0]).scores)
+    0
     """
 
     @property

@@ -126,7 +126,7 @@ def _consensus(
     radius
         How far from the best one they may be, in grid points.
     directions
-        Of unit length, x and y, shape (rays, 2).
+        Unit vectors (x, y), shape (rays, 2).
     out, votes
         Filled with distances, shape (n, rays), and class probabilities, shape (n, classes).
     """

@@ -43,7 +43,7 @@ def fingerprint(path: Path) -> str:
 
 
 class FileWatch:
-    """Notices that a slide vanishes or changes, by the sizes and times of its files.
+    """Notices that a slide vanishes or changes, by the names, sizes and times of its files.
 
     Parameters
     ----------
@@ -80,10 +80,12 @@ class FileWatch:
             status = self._path.stat()
             if not self._path.is_dir():
                 return status.st_size, status.st_mtime_ns
-            sizes, newest = [], status.st_mtime_ns
-            for name, size in _files(self._path):
-                sizes.append(size)
-                newest = max(newest, (self._path / name).stat().st_mtime_ns)
+            seen = hash(
+                tuple(
+                    (name, size, (self._path / name).stat().st_mtime_ns)
+                    for name, size in _files(self._path)
+                )
+            )
         except OSError as error:
             raise SlideError(
                 f"{self._path} is gone ({error.strerror}): what was found is kept, and the same "
@@ -91,7 +93,7 @@ class FileWatch:
             ) from None
         ended = time.monotonic()
         self._rests_until = ended + (ended - began) / MOST_TIME_WATCHING
-        return len(sizes), sum(sizes), newest
+        return (seen,)
 
 
 def _files(path: Path) -> list[tuple[str, int]]:

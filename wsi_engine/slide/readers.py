@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,18 +74,16 @@ PLAIN_IMAGE = Reader(
 )
 
 
-@cache
-def readers() -> tuple[Reader, ...]:
-    """Return all readers in the order in which they are asked.
+def readers() -> Iterator[Reader]:
+    """Yield all readers in the order in which they are asked.
 
     First OpenSlide, so that no package changes how the slides are read that it knows; then
     those of other packages by name; plain images last, for a tiled TIFF of another kind is one
     as well.
     """
-    others = _of_other_packages()
-    for problem in others.problems.values():
-        log.warning(problem)
-    return (OPENSLIDE, *others.found.values(), PLAIN_IMAGE)
+    yield OPENSLIDE
+    yield from _of_other_packages().found.values()
+    yield PLAIN_IMAGE
 
 
 def find_reader(path: Path) -> Reader | None:
@@ -120,8 +118,12 @@ def reader_basis(path: Path) -> dict[str, str]:
     return {"package of the reader": _of_other_packages().packages[reader.name]}
 
 
+@cache
 def _of_other_packages() -> Plugins[Reader]:
-    return plugins(GROUP, Reader, frozenset({OPENSLIDE.name, PLAIN_IMAGE.name}))
+    others = plugins(GROUP, Reader, frozenset({OPENSLIDE.name, PLAIN_IMAGE.name}))
+    for problem in others.problems.values():
+        log.warning(problem)
+    return others
 
 
 @cache

@@ -78,8 +78,8 @@ class Block:
         Times that the block took; those of a worker's first block include its plan.
     devices
         Devices on which it was computed.
-    host, process
-        Machine and process; the latter is another for each process.
+    process
+        Name of the machine and number of the process.
     peak_rss_mb
         Peak of the process's memory so far.
     """
@@ -89,7 +89,6 @@ class Block:
     lost: frozenset[LevelBox]
     times: StageTimes
     devices: list[str]
-    host: str
     process: str
     peak_rss_mb: float | None
 
@@ -152,7 +151,6 @@ def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
         lost=plan.reader.lost,
         times=clock.times(),
         devices=[describe_device(device) for device in ready.devices],
-        host=platform.node(),
         process=f"{platform.node()} {os.getpid()}",
         peak_rss_mb=peak_rss_mb(),
     )

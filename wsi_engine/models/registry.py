@@ -15,9 +15,13 @@ from wsi_engine.models.dense.method import DenseMethod
 from wsi_engine.models.protocol import Model, ModelSpec
 
 DENSE = (
-    *(fcn.METHOD, unet.METHOD, cnn_watershed.METHOD),
-    *(two_stage.METHOD, contour_aware.METHOD),
+    fcn.METHOD,
+    unet.METHOD,
+    cnn_watershed.METHOD,
+    two_stage.METHOD,
+    contour_aware.METHOD,
 )
+"""Methods whose network answers for every pixel."""
 
 
 @dataclass(frozen=True, slots=True)

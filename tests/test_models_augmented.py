@@ -140,6 +140,16 @@ class TestAugmented:
                 model.maps(field()[None]).dtype,
             )
 
+    def test_the_network_within_can_be_compiled(self) -> None:
+        image = field()[None]
+        for model in (augmented(dense_model(), 4), augmented(load_starconvex(), 4)):
+            compilation = model.compilation(1, 192)
+            assert compilation is not None
+            assert compilation.network is model.model.network
+            again = model.with_network(compilation.network)
+            np.testing.assert_array_equal(again.maps(image), model.maps(image))
+        assert augmented(Watershed(), 4).compilation(1, 192) is None
+
     def test_it_is_calibrated_and_moved_with_its_model(self) -> None:
         wrapped = augmented(Watershed(), 4).calibrate(field()[None]).to(torch.device("cpu"))
         expected = Watershed().calibrate(field()[None]).settings()

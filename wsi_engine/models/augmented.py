@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.models.fusion import fused
+from wsi_engine.models.inner_network import compilation_of, with_network
 from wsi_engine.models.map_layout import layout_of
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.turns import Count, Turn, turns
@@ -21,6 +22,9 @@ from wsi_engine.nuclei.predictions import Predictions
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from wsi_engine.models.compiling import Compilation
 
 
 @runtime_checkable
@@ -62,6 +66,12 @@ class _Views:
 
     def to(self, device: torch.device) -> Self:
         return replace(self, model=self.model.to(device))
+
+    def compilation(self, batch: int, side: int) -> Compilation | None:
+        return compilation_of(self.model, batch, side)
+
+    def with_network(self, network: nn.Module) -> Self:
+        return replace(self, model=with_network(self.model, network))
 
 
 @dataclass(frozen=True)

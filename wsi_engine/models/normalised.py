@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.models.inner_network import compilation_of, with_network
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.slide.normalisation.looks import ColourMap, Look, Method, look_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from wsi_engine.models.compiling import Compilation
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ class Normalised:
     def to(self, device: torch.device) -> Self:
         """Return the model on a device."""
         return replace(self, model=self.model.to(device))
+
+    def compilation(self, batch: int, side: int) -> Compilation | None:
+        """Describe the model's network, if it has one that can be compiled."""
+        return compilation_of(self.model, batch, side)
+
+    def with_network(self, network: nn.Module) -> Self:
+        """Return the model with another network in place of its own."""
+        return replace(self, model=with_network(self.model, network))
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Run the model on the batch in the colours that it knows."""

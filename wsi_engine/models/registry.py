@@ -22,9 +22,13 @@ GROUP = "wsi_engine.models"
 """Entry points of other packages; each is a `ModelEntry` under the name of its model."""
 
 DENSE = (
-    *(fcn.METHOD, unet.METHOD, cnn_watershed.METHOD),
-    *(two_stage.METHOD, contour_aware.METHOD),
+    fcn.METHOD,
+    unet.METHOD,
+    cnn_watershed.METHOD,
+    two_stage.METHOD,
+    contour_aware.METHOD,
 )
+"""Methods whose network answers for every pixel."""
 
 
 @dataclass(frozen=True, slots=True)

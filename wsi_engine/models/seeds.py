@@ -5,6 +5,7 @@ All of them look at a bounded neighbourhood, so every tile that sees a clump fin
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -55,11 +56,9 @@ def domes(
     ----------
     Soille P. Morphological Image Analysis, 2nd ed., Springer 2004, section 6.3.4.
     """
-    level = np.rint(np.where(mask, relief, 0) * STEPS_PER_PX).astype(np.int16)
-    step = np.int16(round(height * STEPS_PER_PX))
-    flooded = level - step
-    for _ in range(DOME_REACH_PX):
-        flooded = np.minimum(ndimage.maximum_filter(flooded, size=3), level)
+    level = np.rint(np.where(mask, relief, 0) * STEPS_PER_PX).astype(np.int32)
+    step = round(height * STEPS_PER_PX)
+    flooded = _raised(level, step, DOME_REACH_PX)
     # Only below a maximum that no higher one reaches has the flood not risen at all.
     top = mask & (level - flooded == step)
     plateaus = measure.label(np.where(mask, flooded, -step - 1), background=-step - 1)
@@ -67,3 +66,33 @@ def domes(
     has_top[plateaus[top]] = True
     has_top[0] = False
     return np.asarray(measure.label(has_top[plateaus], connectivity=2), np.int32)
+
+
+@numba.njit(nogil=True, cache=True)
+def _raised(level: npt.NDArray[np.int32], step: int, rounds: int) -> npt.NDArray[np.int32]:
+    """Lower a relief by a step, then raise each pixel to its highest neighbour, but not above.
+
+    So often that a maximum has its say ``rounds`` pixels away (reconstruction by dilation, cut
+    short).
+    """
+    height, width = level.shape
+    before = level - np.int32(step)
+    after = before.copy()
+    for _ in range(rounds):
+        rose = False
+        for y in range(height):
+            for x in range(width):
+                if before[y, x] == level[y, x] or level[y, x] == 0:
+                    continue
+                highest = before[y, x]
+                for row in range(max(0, y - 1), min(height, y + 2)):
+                    for column in range(max(0, x - 1), min(width, x + 2)):
+                        highest = max(highest, before[row, column])
+                highest = min(highest, level[y, x])
+                if highest > after[y, x]:
+                    after[y, x] = highest
+                    rose = True
+        if not rose:
+            break
+        before[:] = after
+    return before

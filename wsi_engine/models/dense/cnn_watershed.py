@@ -30,6 +30,7 @@ from wsi_engine.models.dense.method import (
     Maps,
     dense_spec,
 )
+from wsi_engine.models.flooding import flooded
 from wsi_engine.nuclei.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -67,23 +68,32 @@ def decode(maps: Maps, level: float) -> Predictions:
     """
     nucleus = decoding.channel(maps, 0)
     mask = decoding.above(nucleus, level)
-    seeds = decoding.components(eroded_conditionally(mask))
-    relief = decoding.blurred(-_depth(mask))
-    return decoding.nuclei_of(decoding.flooded(relief, seeds, mask), nucleus, level)
+    depth = np.minimum(ndimage.distance_transform_edt(mask), DEEPEST_PX).astype(np.float32)
+    seeds = decoding.components(eroded_conditionally(mask, depth))
+    relief = decoding.blurred(-depth)
+    return decoding.nuclei_of(flooded(relief, seeds, mask), nucleus, level)
 
 
-def eroded_conditionally(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def eroded_conditionally(
+    mask: npt.NDArray[np.bool_], depth: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
     """Erode each connected part until its pieces are small, but none until it is gone.
 
     First coarsely, which keeps to the gross shape and falls for no bump of the border, then
     finely.
+
+    Parameters
+    ----------
+    mask
+        bool, shape (height, width).
+    depth
+        Distance of each pixel to the border of the mask.
 
     Returns
     -------
     numpy.ndarray
         bool, the seeds: pieces that were not eroded further, within the mask.
     """
-    depth = _depth(mask)
     seeds, eroded_px = mask.copy(), np.zeros(mask.shape, np.float32)
     for step, largest in (COARSE, FINE):
         for _ in range(MOST_EROSIONS):
@@ -99,11 +109,6 @@ def eroded_conditionally(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
             eroded_px[within] += step
             seeds = np.where(within, less, seeds)
     return seeds
-
-
-def _depth(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    depth = np.minimum(ndimage.distance_transform_edt(mask), DEEPEST_PX)
-    return np.asarray(depth, np.float32)
 
 
 def targets(labels: Labels, *, margin_px: int, inner_boundary_weight: float = 1.0) -> DenseTargets:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage import segmentation
 
 from wsi_engine.models.dense.method import LIMITS, Maps
 from wsi_engine.models.label_objects import label_predictions, means, plausible
@@ -37,11 +36,6 @@ def components(mask: Mask, smallest_px: int = SMALLEST_SEED_PX) -> LabelImage:
     number = np.arange(count + 1, dtype=np.int32)
     number[np.bincount(labels.ravel(), minlength=count + 1) < smallest_px] = 0
     return np.asarray(number[labels])
-
-
-def flooded(relief: npt.NDArray[np.float32], seeds: LabelImage, mask: Mask) -> LabelImage:
-    """Flood a relief from seeds, lowest first, within a mask."""
-    return np.asarray(segmentation.watershed(relief, seeds, mask=mask), np.int32)
 
 
 def nuclei_of(labels: LabelImage, foreground: npt.NDArray[np.float32], level: float) -> Predictions:

@@ -16,6 +16,7 @@ import numpy as np
 
 from wsi_engine.models.dense import decoding, label_geometry
 from wsi_engine.models.dense.method import DenseMethod, DenseTargets, Labels, Maps, dense_spec
+from wsi_engine.models.flooding import flooded
 from wsi_engine.models.seeds import DOME_REACH_PX, domes
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -58,7 +59,7 @@ def decode(maps: Maps, level: float) -> Predictions:
     foreground = decoding.channel(maps, FOREGROUND)
     distance = decoding.blurred(decoding.channel(maps, DISTANCE)) * (DEEPEST_PX / decoding.FULL)
     mask = decoding.above(foreground, level)
-    labels = decoding.flooded(-distance, domes(distance, mask, DOME_HEIGHT_PX), mask)
+    labels = flooded(-distance, domes(distance, mask, DOME_HEIGHT_PX), mask)
     return decoding.nuclei_of(labels, foreground, level)
 
 

@@ -26,6 +26,7 @@ from wsi_engine.models.dense.method import (
     Maps,
     dense_spec,
 )
+from wsi_engine.models.flooding import flooded
 from wsi_engine.nuclei.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def decode(maps: Maps, level: float) -> Predictions:
     nucleus = interior + boundary
     seeds = decoding.components(interior >= SEED_LEVEL * decoding.FULL)
     relief = decoding.blurred(boundary - interior)
-    labels = decoding.flooded(relief, seeds, decoding.above(nucleus, level) | (seeds > 0))
+    labels = flooded(relief, seeds, decoding.above(nucleus, level) | (seeds > 0))
     return decoding.nuclei_of(labels, nucleus, level)
 
 

@@ -37,7 +37,7 @@ bench: $(VENV)/.installed-for-tests
 	$(BIN)/python benchmarks/stages.py
 
 docs: $(VENV)/.installed
-	$(BIN)/python -c 'from wsi_engine.export.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
+	$(BIN)/python -c 'from wsi_engine.results.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
 
 clean:
 	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)

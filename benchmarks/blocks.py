@@ -26,16 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 from wsi_engine.config import make_settings
-from wsi_engine.engine.flow import compute_tiles
-from wsi_engine.engine.placing import place
 from wsi_engine.engine.plan import make_plan
+from wsi_engine.engine.tile_flow import compute_tiles
+from wsi_engine.engine.workers.devices import place
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.store.parts import pack_tiles, unpack_tiles
 
 RUN = """
 import sys, wsi_engine
-from wsi_engine.engine.local_workers import local_workers
+from wsi_engine.engine.workers.local import local_workers
 slide, output, model, jobs = sys.argv[1:]
 if jobs == "1":
     wsi_engine.run(slide, output, model=model, device="cpu")
@@ -101,7 +101,7 @@ def parts_table(options: argparse.Namespace) -> Table:
     settings = make_settings(None, model=options.model, device="cpu", compile="never")
     device = torch.device("cpu")
     before = children_seconds()
-    subprocess.run([sys.executable, "-c", "import wsi_engine.engine.worker"], check=True)
+    subprocess.run([sys.executable, "-c", "import wsi_engine.engine.workers.worker"], check=True)
     start = children_seconds() - before
     with open_slide(options.slide) as slide:
         make_plan(slide, settings, device, StageClock())  # compiles what numba compiles

@@ -26,15 +26,15 @@ import torch
 
 import wsi_engine
 from wsi_engine.config import make_settings
-from wsi_engine.engine import flow
+from wsi_engine.engine import tile_flow as flow
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
-from wsi_engine.engine.output import TILES
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.provenance import peak_rss_mb
-from wsi_engine.engine.verifying import problems_of
-from wsi_engine.nuclei.context import CONTEXT_COLUMNS
+from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.phantom import RepeatedBlock, lay_out_tissue, render_tissue, scatter_nuclei
+from wsi_engine.results.layout import TILES
+from wsi_engine.results.verify import problems_of
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.opening import open_slide
@@ -162,7 +162,7 @@ def fill_store(slide: Path, out: Path, settings: dict, nuclei: int) -> tuple[int
     stored = 0
     with open_slide(slide) as opened:
         plan = make_plan(opened, chosen, torch.device("cpu"), StageClock())
-        basis = basis_of_tiles(basis_of(slide, chosen), plan)
+        basis = basis_of_tiles(basis_of(slide, chosen), plan, ["cpu"])
         with TileStore(folder, plan.tiles, basis) as store:
             tiles = store.missing[:-LEFT_OUT]
             share = -(-nuclei // len(tiles))

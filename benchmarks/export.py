@@ -31,7 +31,7 @@ ONE = """
 import json, sys, time
 from pathlib import Path
 from wsi_engine.engine.provenance import peak_rss_mb
-from wsi_engine.export.errors import ExportError
+from wsi_engine.errors import ExportError
 from wsi_engine.export.export import export_result
 before, start, busy = peak_rss_mb(), time.perf_counter(), time.process_time()
 try:

@@ -27,10 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wsi_engine.config import RunSettings
-from wsi_engine.export.geoparquet import read_nuclei
-from wsi_engine.nuclei.measure.measurer import TILE_GROUPS
-from wsi_engine.nuclei.measurements import measurer_of
+from wsi_engine.nuclei.measure.groups import GROUPS, measurer_of
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.results.nucleus_table import read_nuclei
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
@@ -68,7 +67,7 @@ def groups_table(slide: Path, polygons: Polygons, repeat: int) -> Table:
     chosen = polygons[window.holds(centres)]
     table = Table("group", "columns", f"µs per nucleus ({len(chosen)} of them)")
     default = RunSettings().measure
-    for groups in (*[(group,) for group in TILE_GROUPS], default):
+    for groups in (*[(group,) for group in GROUPS if group != "context"], default):
         measurer = measurer_of(groups, H_AND_E)
         times = []
         for _ in range(repeat + 1):

@@ -3,7 +3,7 @@
     python benchmarks/model_blood.py [WEIGHTS...] [--pictures FOLDER]
 
 A smear of single red cells of 6 to 8 µm and a clot of packed ones are drawn here, in other ways
-than training draws them (`wsi_engine.learn.red_cells`), in three stains. Every detection is false.
+than training does (`wsi_engine.training.red_cells`), in three stains. Every detection is false.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from wsi_engine.learn.validate import predict
 from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
+from wsi_engine.training.validate import predict
 
 MPP = 0.25
 SIDE = 1536

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 import wsi_engine
-from wsi_engine.learn.config import DataConfig, TrainConfig
-from wsi_engine.learn.datasets import group_of, split_groups
-from wsi_engine.learn.evaluate import score_pair
-from wsi_engine.learn.images import IMAGE_SUFFIXES
-from wsi_engine.learn.metrics import Evaluation
-from wsi_engine.learn.pairing import files_by_stem, is_segmentation, paired
-from wsi_engine.learn.polygons import Polygons
-from wsi_engine.learn.segmentations import read_segmentation
+from wsi_engine.evaluation.evaluate import score_pair
+from wsi_engine.evaluation.images import IMAGE_SUFFIXES
+from wsi_engine.evaluation.metrics import Evaluation
+from wsi_engine.evaluation.pairing import files_by_stem, is_segmentation, paired
+from wsi_engine.evaluation.polygons import Polygons
+from wsi_engine.evaluation.segmentations import read_segmentation
+from wsi_engine.training.config import DataConfig, TrainConfig
+from wsi_engine.training.datasets import group_of, split_groups
 
 MEASURES = ("f1", "precision", "recall", "pq", "sq", "aji", "dice", "detection_f1", "f1_50_90")
 

@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsi_engine.learn.config import TrainConfig
-from wsi_engine.learn.train import make_network
-from wsi_engine.learn.weights import save_weights
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
 from wsi_engine.models.suppression import suppress
+from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.train import make_network
+from wsi_engine.training.weights import save_weights
 
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:

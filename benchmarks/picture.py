@@ -15,8 +15,8 @@ import shapely
 from PIL import Image, ImageDraw
 
 import wsi_engine
-from wsi_engine.export.geoparquet import read_nuclei
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.results.nucleus_table import read_nuclei
 from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.resolution import with_resolution

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import shapely
 from hypothesis import settings
-from results import write_annotations_by_hand
 
 import wsi_engine
+from tests.support.results import write_annotations_by_hand
 from wsi_engine.sample import SampleTruth, write_sample
 
 # SpatialData and TIAToolbox want other versions of dask: `make test-spatialdata` has its own

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from archives import SETTINGS, results, write_slide
 
+from tests.support.archives import SETTINGS, results, write_slide
 from wsi_engine import run_archive
 from wsi_engine.archive import cache as module
 from wsi_engine.archive.cache import CacheSettings, default_folder, local_copy, parse_bytes

@@ -7,11 +7,11 @@ import threading
 from pathlib import Path, PurePosixPath
 
 import pytest
-from archives import write_slide
 from hypothesis import given
 from hypothesis import strategies as st
 
 import wsi_engine
+from tests.support.archives import write_slide
 from wsi_engine.archive.inputs import list_slides
 from wsi_engine.archive.names import MOST_BYTES, RESERVED, candidates, folder_name
 from wsi_engine.archive.register import Register

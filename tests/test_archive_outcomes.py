@@ -1,4 +1,4 @@
-"""What becomes of slides: kept in their folders, summed up in views, told by exit codes."""
+"""What becomes of slides: kept in their folders, summed up in views, shown by exit codes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, write_slides
-from slides import overwrite_tile
 
-from wsi_engine import run_archive
+from tests.support.archives import (
+    OPTIONS,
+    SETTINGS,
+    Heard,
+    logged,
+    results,
+    write_slide,
+    write_slides,
+)
+from tests.support.slides import overwrite_tile
+from wsi_engine import Progress, run_archive
+from wsi_engine import run as run_slide
 from wsi_engine.archive.events import Event
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
 from wsi_engine.cli import DAMAGED, main
 from wsi_engine.engine.plan import make_plan
-from wsi_engine.engine.status import status_of
 from wsi_engine.errors import EngineError, ListenerError, OutputError, SettingsError
+from wsi_engine.results.failure import read_failure
+from wsi_engine.results.status import status_of
 from wsi_engine.store.claim import Claim
-from wsi_engine.store.failure import read_failure
 
 
 def run(inputs, output: Path, **options) -> tuple[ArchiveSummary, Heard]:
@@ -163,11 +172,40 @@ def test_other_settings_are_refused_and_force_does_all_again(slides: Path, outpu
     assert results(output) != before
 
 
+def test_tiles_of_another_machine_are_done_again_and_the_row_says_so(
+    tmp_path: Path, output: Path, monkeypatch
+):
+    slide = write_slide(tmp_path / "slides" / "slide_000.tif", side=512, nuclei=50)
+    settings = SETTINGS | {"tile_size": 64}
+
+    def interrupt(progress: Progress) -> None:
+        if progress.tiles == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_slide(slide, output, **settings, observe=interrupt)
+    monkeypatch.setattr("wsi_engine.models.devices.processor_instructions", lambda _: "new")
+    summary, heard = run(slide, output, tile_size=64)
+    assert len(summary.done) == 1
+    said = "tiles of an unfinished run were computed again, as they were computed with arithmetic"
+    assert said in table(output)["slide_000"]["warning_texts"]
+    assert [said in event.facts["text"] for event in heard.of("slide_warning")] == [True]
+    record = json.loads((output / "slide_000" / "run.json").read_text(encoding="utf-8"))
+    assert record["tiles"]["resumed"] == 0
+    before = results(output)
+    monkeypatch.undo()
+    summary, _ = run(slide, output, tile_size=64)
+    assert (len(summary.done), summary.computed) == (1, 0)
+    assert results(output) == before
+    run(slide, tmp_path / "whole", tile_size=64)
+    assert results(tmp_path / "whole") == before
+
+
 def test_a_slide_that_a_single_run_is_at_is_left_to_it(tmp_path: Path, output: Path):
     write_slides(tmp_path / "slides", 2)
     with Claim.take(output / "slide_000" / ".work"):
         summary, _ = run(tmp_path / "slides", output)
-    assert [outcome.name for outcome in summary.elsewhere] == ["slide_000"]
+    assert [outcome.name for outcome in summary.claimed_by_another] == ["slide_000"]
     assert [outcome.name for outcome in summary.done] == ["slide_001"]
     assert not (output / "slide_000" / "failed.json").exists()
 
@@ -350,7 +388,7 @@ def test_what_others_are_at_is_left_to_them_and_said(tmp_path: Path, output: Pat
     write_slides(tmp_path / "slides", 3)
     with Claim.take(output / FOLDER / "claims" / "slide_001"):
         summary, heard = run(tmp_path / "slides", output)
-    assert [outcome.name for outcome in summary.elsewhere] == ["slide_001"]
+    assert [outcome.name for outcome in summary.claimed_by_another] == ["slide_001"]
     assert heard.computed() == ["slide_000", "slide_002"]
     assert len(heard.of("slide_elsewhere")) == 1
     assert table(output)["slide_001"]["status"] == "left"
@@ -365,7 +403,7 @@ def test_waiting_for_others_takes_over_what_they_leave(tmp_path: Path, output: P
     threading.Timer(3, other.close).start()
     summary, heard = run(tmp_path / "slides", output, wait=True)
     assert heard.computed() == ["slide_000", "slide_001"]
-    assert not summary.elsewhere
+    assert not summary.claimed_by_another
 
 
 # --- the command line -------------------------------------------------------------------------

@@ -13,11 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
-from archives import OPTIONS, SETTINGS, Heard, logged, results, write_slide, write_slides
 
+from tests.support.archives import (
+    OPTIONS,
+    SETTINGS,
+    Heard,
+    logged,
+    results,
+    write_slide,
+    write_slides,
+)
 from wsi_engine import run_archive
 from wsi_engine.archive.events import Event
-from wsi_engine.store.failure import read_failure
+from wsi_engine.results.failure import read_failure
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 
@@ -59,7 +67,7 @@ def test_200_slides_on_2_workers_of_which_5_are_killed(tmp_path: Path):
     killer = Killer(chosen)
     out = tmp_path / "out"
     summary = run_archive([tmp_path / "slides"], out, jobs=2, listen=killer, **SETTINGS)
-    assert (len(summary.done), len(summary.failed), len(summary.elsewhere)) == (200, 0, 0)
+    assert (len(summary.done), len(summary.failed), len(summary.claimed_by_another)) == (200, 0, 0)
     assert 1 <= len(killer.of("worker_died")) <= 5
     assert len(killer.of("worker_joined")) >= 2 + 5 - 1
     computed = killer.computed()

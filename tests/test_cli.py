@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from slides import real_slide
 
+from tests.support.slides import real_slide
 from wsi_engine.cli import DAMAGED, INTERRUPTED, main
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter

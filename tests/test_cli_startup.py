@@ -90,6 +90,7 @@ def test_what_looks_at_torch_loads_it(folder: Path):
         "from wsi_engine import EngineError, NucleusTable, Progress, RunSettings, open_slide",
         "from wsi_engine import apply_corrections, available_models, build_cohort, measure_regions",
         "from wsi_engine import export_result",
+        "from wsi_engine import Model, ModelEntry, ModelSpec, Predictions, check_model",
         "from wsi_engine import run_archive",
     ],
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wsi_engine.config import RunSettings, digest, make_settings
+from wsi_engine.config import RunSettings, make_settings, setting_of
+from wsi_engine.digests import digest
 from wsi_engine.errors import SettingsError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -68,6 +69,19 @@ def test_yaml_cannot_run_code(tmp_path: Path):
     preset.write_text("model: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(SettingsError, match="not YAML"):
         make_settings(preset)
+
+
+@pytest.mark.parametrize("name", RunSettings.model_fields)
+def test_every_setting_says_whether_it_changes_the_result(name: str):
+    answer = setting_of(RunSettings.model_fields[name]).changes_result
+    assert isinstance(answer, bool)
+    assert (name in RunSettings().result_settings()) is answer
+
+
+def test_what_does_not_change_the_result():
+    """All others do: in doubt a run is refused rather than a stale result kept."""
+    others = RunSettings.model_fields.keys() - RunSettings().result_settings().keys()
+    assert others == {"regions", "report", "device", "batch_size", "compile", "workers"}
 
 
 def test_only_what_changes_the_result_is_part_of_its_settings():

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from exports import shared_export
-from same_objects import assert_same_objects
-from slides import noise, write_leica
 
+from tests.support.exports import shared_export
+from tests.support.same_objects import assert_same_objects
+from tests.support.slides import noise, write_leica
 from wsi_engine.cli import main
 from wsi_engine.convert.convert import convert
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.kinds import DIALECTS, kind_of_source, kind_of_target
 from wsi_engine.convert.old_dialect import packed_colour
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.qupath.reader import read_objects
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from exports import EXPORTS_OF_EVERY_KIND, shared_export
-from same_objects import assert_same_objects
 
+from tests.support.exports import EXPORTS_OF_EVERY_KIND, shared_export
+from tests.support.same_objects import assert_same_objects
 from wsi_engine.convert.annotation_store import read_annotation_store, write_annotation_store
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.types import types_of
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.errors import ConversionError
+from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ROI
 
 storage = pytest.importorskip("tiatoolbox.annotation.storage", reason="extra `tiatoolbox`")
 

@@ -11,11 +11,11 @@ import pytest
 import shapely
 
 from wsi_engine.convert.cellvit import read_cellvit
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.hovernet import magnification, read_hovernet
 from wsi_engine.convert.types import read_types
-from wsi_engine.models.tracing import trace_labels
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.polygons import polygons_from_rings
+from wsi_engine.nuclei.tracing import trace_labels
 from wsi_engine.qupath.objects import PathClass
 
 TYPE_MAP = {"0": "Background", "1": "Neoplastic", "2": "Inflammatory"}

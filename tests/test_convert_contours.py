@@ -16,8 +16,8 @@ from skimage import measure
 
 from wsi_engine.convert import contours
 from wsi_engine.convert.contours import pixel_outlines, polygon_of
-from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.polygons import polygons_from_rings
+from wsi_engine.nuclei.tracing import trace_labels
 
 
 def contour_of(mask):

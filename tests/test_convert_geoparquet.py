@@ -14,20 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from exports import EXPORTS_OF_EVERY_KIND, shared_export
-from nuclei_by_hand import some_nuclei
-from same_objects import assert_same_objects
 
+from tests.support.exports import EXPORTS_OF_EVERY_KIND, shared_export
+from tests.support.nuclei_by_hand import some_nuclei
+from tests.support.same_objects import assert_same_objects
 from wsi_engine.convert import geoparquet
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.geoparquet import measurement_names, read_geoparquet, write_geoparquet
 from wsi_engine.convert.types import types_of
-from wsi_engine.export.geoparquet import GeoParquetWriter
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import ADDED, EDITED, ENGINE, LABEL_COLUMNS, Labels
 from wsi_engine.qupath.features import SCORE_NAME
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.results.nucleus_table import GeoParquetWriter
 
 BOX = shapely.box(1, 2, 3, 5)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_engine.convert import json_members as module
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.json_members import json_members
+from wsi_engine.errors import ConversionError
 
 TEXT = st.text(max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False)

@@ -14,9 +14,9 @@ from scipy import ndimage
 from skimage import measure
 
 from wsi_engine.convert.convert import convert
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.label_image import LABEL, read_label_image
-from wsi_engine.learn.rasterise import rasterise
+from wsi_engine.errors import ConversionError
+from wsi_engine.nuclei.raster import rasterise
 from wsi_engine.qupath.reader import read_objects
 
 

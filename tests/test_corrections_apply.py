@@ -13,14 +13,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from objects_by_hand import as_qupath_gives_back, disc, feature, identity, item, write_file
 
 import wsi_engine
+from tests.support.objects_by_hand import (
+    as_qupath_gives_back,
+    disc,
+    feature,
+    identity,
+    item,
+    write_file,
+)
 from wsi_engine.cli import main
 from wsi_engine.corrections.diff import diff
 from wsi_engine.corrections.sources import objects_of
-from wsi_engine.engine.applying import apply_corrections
-from wsi_engine.engine.verifying import problems_of
+from wsi_engine.engine.apply import apply_corrections
 from wsi_engine.errors import (
     BusyError,
     CorrectionsError,
@@ -28,10 +34,11 @@ from wsi_engine.errors import (
     OutputError,
     ResultError,
 )
-from wsi_engine.nuclei.context import CONTEXT_COLUMNS, measure_context
-from wsi_engine.nuclei.measure.measurer import measured_alone
+from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, measure_context
+from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.regions.cohort import build_cohort
+from wsi_engine.results.verify import problems_of
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 
@@ -388,7 +395,7 @@ def test_of_two_at_once_one_waits_and_nothing_is_lost(result, tmp_path, monkeypa
             refused.append(caught)
         return objects_of(path, problems)
 
-    monkeypatch.setattr("wsi_engine.engine.applying.objects_of", meanwhile)
+    monkeypatch.setattr("wsi_engine.engine.apply.objects_of", meanwhile)
     assert apply_corrections(first, result).deleted == 1
     assert len(refused) == 1
     assert record_of(result)["corrections"]["deleted"] == 1
@@ -557,7 +564,7 @@ def test_a_disk_that_is_full_changes_nothing(result, corrected, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = outputs(result) | {"run.json": (result / "run.json").read_bytes()}
-    monkeypatch.setattr("wsi_engine.engine.output.GeoJSONWriter.write", full)
+    monkeypatch.setattr("wsi_engine.results.nucleus_files.GeoJSONWriter.write", full)
     with pytest.raises(OutputError, match="disk is full"):
         apply_corrections(corrected, result)
     assert outputs(result) | {"run.json": (result / "run.json").read_bytes()} == before

@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import shapely
-from objects_by_hand import as_qupath_gives_back, disc, identity, item
 
+from tests.support.objects_by_hand import as_qupath_gives_back, disc, identity, item
 from wsi_engine.corrections import compare, snapshot
 from wsi_engine.corrections.compare import Comparison
 from wsi_engine.corrections.snapshot import Snapshot, ids_as_bytes

@@ -7,9 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
-from exports import shared_export
-from objects_by_hand import as_qupath_gives_back, disc, feature, identity, item, write_file
 
+from tests.support.exports import shared_export
+from tests.support.objects_by_hand import (
+    as_qupath_gives_back,
+    disc,
+    feature,
+    identity,
+    item,
+    write_file,
+)
 from wsi_engine.cli import main
 from wsi_engine.corrections.diff import diff
 from wsi_engine.errors import GeoJSONError, OutputError

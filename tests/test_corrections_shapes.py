@@ -7,9 +7,9 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
-from objects_by_hand import as_qupath_gives_back, disc
 from shapely.affinity import rotate, translate
 
+from tests.support.objects_by_hand import as_qupath_gives_back, disc
 from wsi_engine.corrections.shapes import overlaps, rounding_px, same_shapes
 from wsi_engine.corrections.snapshot import geometries
 

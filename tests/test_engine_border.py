@@ -10,8 +10,8 @@ import shapely
 from PIL import Image
 
 import wsi_engine
-from wsi_engine.engine.flow import on_slide
-from wsi_engine.learn.segmentations import polygon_overlaps
+from wsi_engine.engine.tile_flow import on_slide
+from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.phantom import Kind, make_nuclei, render_tissue
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp

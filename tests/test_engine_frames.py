@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import openslide
 import shapely
-from slides import write_leica
 
 import wsi_engine
-from wsi_engine.learn.segmentations import polygon_overlaps
+from tests.support.slides import write_leica
+from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.phantom import Kind, make_nuclei, render_tissue
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.slide.pyramid import write_pyramid

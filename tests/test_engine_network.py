@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from slides import real_slide
 
 import wsi_engine
-from wsi_engine.learn.segmentations import polygon_overlaps
+from tests.support.slides import real_slide
+from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.sample import SampleTruth
 
 MODEL = "starconvex"

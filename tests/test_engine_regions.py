@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from objects_by_hand import identity, item, write_file
 
 import wsi_engine
+from tests.support.objects_by_hand import identity, item, write_file
 from wsi_engine.cli import main
 from wsi_engine.errors import RegionError, SettingsError
 from wsi_engine.sample import SampleTruth
@@ -101,6 +101,35 @@ def test_each_nucleus_says_in_which_annotation_it_lies(result, shapes):
     assert set(expected) == set(names)
     assert table["roi"].to_pylist() == [names[k] for k in expected]
     assert table["roi_id"].to_pylist() == [identity(k) for k in expected]
+
+
+def test_annotations_without_an_id_have_one_in_all_tables(sample, shapes, tmp_path):
+    """Regions of the file that bounded the run join the nuclei in it, and those of the cohort."""
+    drawings = [
+        drawn(shapely.Point(3, 3), None, "Tumor"),
+        drawn(shapes[STROMA], None, "Stroma", "right"),
+        drawn(shapes[STROMA], None, "Stroma", "right again"),
+        drawn(shapes[TUMOUR], None, "Tumor", "left"),
+        drawn(shapes[NECROSIS], None, "Necrosis"),
+    ]
+    path = write_file(tmp_path / "drawn.geojson", drawings)
+    result = run(sample, tmp_path / "out", roi=path, exclude_class=("Necrosis",))
+    regions = wsi_engine.measure_regions(result.folder, path).table
+    cohort = wsi_engine.build_cohort(tmp_path / "out").table
+    written = [
+        *wsi_engine.read_objects(result.folder / "roi.geojson"),
+        *wsi_engine.read_objects(result.folder / "regions.geojson"),
+    ]
+    nuclei = result.nuclei.arrow
+    ids = set(nuclei["roi_id"].to_pylist())
+    assert len(ids) == 2
+    named = dict(zip(regions["id"].to_pylist(), regions["region"].to_pylist(), strict=True))
+    assert {named[k] for k in ids} <= {"left", "right", "right again"}
+    assert [named[k] for k in nuclei["roi_id"].to_pylist()] == nuclei["roi"].to_pylist()
+    assert cohort["id"].to_pylist() == regions["id"].to_pylist()
+    drawn_ids = {k for k, name in named.items() if k and not name.startswith("Tissue")}
+    assert len(drawn_ids) == 4
+    assert {made.id for made in written if made.class_name != "Tissue"} == drawn_ids
 
 
 def test_qupath_shows_it_as_metadata(result):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slides import real_slide
 
 import wsi_engine
-from wsi_engine.learn.segmentations import polygon_overlaps
+from tests.support.slides import real_slide
+from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.phantom import Kind, make_nuclei, render_tissue
 from wsi_engine.slide.pyramid import write_pyramid
 

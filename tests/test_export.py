@@ -18,17 +18,17 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from exported import CASES, case, corrected, polygons, truth, with_slide
-from results import write_result
 
 import wsi_engine
+from tests.support.exported import CASES, case, corrected, polygons, truth, with_slide
+from tests.support.results import write_result
 from wsi_engine.cli import main
 from wsi_engine.convert.annotation_store import read_annotation_store
-from wsi_engine.errors import CorrectionsError, EngineError, OutputError, ResultError
+from wsi_engine.errors import CorrectionsError, EngineError, ExportError, OutputError, ResultError
 from wsi_engine.export import csv_table
-from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
-from wsi_engine.export.formats import FORMATS
+from wsi_engine.export.formats import FORMATS, help_of, markdown, takers
+from wsi_engine.export.options import HELP
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.rules.rule import Severity
 from wsi_engine.qupath.validation import validate
@@ -250,6 +250,23 @@ def test_the_help_names_every_format(capsys):
     assert all(name in shown for name in FORMATS)
 
 
+def test_the_help_of_every_option_says_who_takes_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for option in HELP:
+        assert f"{takers(option)}: " in help_of(option)
+        assert takers(option)
+        assert f"--{option} " in shown
+
+
+def test_help_docstring_and_page_say_the_same_of_formats():
+    documented = " ".join(export_result.__doc__.split())
+    assert all(f"{option} {help_of(option)}" in documented for option in HELP)
+    page = Path(__file__).parents[1] / "docs" / "exports.md"
+    assert markdown() in page.read_text(encoding="utf-8")
+
+
 def test_every_format_has_a_module_and_a_suffix_of_its_own():
     assert len({kind.suffixes[0] for kind in FORMATS.values()}) == len(FORMATS)
     for kind in FORMATS.values():
@@ -300,7 +317,7 @@ def test_duckdb_reads_it_and_averages_over_what_is_defined(tmp_path):
 
 
 def test_duckdb_numbers_classes_that_differ_by_case_alone(tmp_path):
-    """As the README says: nothing is lost, but a name is another one."""
+    """As docs/exports.md says: nothing is lost, but a name is another one."""
     folder = write_result(
         tmp_path / "slide", [(9, 9), (50, 50)], classes=("Tumor", "tumor"), labels=[0, 1]
     )

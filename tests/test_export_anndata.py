@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from exported import CASES, case, corrected, polygons, truth, with_slide
 
+from tests.support.exported import CASES, case, corrected, polygons, truth, with_slide
 from wsi_engine.export.export import export_result
 
 anndata = pytest.importorskip("anndata", reason="extra `anndata`")

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from nuclei_by_hand import some_nuclei
 
+from tests.support.nuclei_by_hand import some_nuclei
 from wsi_engine.errors import ResultError
-from wsi_engine.export import geoparquet
-from wsi_engine.export.geoparquet import GeoParquetReader, GeoParquetWriter, read_nuclei
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
-from wsi_engine.nuclei.measure.shape import COLUMNS, measure_shape
+from wsi_engine.nuclei.measure.shape import measure_shape
+from wsi_engine.nuclei.measure.view import OutlineView
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.results import nucleus_table as geoparquet
+from wsi_engine.results.nucleus_table import GeoParquetReader, GeoParquetWriter, read_nuclei
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.version import __version__
 
@@ -29,8 +30,7 @@ def ids_of(nuclei):
 
 
 def measured(nuclei):
-    values = measure_shape(nuclei.polygons, Mpp(0.25, 0.25))
-    return {c.name: v for c, v in zip(COLUMNS, values.T, strict=True)}
+    return measure_shape(OutlineView(nuclei.polygons, Mpp(0.25, 0.25)))
 
 
 def write(path, *chunks, classes=CLASSES, measurements=None):

@@ -11,20 +11,20 @@ import pytest
 import shapely
 import tifffile
 import zarr
-from exported import case, corrected, polygons, with_slide
 from hypothesis import given
 from hypothesis import strategies as st
-from results import SIDE_PX, write_result
 
+from tests.support.exported import case, corrected, polygons, with_slide
+from tests.support.results import SIDE_PX, write_result
 from wsi_engine.convert.label_image import LABEL, read_label_image
-from wsi_engine.export import geoparquet
+from wsi_engine.errors import ExportError
 from wsi_engine.export.bands import MOST_HELD, Bands
-from wsi_engine.export.errors import ExportError
 from wsi_engine.export.export import export_result
-from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import GeoParquetReader
 from wsi_engine.export.label_pyramid import level_sizes
 from wsi_engine.nuclei.raster import draw
+from wsi_engine.results import nucleus_table as geoparquet
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.nucleus_table import GeoParquetReader
 
 OME = {"ome": "http://www.openmicroscopy.org/Schemas/OME/2016-06"}
 
@@ -126,7 +126,7 @@ def test_no_nuclei_give_an_empty_image(tmp_path):
 
 @pytest.mark.parametrize(("mpp", "allowed"), [(0.125, True), (0.124, False), (0.0005, False)])
 def test_label_pixels_are_no_finer_than_a_quarter_of_the_slides(small, mpp, allowed):
-    run, step = FinishedRun(small), mpp / np.array([0.25, 0.5])
+    run, step = SlideResult(small), mpp / np.array([0.25, 0.5])
     if allowed:
         assert level_sizes(run, step)[0] == (5200, 1400)
     else:
@@ -170,7 +170,7 @@ def test_pixels_need_not_be_square(small):
 
 def test_few_row_groups_are_held_however_high_the_band(tmp_path):
     folder = write_in_portions(tmp_path, scattered(1000))
-    with FinishedRun(folder).table as table:
+    with SlideResult(folder).table as table:
         bands = Bands(table)
         numbers = []
         for rows in bands.at(-10, 1400):
@@ -183,7 +183,7 @@ def test_going_down_a_run_reads_each_row_group_once(tmp_path, monkeypatch):
     """As a run writes them: tile by tile, each row of tiles below the one before."""
     anchors = scattered(1000)
     folder = write_in_portions(tmp_path, anchors[np.argsort(anchors[:, 1])])
-    with FinishedRun(folder).table as table:
+    with SlideResult(folder).table as table:
         bands = Bands(table)
         list(bands.at(0, 1))  # looks once at how far each group reaches
         read = []
@@ -226,7 +226,7 @@ def test_an_empty_row_group_is_no_obstacle(tmp_path):
     with geoparquet.pq.ParquetWriter(folder / "nuclei.parquet", rows.schema) as writer:
         for part in (rows.slice(0, 0), rows, rows.slice(0, 0)):
             writer.write_table(part)
-    with FinishedRun(folder).table as table:
+    with SlideResult(folder).table as table:
         (rows,) = Bands(table).at(-10, 2000)
         assert rows.numbers.tolist() == list(range(10))
 

@@ -11,9 +11,9 @@ import shapely
 import spatialdata
 import squidpy
 import tifffile
-from exported import CASES, case, corrected, polygons, truth, with_slide
 
-from wsi_engine.export.errors import ExportError
+from tests.support.exported import CASES, case, corrected, polygons, truth, with_slide
+from wsi_engine.errors import ExportError
 from wsi_engine.export.export import export_result
 
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import SETTINGS, TILES_IN_PART, in_a_process, outputs, write_small_slide
 
 import wsi_engine
-from wsi_engine.engine.verifying import problems_of
+from tests.support.runs import SETTINGS, TILES_IN_PART, in_a_process, outputs, write_small_slide
 from wsi_engine.errors import OutputError
+from wsi_engine.results.verify import problems_of
 from wsi_engine.store import tile_store
 
 FULL = 9

@@ -11,12 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import SETTINGS, TILES, TILES_IN_PART, in_a_process, outputs, start, write_small_slide
 
 import wsi_engine
-from wsi_engine.engine.status import status_of
-from wsi_engine.engine.verifying import problems_of
+from tests.support.runs import (
+    SETTINGS,
+    TILES,
+    TILES_IN_PART,
+    in_a_process,
+    outputs,
+    start,
+    write_small_slide,
+)
 from wsi_engine.errors import BusyError
+from wsi_engine.results.status import status_of
+from wsi_engine.results.verify import problems_of
 from wsi_engine.store import tile_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
@@ -53,7 +61,7 @@ def run_and_die(slide: Path, out: Path, way: str, when: float) -> None:
 
 
 def small_parts() -> None:
-    """Of so many tiles, however slow the machine."""
+    """Make every part hold so many tiles, however slow the machine is."""
     tile_store.MOST_TILES_IN_PART = TILES_IN_PART
     tile_store.LONGEST_UNSAVED_S = 1e9
 

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import OPTIONS, SETTINGS, outputs, write_small_slide
 
 import wsi_engine
+from tests.support.runs import OPTIONS, SETTINGS, outputs, write_small_slide
 from wsi_engine.cli import main
 from wsi_engine.cli.app import after_interruption
-from wsi_engine.engine.verifying import problems_of
+from wsi_engine.results.verify import problems_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 

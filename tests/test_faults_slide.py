@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import SETTINGS, TILES_IN_PART, outputs, write_small_slide
-from slides import overwrite_tile
 
 import wsi_engine
-from wsi_engine.engine.verifying import problems_of
+from tests.support.runs import SETTINGS, TILES_IN_PART, outputs, write_small_slide
+from tests.support.slides import overwrite_tile
 from wsi_engine.errors import ModelError, SlideChangedError, SlideError, TileError
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
+from wsi_engine.results.verify import problems_of
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.pyramid import write_pyramid

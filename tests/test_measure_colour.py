@@ -12,12 +12,11 @@ from skimage.color import separate_stains
 from wsi_engine.nuclei.measure.colour import (
     STATISTICS,
     rgb_columns,
-    stain_amounts,
     stain_columns,
 )
-from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.outlines import Outlines
-from wsi_engine.nuclei.measure.pixels import PixelSets, binned, cover
+from wsi_engine.nuclei.measure.pixels import PixelSets, binned, cover, stain_amounts
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.stain_vectors import H_AND_E, H_DAB, estimate_stains
 
@@ -122,7 +121,7 @@ def test_white_has_no_stain_and_black_is_finite():
 
 
 def measured(group, polygons, rgb=None):
-    measurer = Measurer((group,), H_AND_E)
+    measurer = measurer_of((group,), H_AND_E)
     polygons = np.array(polygons, object)
     values = measurer.measure(
         polygons, np.ones(len(polygons), bool), noise() if rgb is None else rgb, WINDOW, GRID
@@ -154,7 +153,7 @@ def test_stains_have_the_names_that_qupath_gives_them():
     ]
     assert names[5] == "Eosin: Mean"
     assert stain_columns(H_DAB)[5].name == "DAB: Mean"
-    assert rgb_columns()[0].name == "Red: Mean"
+    assert rgb_columns(H_AND_E)[0].name == "Red: Mean"
 
 
 def test_a_pixel_belongs_to_each_of_the_nuclei_that_overlap_there():

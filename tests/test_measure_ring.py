@@ -9,10 +9,11 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measure.cytoplasm import area_ratio
+from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.outlines import Outlines
 from wsi_engine.nuclei.measure.pixels import binned, cover
-from wsi_engine.nuclei.measure.ring import BORDER_PX, WIDTH_UM, area_ratio, rings
+from wsi_engine.nuclei.measure.ring import BORDER_PX, WIDTH_UM, rings
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.stain_vectors import H_AND_E
 
@@ -108,7 +109,7 @@ def test_cytoplasm_is_what_lies_in_the_ring():
     rgb = np.full((SIDE, SIDE, 3), 255, np.uint8)
     own, ring = (masks(sets)[0] for sets in find(disc(48, 48)))
     rgb[own], rgb[ring] = (90, 60, 150), (230, 150, 190)
-    measurer = Measurer(("colour", "ring"), H_AND_E)
+    measurer = measurer_of(("colour", "ring"), H_AND_E)
     nuclei = np.array([disc(48, 48), shapely.Polygon()], object)
     values = measurer.measure(nuclei, np.ones(2, bool), rgb, WINDOW, GRID)
     found = {c.name: v for c, v in zip(measurer.columns, values.T, strict=True)}
@@ -124,7 +125,7 @@ def test_cytoplasm_is_what_lies_in_the_ring():
 
 def test_only_the_wanted_are_measured_but_their_neighbours_clip_them():
     rgb = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    measurer = Measurer(("ring",), H_AND_E)
+    measurer = measurer_of(("ring",), H_AND_E)
     nuclei = np.array(crowd(3), object)
     everything = measurer.measure(nuclei, np.ones(len(nuclei), bool), rgb, WINDOW, GRID)
     wanted = np.arange(len(nuclei)) % 3 == 0

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -16,8 +15,9 @@ from shapely import affinity
 from skimage.measure import label as measure_labels
 from skimage.measure import regionprops
 
-from wsi_engine.nuclei.measure.contour import LOBES
+from tests.support.exports import shared_export
 from wsi_engine.nuclei.measure.shape import COLUMNS, measure_shape
+from wsi_engine.nuclei.measure.view import OutlineView
 from wsi_engine.slide.frames import Mpp
 
 SQUARE = shapely.box(0, 0, 10, 10)
@@ -28,13 +28,13 @@ RING = SQUARE.difference(shapely.box(4, 4, 6, 6))
 SQUARE_IN_DIAMETER = math.hypot(10, 10)
 
 
+LOBES = (2, 3, 4, 5, 6)
 QUPATHS = [column.name for column in COLUMNS[:6]]
 NAMES = [column.name for column in COLUMNS]
 
 
 def measure(*polygons, mpp=(1.0, 1.0)):
-    values = measure_shape(np.array(polygons, object), Mpp(*mpp))
-    return dict(zip(NAMES, values.T, strict=True))
+    return measure_shape(OutlineView(np.array(polygons, object), Mpp(*mpp)))
 
 
 def row(polygon, mpp=(1.0, 1.0), names=QUPATHS):
@@ -204,19 +204,20 @@ def test_convexity_and_elongation():
     assert found["Elongation"][1] == pytest.approx(1 - 10 / math.hypot(40, 10))
 
 
-def test_columns_are_float32():
-    values = measure_shape(np.array([SQUARE, BAR, RING], object), Mpp(1, 1))
-    assert values.dtype == np.float32
-    assert values.shape == (3, len(COLUMNS))
+def test_columns_are_float32_and_those_that_are_described():
+    measured = measure(SQUARE, BAR, RING)
+    assert list(measured) == NAMES
+    assert {values.dtype for values in measured.values()} == {np.dtype(np.float32)}
+    assert {values.shape for values in measured.values()} == {(3,)}
 
 
 def test_no_nuclei():
-    assert measure_shape(np.empty(0, object), Mpp(0.25, 0.25)).shape == (0, len(COLUMNS))
+    assert {name: values.shape for name, values in measure().items()} == dict.fromkeys(NAMES, (0,))
 
 
 def test_the_input_is_left_alone():
     polygons = np.array([SQUARE], object)
-    measure_shape(polygons, Mpp(0.25, 0.5))
+    measure_shape(OutlineView(polygons, Mpp(0.25, 0.5)))
     assert polygons[0].equals_exact(shapely.box(0, 0, 10, 10))
 
 

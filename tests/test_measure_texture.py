@@ -7,7 +7,7 @@ import pytest
 import shapely
 from skimage.feature import graycomatrix
 
-from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.texture import DARKEST_OD, HARALICK, LEVELS
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.stain_vectors import H_AND_E
@@ -16,7 +16,7 @@ SIDE = 40
 GRID = ModelGrid(0.5, Mpp(0.5, 0.5), 0, 0, SIDE, SIDE)
 WINDOW = ModelBox(0, 0, SIDE, SIDE)
 DISC = shapely.Point(20, 20).buffer(14)
-MEASURER = Measurer(("texture",), H_AND_E)
+MEASURER = measurer_of(("texture",), H_AND_E)
 NAMES = [column.name for column in MEASURER.columns]
 
 

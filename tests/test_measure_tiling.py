@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slides import real_slide
 
 import wsi_engine
-from wsi_engine.nuclei.measurements import GROUPS
+from tests.support.slides import real_slide
+from wsi_engine.nuclei.measure.groups import GROUPS
 
 CASES = [("CMU-1-Small-Region.svs", "starconvex"), ("mosaic_tnbc.tif", "watershed")]
 
@@ -17,7 +17,7 @@ def test_measurements_do_not_depend_on_the_tiles(
     name: str, model: str, capsys: pytest.CaptureFixture[str]
 ):
     tables = [
-        wsi_engine.run(real_slide(name), model=model, tile_size=size, measure=GROUPS)
+        wsi_engine.run(real_slide(name), model=model, tile_size=size, measure=tuple(GROUPS))
         .nuclei.arrow.to_pandas()
         .set_index("id")
         for size in (256, 1024)

@@ -1,4 +1,4 @@
-"""Settled polygons: valid as they are written, on the 0.01 px grid, and still the same nucleus."""
+"""Written polygons: valid as they are written, on the 0.01 px grid, and still the same nucleus."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from wsi_engine.models.protocol import Predictions
-from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, nuclei_of_tile, within
-from wsi_engine.nuclei.polygons import clipped, mended, polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import (
+    clipped,
+    polygons_from_rings,
+    repaired_on_grid,
+    simplified_on_grid,
+)
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.tracing import trace_labels
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
 
@@ -70,7 +75,7 @@ TWICE_AROUND = [(0, 0), (10, 0), (10, 10), (0, 10), (0, 0), (10, 0), (10, 10), (
 @example(DOT, 0.16)
 @example(TWICE_AROUND, 0.16)
 def test_any_ring_comes_out_valid_on_the_grid_or_not_at_all(ring, tolerance):
-    polygons, kept = settled(polygons_of(ring), tolerance)
+    polygons, kept = simplified_on_grid(polygons_of(ring), tolerance)
     assert_settled(polygons, kept, 1)
     # Repair may end in a collection of polygons and lines: what is large in it is not lost,
     # unless it is thinner than the tolerance.
@@ -92,20 +97,20 @@ def test_any_ring_comes_out_valid_on_the_grid_or_not_at_all(ring, tolerance):
 )
 def test_what_a_broken_ring_becomes(ring, area):
     """The largest part that holds together; nothing where there is no area."""
-    polygons, kept = settled(polygons_of(ring), 0.16)
+    polygons, kept = simplified_on_grid(polygons_of(ring), 0.16)
     assert kept.tolist() == [area is not None]
     assert [p.area for p in polygons] == pytest.approx([] if area is None else [area], abs=0.1)
 
 
 def test_the_mask_says_which_polygons_are_left():
     good = [(0, 0), (9, 0), (9, 9), (0, 9)]
-    polygons, kept = settled(polygons_of(good, DOT, BOW_TIE, LINE, good), 0.0)
+    polygons, kept = simplified_on_grid(polygons_of(good, DOT, BOW_TIE, LINE, good), 0.0)
     assert kept.tolist() == [True, False, True, False, True]
     assert [p.area for p in polygons] == [81, 25, 81]
 
 
 def test_none_is_settled_to_none():
-    polygons, kept = settled(np.empty(0, object), 0.3)
+    polygons, kept = simplified_on_grid(np.empty(0, object), 0.3)
     assert_settled(polygons, kept, 0)
     assert len(polygons_from_rings(np.empty((0, 2)), np.zeros(1, np.int64))) == 0
 
@@ -113,7 +118,7 @@ def test_none_is_settled_to_none():
 def test_the_input_is_left_alone():
     polygons = polygons_of(BOW_TIE, [(0.001, 0), (9, 0.002), (9, 9), (0, 9.0049)])
     before = shapely.to_wkb(polygons).tolist()
-    settled(polygons, 2.0)
+    simplified_on_grid(polygons, 2.0)
     assert shapely.to_wkb(polygons).tolist() == before
 
 
@@ -125,7 +130,7 @@ def test_rounding_that_makes_a_valid_ring_cross_itself_is_repaired():
     rounded = shapely.transform(polygons, lambda points: np.round(points, 2))
     assert shapely.is_valid(polygons[0])
     assert not shapely.is_valid(rounded[0])
-    found, kept = settled(polygons, 0.0)
+    found, kept = simplified_on_grid(polygons, 0.0)
     assert_settled(found, kept, 1)
     assert iou(found, polygons).min() > 0.99
 
@@ -152,21 +157,21 @@ def blobs():
 @pytest.mark.parametrize(("tolerance", "least"), [(0.0, 0.998), (0.16, 0.97), (0.32, 0.95)])
 def test_a_traced_nucleus_stays_what_it_was(blobs, tolerance, least):
     assert len(blobs) > 300
-    polygons, kept = settled(blobs, tolerance)
+    polygons, kept = simplified_on_grid(blobs, tolerance)
     assert kept.all()
     assert_settled(polygons, kept, len(blobs))
     assert iou(polygons, blobs).min() >= least
 
 
 def test_simplification_spares_vertices(blobs):
-    polygons, _ = settled(blobs, 0.32)
+    polygons, _ = simplified_on_grid(blobs, 0.32)
     before, after = (len(shapely.get_coordinates(p)) for p in (blobs, polygons))
     assert after < 0.7 * before
 
 
 @pytest.mark.parametrize("tolerance", [0.16, 0.32])
 def test_no_border_moves_further_than_the_tolerance(blobs, tolerance):
-    polygons, _ = settled(blobs, tolerance)
+    polygons, _ = simplified_on_grid(blobs, tolerance)
     moved = shapely.hausdorff_distance(shapely.boundary(polygons), shapely.boundary(blobs))
     moved -= 0.008  # half the diagonal of the grid
     assert np.mean(moved <= tolerance) > 0.98
@@ -182,7 +187,7 @@ DUMBBELL = [
 @pytest.mark.parametrize("tolerance", [0.1, 0.16, 0.2, 0.25, 0.32, 0.5])
 def test_simplification_does_not_break_a_nucleus_at_a_narrow_neck(tolerance):
     original = polygons_of(DUMBBELL)
-    polygons, kept = settled(original, tolerance)
+    polygons, kept = simplified_on_grid(original, tolerance)
     assert_settled(polygons, kept, 1)
     assert iou(polygons, original).min() > 0.95
 
@@ -197,12 +202,12 @@ def test_no_star_falls_apart(radii, tolerance, corner):
     """Simplified across a narrow waist, a star would become several polygons."""
     angles = np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
     ring = corner + np.array(radii)[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
-    polygons, kept = settled(polygons_of(ring), tolerance)
+    polygons, kept = simplified_on_grid(polygons_of(ring), tolerance)
     assert kept.all()
     assert_settled(polygons, kept, 1)
 
 
-# Shapes from elsewhere
+# Shapes of other programs
 
 
 def with_corner(value):
@@ -233,7 +238,7 @@ SHAPES = {
 
 @pytest.mark.parametrize(("shape", "area"), SHAPES.values(), ids=SHAPES)
 def test_a_shape_from_elsewhere_becomes_one_valid_polygon_or_is_left_out(shape, area):
-    polygons, kept = mended(np.array([shape], object))
+    polygons, kept = repaired_on_grid(np.array([shape], object))
     assert kept.tolist() == [area is not None]
     if area is not None:
         assert polygons[0].geom_type == "Polygon"
@@ -242,7 +247,7 @@ def test_a_shape_from_elsewhere_becomes_one_valid_polygon_or_is_left_out(shape, 
 
 
 def test_no_shapes():
-    polygons, kept = mended(np.empty(0, object))
+    polygons, kept = repaired_on_grid(np.empty(0, object))
     assert polygons.shape == kept.shape == (0,)
 
 

@@ -10,12 +10,12 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nuclei_by_hand import box, disc, model_grid, nuclei_of, tile_grid
 
-from wsi_engine.models.protocol import Predictions
+from tests.support.nuclei_by_hand import box, disc, model_grid, nuclei_of, tile_grid
 from wsi_engine.nuclei import seams
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, Nuclei, nuclei_of_tile
-from wsi_engine.nuclei.polygons import clipped, polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import clipped, polygons_from_rings, simplified_on_grid
+from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.nuclei.seams import reach_in_tiles, resolve_seams
 from wsi_engine.schedule.tiles import TileGrid
 from wsi_engine.slide.frames import ModelGrid, Mpp
@@ -392,7 +392,7 @@ def test_where_tiles_agree_every_nucleus_comes_exactly_once(discs, core, slide_m
     offsets = np.arange(len(found) + 1) * len(CIRCLE)
     whole = polygons_from_rings(rings, offsets)
     on_slide = clipped(whole, grid.slide_width, grid.slide_height)
-    expected, _ = settled(on_slide, 0.08 / slide_mpp)
+    expected, _ = simplified_on_grid(on_slide, 0.08 / slide_mpp)
     assert shapely.equals_identical(found.polygons, expected).all()
 
 

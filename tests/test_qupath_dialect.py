@@ -10,10 +10,10 @@ import pytest
 import shapely
 
 from wsi_engine.qupath.colours import class_colour
-from wsi_engine.qupath.objects import ImagePlane
 from wsi_engine.qupath.parsing import parse_feature
 from wsi_engine.qupath.problems import UnreadableError
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ImagePlane
 
 RING = [[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]
 SQUARE = {"type": "Polygon", "coordinates": [RING]}

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
-from same_objects import assert_same_objects
 
-from wsi_engine.qupath.objects import ImagePlane
+from tests.support.exports import shared_export
+from tests.support.same_objects import assert_same_objects
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.roi import ImagePlane
 from wsi_engine.qupath.writer import write_objects
 
 MIXED = {"annotation": 5, "detection": 1, "cell": 1, "tile": 1, "tmaCore": 1}

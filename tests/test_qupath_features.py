@@ -12,11 +12,11 @@ import numpy as np
 import orjson
 import pytest
 import shapely
-from exports import shared_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nuclei_by_hand import some_nuclei
 
+from tests.support.exports import shared_export
+from tests.support.nuclei_by_hand import some_nuclei
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.qupath.colours import QUPATH_COLOURS, class_colour
 from wsi_engine.qupath.features import annotation_feature, detection_features

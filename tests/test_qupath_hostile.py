@@ -10,10 +10,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from exports import shared_export
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.exports import shared_export
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath import json_stream
 from wsi_engine.qupath.reader import iter_objects, read_objects

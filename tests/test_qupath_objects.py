@@ -14,12 +14,12 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from same_objects import assert_same_objects
 
+from tests.support.same_objects import assert_same_objects
 from wsi_engine.errors import GeoJSONError, OutputError
-from wsi_engine.qupath.object_features import object_feature, object_features
-from wsi_engine.qupath.objects import FIRST_PLANE, ROI, ImagePlane, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject, object_feature, object_features
 from wsi_engine.qupath.reader import iter_objects, read_objects
+from wsi_engine.qupath.roi import FIRST_PLANE, ROI, ImagePlane
 from wsi_engine.qupath.shapes import ellipse_within
 from wsi_engine.qupath.writer import write_objects
 
@@ -162,7 +162,7 @@ def test_any_outline_is_valid_on_the_very_numbers_that_are_written(points, more)
 @pytest.mark.parametrize("width", [0.01, 0.02, 0.03, 0.1, 7, 700])
 @pytest.mark.parametrize("height", [0.01, 0.25, 100])
 def test_an_ellipse_keeps_its_box_however_thin_it_is(tmp_path, width, height):
-    """Of the outline alone QuPath keeps nothing, and the tips of thin ones fall on a line."""
+    """QuPath keeps nothing of the outline alone, and the tips of thin ones fall on a line."""
     box = shapely.box(3, 4, 3 + width, 4 + height)
     item = PathObject(object_type="annotation", roi=ROI(ellipse_within(box), is_ellipse=True))
     (feature,) = written(tmp_path, item)

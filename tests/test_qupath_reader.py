@@ -10,8 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 import shapely
-from nuclei_by_hand import some_nuclei
 
+from tests.support.nuclei_by_hand import some_nuclei
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.qupath.features import annotation_feature, detection_features

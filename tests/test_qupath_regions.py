@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from exports import shared_export
 from hypothesis import given
 from hypothesis import strategies as st
-from objects_by_hand import disc, feature, identity, item, write_file
 
+from tests.support.exports import shared_export
+from tests.support.objects_by_hand import disc, feature, identity, item, write_file
 from wsi_engine.errors import RegionError
-from wsi_engine.qupath.objects import ROI
-from wsi_engine.qupath.regions import Regions, read_regions
+from wsi_engine.qupath.regions import Regions, read_annotations, read_bounds_of_work
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.results.region import read_regions
 
 SLIDE = shapely.box(0, 0, 1000, 800)
 LEFT, RIGHT = shapely.box(0, 0, 100, 100), shapely.box(50, 0, 150, 100)
@@ -63,7 +64,7 @@ SELECTIONS = {
 @pytest.mark.parametrize("case", SELECTIONS.values(), ids=SELECTIONS)
 def test_classes_select_annotations(path, case):
     roi_class, exclude_class, wanted, excluded, area = case
-    regions = read_regions(path, roi_class, exclude_class)
+    regions = read_bounds_of_work(path, roi_class, exclude_class)
     assert ids(regions.wanted) == {identity(k) for k in wanted}
     assert ids(regions.excluded) == {identity(k) for k in excluded}
     assert regions.within(SLIDE).area == pytest.approx(area)
@@ -71,7 +72,7 @@ def test_classes_select_annotations(path, case):
 
 def test_where_only_cuts_are_drawn_the_rest_of_the_slide_is_wanted(tmp_path):
     path = write_file(tmp_path / "cuts.geojson", [drawn(INNER, 1, "Necrosis")])
-    regions = read_regions(path, exclude_class=["Necrosis"])
+    regions = read_bounds_of_work(path, exclude_class=["Necrosis"])
     assert regions.within(SLIDE).area == SLIDE.area - INNER.area
     assert (regions.holding(np.array([[1.0, 1.0]])) == -1).all()
 
@@ -80,7 +81,7 @@ def test_an_annotation_inside_an_excluded_one_is_cut_out_with_it(tmp_path):
     island = drawn(disc(30, 30, 5), 2, "Tumor")
     path = write_file(tmp_path / "x.geojson", [drawn(INNER, 1, "Necrosis"), island])
     with pytest.raises(RegionError, match="excluded areas leave nothing"):
-        read_regions(path, ["Tumor"], ["Necrosis"]).within(SLIDE)
+        read_bounds_of_work(path, ["Tumor"], ["Necrosis"]).within(SLIDE)
 
 
 def ellipse(shape, k=None):
@@ -107,14 +108,14 @@ AREAS = {
 
 @pytest.mark.parametrize(("objects", "area"), AREAS.values(), ids=AREAS)
 def test_the_area_is_the_union_of_all_annotations(tmp_path, objects, area):
-    found = read_regions(write_file(tmp_path / "x.geojson", objects)).within(SLIDE)
+    found = read_bounds_of_work(write_file(tmp_path / "x.geojson", objects)).within(SLIDE)
     assert found.is_valid
     assert found.area == pytest.approx(area, rel=1e-3)
 
 
 def test_holes_stay_open(tmp_path):
     path = write_file(tmp_path / "x.geojson", [drawn(LEFT.difference(INNER), 1)])
-    regions = read_regions(path)
+    regions = read_bounds_of_work(path)
     assert regions.within(SLIDE).area == LEFT.area - INNER.area
     assert regions.holding(np.array([[30.0, 30.0], [10.0, 10.0]])).tolist() == [-1, 0]
 
@@ -123,26 +124,28 @@ def test_points_and_lines_are_passed_over_with_a_warning(tmp_path, caplog):
     flat = [drawn(shapely.Point(3, 3), 7), drawn(shapely.LineString([(0, 0), (9, 9)]), 8)]
     path = write_file(tmp_path / "x.geojson", [*flat, drawn(LEFT, 1)])
     with caplog.at_level(logging.WARNING):
-        assert ids(read_regions(path).wanted) == {identity(1)}
+        assert ids(read_bounds_of_work(path).wanted) == {identity(1)}
     assert "x.geojson: 2 annotations are points or lines" in caplog.text
 
 
 def test_objects_that_are_no_annotations_are_passed_over(tmp_path, caplog):
     path = write_file(tmp_path / "x.geojson", [item(disc(9, 9), 1), drawn(LEFT, 2)])
-    assert ids(read_regions(path).wanted) == {identity(2)}
+    assert ids(read_bounds_of_work(path).wanted) == {identity(2)}
     assert caplog.text == ""
 
 
 def test_annotations_nested_in_the_file_are_read(tmp_path):
     parent = feature(drawn(LEFT, 1, "Tumor"))
     parent["properties"]["childObjects"] = [feature(drawn(INNER, 3, "Necrosis"))]
-    regions = read_regions(write_file(tmp_path / "x.geojson", [parent]), ["Tumor"], ["Necrosis"])
+    regions = read_bounds_of_work(
+        write_file(tmp_path / "x.geojson", [parent]), ["Tumor"], ["Necrosis"]
+    )
     assert regions.within(SLIDE).area == LEFT.area - INNER.area
     assert not any(made.children for made in regions.wanted + regions.excluded)
 
 
 def test_a_class_that_is_not_there_is_a_warning_when_it_is_excluded(path, caplog):
-    read_regions(path, exclude_class=["Glass"])
+    read_bounds_of_work(path, exclude_class=["Glass"])
     assert "'Glass'" in caplog.text
     assert "Necrosis (1)" in caplog.text
 
@@ -164,7 +167,7 @@ def test_a_class_that_is_not_there_is_a_warning_when_it_is_excluded(path, caplog
 def test_files_in_which_there_is_nothing_to_work_on(tmp_path, objects, roi_class, words):
     path = write_file(tmp_path / "x.geojson", objects)
     with pytest.raises(RegionError, match=r"x\.geojson") as caught:
-        read_regions(path, roi_class)
+        read_bounds_of_work(path, roi_class)
     for word in words:
         assert word in str(caught.value)
 
@@ -172,14 +175,14 @@ def test_files_in_which_there_is_nothing_to_work_on(tmp_path, objects, roi_class
 def test_a_region_outside_the_slide(tmp_path):
     path = write_file(tmp_path / "x.geojson", [drawn(shapely.box(2e4, 0, 3e4, 9), 1)])
     with pytest.raises(RegionError, match=r"x\.geojson: .* outside the slide \(1000 x 800 px\)"):
-        read_regions(path).within(SLIDE)
+        read_bounds_of_work(path).within(SLIDE)
 
 
 # Which annotation holds a point
 
 
 def test_the_smallest_annotation_holds_a_point(path):
-    regions = read_regions(path)
+    regions = read_bounds_of_work(path)
     points = np.array([[30, 30], [70, 50], [140, 50], [10, 10], [550, 550], [900, 10]], float)
     held = [regions.wanted[k].id if k >= 0 else None for k in regions.holding(points)]
     # At (70, 50) both of the same size do; then the id decides, not the order in the file.
@@ -211,22 +214,70 @@ def test_holding_is_what_a_loop_over_annotations_finds(squares, seed):
 
 def test_the_order_in_the_file_does_not_matter(path, tmp_path):
     turned = write_file(tmp_path / "turned.geojson", DRAWN[::-1])
-    assert ids(read_regions(turned).wanted) == ids(read_regions(path).wanted)
+    assert ids(read_bounds_of_work(turned).wanted) == ids(read_bounds_of_work(path).wanted)
 
 
 def test_without_an_id_the_shape_gives_one(tmp_path):
     path = write_file(tmp_path / "x.geojson", [drawn(LEFT), drawn(RIGHT)])
-    first, second = (ids(read_regions(path).wanted) for _ in range(2))
+    first, second = (ids(read_bounds_of_work(path).wanted) for _ in range(2))
     assert first == second
     assert len(first) == 2
 
 
+def ids_by_shape(annotations):
+    return {made.geometry.wkt: made.id for made in annotations}
+
+
+def test_that_id_does_not_depend_on_who_reads_the_file_nor_on_the_place_in_it(tmp_path):
+    drawings = [drawn(LEFT, None, "Tumor"), drawn(shapely.Point(3, 3)), drawn(INNER), DRAWN[1]]
+    path = write_file(tmp_path / "a.geojson", drawings)
+    turned = write_file(tmp_path / "b.geojson", drawings[::-1])
+    everything = ids_by_shape(read_annotations(path).values())
+    assert len(set(everything.values())) == 3
+    assert ids_by_shape(read_annotations(turned).values()) == everything
+    for roi_class, exclude_class in ([], []), ([], ["Tumor"]), (["Tumor"], ["Tumor: Positive"]):
+        bounds = read_bounds_of_work(path, roi_class, exclude_class)
+        assert ids_by_shape(bounds.wanted).items() <= everything.items()
+        assert ids_by_shape(bounds.excluded).items() <= everything.items()
+    assert [region.id for region in read_regions(path, "annotation")] == [
+        everything[shape.wkt] for shape in (LEFT, INNER, RIGHT)
+    ]
+
+
+def test_of_two_of_one_shape_without_an_id_the_first_has_that_of_the_shape(tmp_path):
+    path = write_file(tmp_path / "one.geojson", [drawn(LEFT)])
+    [alone] = read_annotations(path).values()
+    twins = [drawn(LEFT, None, name="a"), drawn(LEFT, None, name="b"), drawn(LEFT, None, name="c")]
+    path = write_file(tmp_path / "three.geojson", twins)
+    first, second, third = (made.id for made in read_annotations(path).values())
+    assert first == alone.id
+    assert len({first, second, third}) == 3
+    assert [made.id for made in read_annotations(path).values()] == [first, second, third]
+
+
+def test_an_id_that_is_written_is_given_to_no_other(tmp_path):
+    [alone] = read_annotations(write_file(tmp_path / "a.geojson", [drawn(LEFT)])).values()
+    path = write_file(tmp_path / "b.geojson", [drawn(LEFT), replace(alone, name="kept")])
+    fresh, kept = read_annotations(path).values()
+    assert kept.id == alone.id != fresh.id
+
+
+def test_a_core_of_a_tissue_microarray_is_a_region(tmp_path):
+    core = replace(drawn(square_at(0), 1), object_type="tmaCore")
+    path = write_file(tmp_path / "x.geojson", [core, drawn(shapely.Point(3, 3)), drawn(LEFT, 2)])
+    assert {k: made.id for k, made in read_annotations(path).items()} == {
+        1: identity(1),
+        3: identity(2),
+    }
+    assert ids(read_bounds_of_work(path).wanted) == {identity(1), identity(2)}
+
+
 def test_what_qupath_exported():
-    regions = read_regions(shared_export("01_annotations_all_shapes.geojson"))
+    regions = read_bounds_of_work(shared_export("01_annotations_all_shapes.geojson"))
     assert len(regions.wanted) == 5
-    classes = read_regions(
+    classes = read_bounds_of_work(
         shared_export("05_annotations_classified_and_derived.geojson"), ["Immune cells"]
     )
     assert {made.class_name for made in classes.wanted} >= {"Immune cells: CD3: CD8"}
     with pytest.raises(RegionError, match="no annotation with an area"):
-        read_regions(shared_export("13_empty_rois.geojson"))
+        read_bounds_of_work(shared_export("13_empty_rois.geojson"))

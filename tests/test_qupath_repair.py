@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import shapely
-from exports import shared_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from json_values import json_values
 
+from tests.support.exports import shared_export
+from tests.support.json_values import json_values
 from wsi_engine.errors import GeoJSONError, OutputError
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.repair import MAX_GENERATIONS, Repair, repair

@@ -166,7 +166,7 @@ def groovy(script: Path, *arguments: object) -> str:
 
 
 def test_a_result_is_found_by_its_record_and_not_by_the_name_of_its_folder(tmp_path):
-    """Of p1/a.svs and p2/a.svs the results are ``a`` and ``p2-a``, or ``p1-a`` and ``p2-a``."""
+    """The results of p1/a.svs and p2/a.svs are ``a`` and ``p2-a``, or ``p1-a`` and ``p2-a``."""
     text = next(path for path in SCRIPTS if path.stem == "import_results").read_text("utf-8")
     choice = CHOICE.search(text)
     assert choice is not None

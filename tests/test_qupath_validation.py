@@ -11,11 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from exports import shared_export
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from json_values import json_values
 
+from tests.support.exports import shared_export
+from tests.support.json_values import json_values
 from wsi_engine.qupath.rules import (
     classification,
     container,

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from results import write_annotations_by_hand, write_result
 
+from tests.support.results import write_annotations_by_hand, write_result
 from wsi_engine.cli import main
 from wsi_engine.errors import ManifestError, ResultError
 from wsi_engine.regions.cohort import build_cohort, read_manifest

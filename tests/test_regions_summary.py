@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from exports import shared_export
-from results import SIDE_PX, write_annotations_by_hand, write_result
 
+from tests.support.exports import shared_export
+from tests.support.results import SIDE_PX, write_annotations_by_hand, write_result
 from wsi_engine.errors import GeoJSONError, RegionError, ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.reader import read_objects
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
-from wsi_engine.regions.region import Region
 from wsi_engine.regions.summary import RIPLEY_RADII_UM
 from wsi_engine.regions.tables import region_table
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.region import Region
 
 HALF = SIDE_PX / 2
 LEFT = shapely.box(0, 0, HALF, SIDE_PX)
@@ -531,4 +531,4 @@ def test_the_columns_of_a_real_table_are_found(folder):
     """Anchors, geometry and probabilities are no measurements."""
     measured = {"Area µm^2": [1, 2, 3], "Hematoxylin: Std.Dev.": [1, 2, 3]}
     write_result(folder, scattered(3), classes=("A",), labels=[0] * 3, measurements=measured)
-    assert FinishedResult(folder).measurements == ("score", *measured)
+    assert SlideResult(folder).measurements == ("score", *measured)

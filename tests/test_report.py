@@ -13,25 +13,25 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 import tifffile
-from pages import Page
-from results import SIDE_PX, write_annotations_by_hand, write_result
 
 import wsi_engine
+from tests.support.pages import Page
+from tests.support.results import SIDE_PX, write_annotations_by_hand, write_result
 from wsi_engine.cli import main
 from wsi_engine.errors import ResultError, SlideError
 from wsi_engine.qupath.validation import validate
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import measure_regions
 from wsi_engine.report.charts import Axis, distribution, histogram, number
 from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.colours import OKABE_ITO, viridis
-from wsi_engine.report.doubts import nuclei_flag, pixel_size_flag
 from wsi_engine.report.examples import SHOWN, choose_examples
-from wsi_engine.report.frames import MapFrame, scale_bar
+from wsi_engine.report.map_frame import MapFrame, scale_bar
 from wsi_engine.report.maps import class_colours, density
+from wsi_engine.report.plausibility import nuclei_flag, pixel_size_flag
 from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.slide import report_on, write_report
 from wsi_engine.report.svg import tag
+from wsi_engine.results.finished import SlideResult
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
@@ -155,7 +155,7 @@ def test_what_was_seen_in_the_pixels_stays(
     finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     folder = without_slide(shutil.copytree(finished_run, tmp_path / "sample"))
-    result = FinishedResult(folder)
+    result = SlideResult(folder)
     places = (shapely.box(0, 0, 512, 512), shapely.box(600, 0, 700, 100))
     said = [
         Flag("blur", "look", 12.5, "%", "6 of 48.", places),
@@ -313,7 +313,7 @@ def test_typical_and_unusual(tmp_path: Path):
     values["Area µm^2"][7] = 4_000
     values["Circularity"][9] = 0.01
     folder = write_result(tmp_path / "t", scattered(400), measurements=values)
-    typical, unusual = choose_examples(FinishedResult(folder))
+    typical, unusual = choose_examples(SlideResult(folder))
     assert len(typical) == len(unusual) == SHOWN
     assert not {e.row for e in typical} & {e.row for e in unusual}
     by_row = {e.row: e.stands_out for e in unusual}
@@ -329,7 +329,7 @@ def test_typical_and_unusual(tmp_path: Path):
 
 
 def test_rows_are_read_in_the_order_that_is_asked_for(finished_run: Path):
-    result = FinishedResult(finished_run)
+    result = SlideResult(finished_run)
     ids = pq.read_table(finished_run / "nuclei.parquet")["id"].to_pylist()
     rows = [5, 0, len(ids) - 1, 5]
     assert result.table.take(rows, ["x", "id"])["id"].to_pylist() == [ids[row] for row in rows]
@@ -357,7 +357,7 @@ def test_pixel_size(tmp_path: Path, power: float | None, mpp: float, area: float
     record = json.loads((folder / "run.json").read_text())
     record["slide"]["objective_power"] = power
     (folder / "run.json").write_text(json.dumps(record))
-    assert pixel_size_flag(FinishedResult(folder)).level == level
+    assert pixel_size_flag(SlideResult(folder)).level == level
 
 
 @pytest.mark.parametrize(
@@ -367,12 +367,12 @@ def test_pixel_size(tmp_path: Path, power: float | None, mpp: float, area: float
 def test_tissue_without_nuclei(tmp_path: Path, side: float, level: str, places: int):
     tissue = (shapely.box(0, 0, 1000, 1000), shapely.box(2000, 0, 2000 + side, side))
     folder = write_result(tmp_path / "e", [(500, 500)], tissue=tissue)
-    flag = nuclei_flag(FinishedResult(folder), shapely.MultiPolygon(tissue))
+    flag = nuclei_flag(SlideResult(folder), shapely.MultiPolygon(tissue))
     assert (flag.level, len(flag.where)) == (level, places)
 
 
 def test_no_nuclei_at_all_is_bad(tmp_path: Path):
-    assert nuclei_flag(FinishedResult(write_result(tmp_path / "z", [])), None).level == "bad"
+    assert nuclei_flag(SlideResult(write_result(tmp_path / "z", [])), None).level == "bad"
 
 
 def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tmp_path: Path):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from results import write_result
 
+from tests.support.results import write_result
 from wsi_engine.report.cohort import write_cohort_report
 
 # Run within the page, where its own policy forbids scripts: a copy without the policy is probed.

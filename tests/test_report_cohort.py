@@ -1,4 +1,4 @@
-"""The page of a cohort: a row per slide, groups side by side, what failed is told."""
+"""The page of a cohort: a row per slide, groups side by side, and what failed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from pages import Page
-from results import write_result
 
+from tests.support.pages import Page
+from tests.support.results import write_result
 from wsi_engine.cli import main
 from wsi_engine.errors import ResultError
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.slide import write_report
-from wsi_engine.store.failure import Failure, write_failure
+from wsi_engine.results.failure import Failure, write_failure
+from wsi_engine.results.finished import SlideResult
 
 HOSTILE = "<script>alert(1)<b>&'\" #1?"
 
@@ -87,7 +87,7 @@ def test_a_folder_that_is_a_link_goes_by_the_name_of_the_link(tmp_path: Path):
 def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(write_result(tmp_path / "case 1", []))
     Path("sub").mkdir()
-    assert FinishedResult(Path()).name == FinishedResult(Path("../case 1/sub/..")).name == "case 1"
+    assert SlideResult(Path()).name == SlideResult(Path("../case 1/sub/..")).name == "case 1"
 
 
 def test_flags_are_those_of_the_last_run(output: Path):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from slides import ellipse, noise, openslide_pixels, paint_tissue, write_leica
 
+from tests.support.slides import ellipse, noise, openslide_pixels, paint_tissue, write_leica
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.frames import Level0Box, LevelBox, ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid

@@ -7,8 +7,8 @@ import openslide
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slides import CMU, noise, overwrite_tile, real_slide, write_leica
 
+from tests.support.slides import CMU, noise, overwrite_tile, real_slide, write_leica
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.frames import LevelBox, ModelBox, QuPathBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid

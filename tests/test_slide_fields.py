@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import shapely
-from slides import TCGA_V5, real_slide
 
+from tests.support.slides import TCGA_V5, real_slide
 from wsi_engine.slide.fields import FIELD_SIDE_PX, LARGEST_FIELD_COUNT, sample_fields
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide

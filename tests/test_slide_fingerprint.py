@@ -1,11 +1,15 @@
 """The fingerprint of a slide: of its content, not its name, and cheap."""
 
+import shutil
 import string
+import time
 
 import numpy as np
 import pytest
 
-from wsi_engine.slide.fingerprint import SAMPLE_BYTES, fingerprint
+import wsi_engine.slide.fingerprint as fingerprint_module
+from wsi_engine.errors import SlideChangedError, SlideError
+from wsi_engine.slide.fingerprint import SAMPLE_BYTES, FileWatch, fingerprint
 
 MIB = 1 << 20
 
@@ -100,3 +104,99 @@ def test_a_huge_file_costs_three_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "open", lambda self, mode: Counting(opened(self, mode)))
     fingerprint(path)
     assert sum(counted) == 3 * SAMPLE_BYTES
+
+
+# --- slides that are folders ------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A slide in files: what describes it at the top, its pixels below."""
+    path = tmp_path / "slide.zarr"
+    (path / "0" / "1").mkdir(parents=True)
+    (path / ".zattrs").write_text('{"mpp": 0.25}')
+    random = np.random.default_rng(1)
+    for name in ("0/0", "0/1/0", "0/1/1"):
+        (path / name).write_bytes(random.bytes(2 * MIB))
+    return path
+
+
+def rename(path):
+    path.rename(path.with_name("renamed"))
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def add_beside(path):
+    path.with_name("new").write_bytes(b"")
+
+
+def change_first_byte(path):
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+CHANGES = [
+    (".zattrs", change_first_byte),
+    ("0/0", change_first_byte),
+    ("0/1/1", shorten),
+    ("0/1/1", rename),
+    ("0/1/1", add_beside),
+    ("0/1/0", lambda path: path.unlink()),
+]
+
+
+def test_a_folder_has_a_fingerprint_that_its_own_name_does_not_change(folder, tmp_path):
+    first = fingerprint(folder)
+    assert len(first) == 32
+    assert fingerprint(folder) == first
+    assert fingerprint(folder.rename(tmp_path / "renamed")) == first
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES)
+def test_what_changes_in_a_folder_changes_its_fingerprint(folder, name, change):
+    first = fingerprint(folder)
+    change(folder / name)
+    assert fingerprint(folder) != first
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES)
+def test_a_watch_notices_what_changes_in_a_folder(folder, name, change):
+    watch = FileWatch(folder)
+    watch.check(now=True)
+    time.sleep(0.02)  # the clock of some file systems ticks slowly
+    change(folder / name)
+    with pytest.raises(SlideChangedError, match=r"slide\.zarr was changed while it was read"):
+        watch.check(now=True)
+
+
+def test_a_watch_of_a_folder_notices_without_hurry_and_does_not_look_each_time(folder, monkeypatch):
+    clock, looks = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    list_files = fingerprint_module._files
+
+    def slow(path):
+        looks.append(path)
+        clock[0] += 1
+        return list_files(path)
+
+    monkeypatch.setattr(fingerprint_module, "_files", slow)
+    watch = FileWatch(folder)
+    for _ in range(1000):
+        clock[0] += 0.1
+        watch.check()
+    assert 3 <= len(looks) <= 6
+    (folder / "0" / "0").unlink()
+    clock[0] += 30
+    with pytest.raises(SlideChangedError):
+        watch.check()
+
+
+def test_a_folder_that_is_gone(folder):
+    watch = FileWatch(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(SlideError, match="is gone"):
+        watch.check(now=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.registration import phase_cross_correlation
-from slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, dot_centre, dots, noise, real_slide
 
+from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, dot_centre, dots, noise, real_slide
 from wsi_engine.errors import ResolutionError
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import (

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, noise, real_slide, write_aperio
 
+from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, noise, real_slide, write_aperio
 from wsi_engine.errors import SlideError
 from wsi_engine.slide import plain_image
 from wsi_engine.slide.frames import Level0Box, LevelBox

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from artefacts import INKS, MPP, band, defocused, folded, generated_slide, penned
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
-from slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, glass, real_slide
 
+from tests.support.artefacts import INKS, MPP, band, defocused, folded, generated_slide, penned
+from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, glass, real_slide
 from wsi_engine.slide.frames import ModelBox, Mpp
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from slides import dot_centre, dots, noise
 
+from tests.support.slides import dot_centre, dots, noise
 from wsi_engine.slide.resampling import area_weights, resample
 
 RATIOS = [2.012, 1.901, 1.002]

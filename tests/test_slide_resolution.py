@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from slides import CMU, TCGA_CR, TCGA_V5, noise, real_slide, write_aperio
 
+from tests.support.slides import CMU, TCGA_CR, TCGA_V5, noise, real_slide, write_aperio
 from wsi_engine.errors import ResolutionError, SlideError
 from wsi_engine.slide.frames import Level0Box, Mpp
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Level, SlideInfo
 from wsi_engine.slide.pyramid import write_pyramid
-from wsi_engine.slide.resolution import mpp_from_properties, resolution_doubts, with_resolution
+from wsi_engine.slide.resolution import mpp_from_properties, resolution_warnings, with_resolution
 
 
 def info(mpp=None, power=None, source="the file states none"):
@@ -123,11 +123,11 @@ def test_without_any_pixel_size_the_slide_and_the_way_out_are_named():
     ],
 )
 def test_doubts(mpp, power, stated, doubt):
-    doubts = resolution_doubts(info(mpp, power), stated)
+    warnings = resolution_warnings(info(mpp, power), stated)
     if doubt is None:
-        assert doubts == []
+        assert warnings == []
     else:
-        [said] = doubts
+        [said] = warnings
         assert re.search(doubt, said), said
 
 
@@ -141,7 +141,7 @@ def test_real_slides(name, mpp):
         assert (facts.mpp, facts.mpp_source) == (None, mpp)
     else:
         assert facts.mpp.mean == pytest.approx(mpp)
-        assert resolution_doubts(facts, None) == []
+        assert resolution_warnings(facts, None) == []
 
 
 def test_a_printers_resolution_is_no_pixel_size(tmp_path):
@@ -174,7 +174,7 @@ def test_an_aperio_slide_that_contradicts_itself(tmp_path, mpp, power, doubtful)
     with open_slide(tmp_path / "slide.svs") as slide:
         assert slide.info.vendor == "aperio"
         assert (slide.info.mpp is None) == (mpp is None or not mpp[0].isdigit())
-        assert bool(resolution_doubts(slide.info, None)) == doubtful
+        assert bool(resolution_warnings(slide.info, None)) == doubtful
 
 
 def test_pixels_need_not_be_square(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slides import noise
 
+from tests.support.slides import noise
 from wsi_engine.slide.stain import MILLI, RUIFROK_HED, haematoxylin
 
 UNIT = RUIFROK_HED / np.linalg.norm(RUIFROK_HED, axis=1, keepdims=True)

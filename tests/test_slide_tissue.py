@@ -9,7 +9,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from slides import (
+
+import wsi_engine.slide.tissue as tissue_module
+from tests.support.slides import (
     CMU,
     MOSAIC,
     TCGA_CR,
@@ -20,8 +22,6 @@ from slides import (
     paint_tissue,
     real_slide,
 )
-
-import wsi_engine.slide.tissue as tissue_module
 from wsi_engine.errors import ResolutionError
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.pyramid import write_pyramid

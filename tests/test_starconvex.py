@@ -15,9 +15,6 @@ from safetensors.torch import save
 from shapely import Polygon
 
 from wsi_engine.errors import ModelError
-from wsi_engine.learn.config import TrainConfig
-from wsi_engine.learn.train import make_network
-from wsi_engine.learn.weights import save_weights
 from wsi_engine.models.starconvex import (
     WEIGHTS_KEY,
     StarConvexModel,
@@ -36,6 +33,9 @@ from wsi_engine.models.starconvex_spec import (
     RECEPTIVE_RADIUS_PX,
     STRIDE_PX,
 )
+from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.train import make_network
+from wsi_engine.training.weights import save_weights
 
 RAYS = 8
 CPU = torch.device("cpu")

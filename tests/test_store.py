@@ -16,8 +16,8 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nuclei_by_hand import assert_same_nuclei, some_nuclei, tile_grid
 
+from tests.support.nuclei_by_hand import assert_same_nuclei, some_nuclei, tile_grid
 from wsi_engine.errors import BusyError, SlideChangedError
 from wsi_engine.slide.frames import LevelBox
 from wsi_engine.store import tile_store

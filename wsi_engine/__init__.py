@@ -2,9 +2,9 @@
 
 The way of the data, left to right, no way back::
 
-    slide/ -> schedule/ -> models/ -> nuclei/ -> store/ -> qupath/, export/
-    pixels    tiles,       maps,      columns    parts +   GeoJSON, tables
-              batches      polygons              journal
+    slide/ -> schedule/ -> models/ -> nuclei/ -> store/ -> results/
+    pixels    tiles,       maps,      columns    parts +   the folder of a slide:
+              batches      polygons              journal   GeoJSON, table, record
 
 ``engine/`` wires the stages together, ``cli/`` parses and prints, ``config.py`` holds every
 setting once.

@@ -1,14 +1,16 @@
 from .archive.run import ArchiveSummary, run_archive
 from .config import RunSettings
 from .corrections.diff import diff
-from .engine.applying import apply_corrections
-from .engine.measuring import measure
+from .engine.apply import apply_corrections
+from .engine.measure import measure
 from .engine.progress import Progress
-from .engine.result import Result
 from .engine.run import run
 from .errors import EngineError
 from .export.export import export_result
-from .models.registry import available_models
+from .models.check import check_model
+from .models.protocol import Model, ModelSpec
+from .models.registry import ModelEntry, available_models
+from .nuclei.predictions import Predictions
 from .nuclei.table import NucleusTable
 from .qupath.reader import iter_objects, read_objects
 from .qupath.writer import write_objects
@@ -16,13 +18,18 @@ from .regions.cohort import build_cohort
 from .regions.measure import measure_regions
 from .report.cohort import write_cohort_report
 from .report.slide import write_report
+from .results.result import Result
 from .slide.opening import open_slide
 from .version import __version__
 
 __all__ = [
     "ArchiveSummary",
     "EngineError",
+    "Model",
+    "ModelEntry",
+    "ModelSpec",
     "NucleusTable",
+    "Predictions",
     "Progress",
     "Result",
     "RunSettings",
@@ -30,6 +37,7 @@ __all__ = [
     "apply_corrections",
     "available_models",
     "build_cohort",
+    "check_model",
     "diff",
     "export_result",
     "iter_objects",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -17,73 +17,138 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measurements import Group
+from wsi_engine.nuclei.measure.groups import GROUPS, find_groups
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a field of `RunSettings` says of itself, beside its type and its default.
+
+    Attributes
+    ----------
+    help
+        What it sets; a phrase.
+    changes_result
+        Whether another value gives other nuclei, measurements or files of them. Such settings
+        belong to the basis of a result; the others change how fast it comes, and what is made
+        of it.
+    unit
+        Unit of its numbers.
+    """
+
+    help: str
+    changes_result: bool
+    unit: str = ""
+
+
+def setting_of(field: FieldInfo) -> Setting:
+    """Return what a field of `RunSettings` says of itself."""
+    (setting,) = (marker for marker in field.metadata if isinstance(marker, Setting))
+    return setting
+
+
+_ChangesResult = partial(Setting, changes_result=True)
+_KeepsResult = partial(Setting, changes_result=False)
+
+
 class RunSettings(BaseModel):
     """Settings of ``wsi-engine run``; ``configs/*.yaml`` are presets of it.
 
-    Only those marked *result* change what is found; the others change how fast.
+    The options of commands are made from it (``wsi_engine/cli/settings_options.py``).
+
+    Parameters
+    ----------
+    **settings
+        Values by name, as `wsi_engine.run` takes them; each field says what it is for.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        When there is no setting of that name, or it cannot have that value.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.RunSettings(tile_size=512).model
+    'starconvex'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    model: str = Field("starconvex", description="result: name of the model, see `models`")
-    weights: Path | None = Field(None, description="result: file of weights for the model")
-    mpp: float | None = Field(
-        None, description="result: pixel size of the slide in µm, where the file's is not right"
+    model: Annotated[str, _ChangesResult("Name of the model, see `wsi-engine models`")] = (
+        "starconvex"
     )
-    roi: Path | None = Field(
-        None, description="result: GeoJSON whose annotations bound the work, QuPath pixels"
-    )
-    roi_class: tuple[str, ...] = Field(
-        (), description="result: classes of the annotations that bound the work; none for all"
-    )
-    exclude_class: tuple[str, ...] = Field(
-        (), description="result: classes of the annotations that are cut out of it"
-    )
-    tissue: bool = Field(True, description="result: find the tissue and leave out the glass")
-    tile_size: int = Field(
-        1024, ge=64, le=LARGEST_TILE_PX, description="result: side of a tile's core, model pixels"
-    )
-    simplify_um: float = Field(
-        0.08, ge=0, le=2, description="result: how far fewer vertices may move a border, in µm"
-    )
-    measure: tuple[Group, ...] = Field(
-        ("shape", "colour", "texture", "ring", "context"),
-        description="result: groups of measurements, see docs/measurements.md",
-    )
-    stains: StainSetting = Field("H&E", description="result: stain vectors for the measurements")
-    geojson_measurements: Literal["essential", "all", "none"] = Field(
-        "essential", description="result: what QuPath gets; the table always has all"
-    )
-    split: int | None = Field(
-        None, ge=1, description="result: most nuclei per GeoJSON file; QuPath likes < 200,000"
-    )
-    regions: bool = Field(
-        True, description="numbers per slide, piece of tissue and annotation, at the end of the run"
-    )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$", description="where")
-    batch_size: PositiveInt | Literal["auto"] = Field("auto", description="tiles per batch")
-    compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="networks, for this processor: where it pays, or where it can be done"
-    )
-    workers: PositiveInt | Literal["auto"] = Field(
-        "auto", description="threads that read and decode"
-    )
-
-    report: bool = Field(True, description="write report.html, the page of the slide")
+    weights: Annotated[Path | None, _ChangesResult("File of weights for the model")] = None
+    mpp: Annotated[
+        float | None,
+        _ChangesResult(
+            "Pixel size of the slide, where the file's is absent or not right", unit="µm"
+        ),
+    ] = None
+    roi: Annotated[
+        Path | None, _ChangesResult("GeoJSON with annotations from QuPath that bound the work")
+    ] = None
+    roi_class: Annotated[
+        tuple[str, ...], _ChangesResult("Only annotations of this class bound the work")
+    ] = ()
+    exclude_class: Annotated[
+        tuple[str, ...], _ChangesResult("Annotations of this class are cut out of it")
+    ] = ()
+    tissue: Annotated[bool, _ChangesResult("Find the tissue and leave out the glass")] = True
+    tile_size: Annotated[
+        int,
+        _ChangesResult("Side of a tile's core", unit="model pixels"),
+        Field(ge=64, le=LARGEST_TILE_PX),
+    ] = 1024
+    simplify_um: Annotated[
+        float,
+        _ChangesResult("How far fewer vertices may move a border", unit="µm"),
+        Field(ge=0, le=2),
+    ] = 0.08
+    measure: Annotated[
+        tuple[str, ...],
+        _ChangesResult(f"Group of measurements ({', '.join(GROUPS)}), see docs/measurements.md"),
+    ] = ("shape", "colour", "texture", "ring", "context")
+    stains: Annotated[StainSetting, _ChangesResult("Stain vectors for the measurements")] = "H&E"
+    geojson_measurements: Annotated[
+        Literal["essential", "all", "none"],
+        _ChangesResult("Measurements that QuPath gets; the table always has all"),
+    ] = "essential"
+    split: Annotated[
+        int | None,
+        _ChangesResult("Most nuclei per GeoJSON file; QuPath likes fewer than 200,000"),
+        Field(ge=1),
+    ] = None
+    regions: Annotated[
+        bool, _KeepsResult("Write numbers per slide, piece of tissue and annotation at the end")
+    ] = True
+    report: Annotated[bool, _KeepsResult("Write report.html, the page of the slide")] = True
+    device: Annotated[
+        str,
+        _KeepsResult("Where networks run: auto, cpu, cuda or cuda:0,1"),
+        Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$"),
+    ] = "auto"
+    batch_size: Annotated[PositiveInt | Literal["auto"], _KeepsResult("Tiles per batch")] = "auto"
+    compile: Annotated[
+        Literal["auto", "always", "never"],
+        _KeepsResult("Compile networks for this processor, auto where that pays"),
+    ] = "auto"
+    workers: Annotated[
+        PositiveInt | Literal["auto"], _KeepsResult("Threads that read and decode")
+    ] = "auto"
 
     @field_validator("measure")
     @classmethod
-    def _each_group_once(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    def _known_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
+        find_groups(groups)
         return groups
 
     @property
@@ -94,7 +159,7 @@ class RunSettings(BaseModel):
     def result_settings(self) -> dict[str, Any]:
         """Return those settings that change what is found."""
         fields = type(self).model_fields
-        wanted = {k for k, v in fields.items() if (v.description or "").startswith("result")}
+        wanted = {name for name, field in fields.items() if setting_of(field).changes_result}
         return self.model_dump(mode="json", include=wanted)
 
 
@@ -124,12 +189,6 @@ def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:
             known = ", ".join(RunSettings.model_fields)
             raise SettingsError(f"there is no setting {name!r}; there are {known}") from None
         raise SettingsError(f"{name} = {first['input']!r}: {first['msg']}") from None
-
-
-def digest(values: dict[str, Any]) -> str:
-    """Fingerprint of a JSON-like value, the same on every machine."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_preset(path: Path) -> dict[str, Any]:

@@ -7,6 +7,20 @@ class EngineError(Exception):
     """Base class of every error that the engine raises on purpose.
 
     The command line prints it as one red sentence and ends with ``exit_code``.
+
+    Attributes
+    ----------
+    exit_code
+        Exit code of the command line.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> try:
+    ...     we.run("absent.svs")
+    ... except we.EngineError as error:
+    ...     print(error)
+    absent.svs: no such file
     """
 
     exit_code = 1
@@ -30,6 +44,10 @@ class RegionError(EngineError):
 
 class ModelError(EngineError):
     """The model is unknown, its weights do not fit, or its output is not usable."""
+
+
+class MeasurementError(EngineError):
+    """A group of measurements is unknown, clashes with another, or breaks its promise."""
 
 
 class TileError(EngineError):
@@ -78,3 +96,19 @@ class ListenerError(EngineError):
 
 class ClusterError(EngineError):
     """The machines that shall do slides cannot be reached, or lack something."""
+
+
+class DatasetError(EngineError):
+    """An annotated image cannot be used: unreadable, mismatched, or without nuclei."""
+
+
+class TrainingError(EngineError):
+    """Training cannot start or go on. Checkpoints on disk are never touched by it."""
+
+
+class ConversionError(EngineError):
+    """A file cannot be converted: its kind is unknown, or its content is not of that kind."""
+
+
+class ExportError(EngineError):
+    """A result cannot be exported as it is asked for."""

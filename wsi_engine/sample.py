@@ -38,7 +38,7 @@ _CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class SampleTruth:
-    """Where the sample lies and what is known of it.
+    """The files of the sample, and what is known of it.
 
     Attributes
     ----------

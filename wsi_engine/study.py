@@ -17,9 +17,9 @@ class StudyTable:
     Attributes
     ----------
     path
-        Where it was read.
+        Path of the file that was read.
     columns
-        Names, each once.
+        Names of the columns, each once.
     rows
         Line in the file, and a value per column; ``None`` where the cell is empty.
     """

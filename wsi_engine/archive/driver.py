@@ -1,4 +1,4 @@
-"""The loop of an archive: hands out slides, and settles what came of each."""
+"""The loop of an archive: it hands out slides and notes the outcome of each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from wsi_engine.archive.crew import Crew, Report
 from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.outcome import Outcome
 from wsi_engine.archive.summary import write_views
 from wsi_engine.archive.task import SlideTask, died, known_outcome
+from wsi_engine.archive.workers import Completion, WorkerPool
 
 MOST_DEATHS = 2
-"""Of workers on one slide, before it is given up."""
+"""Number of workers that may die on one slide before it is given up."""
 
 _SECONDS_BETWEEN_ROUNDS = 2.0
 _SECONDS_BETWEEN_VIEWS = 60.0
@@ -24,7 +24,7 @@ _PATIENCE_S = 0.5
 
 
 class Driver:
-    """The slides of a run: which are left, which are elsewhere, what became of the others.
+    """The slides of a run: which are left, which another run has, what became of the others.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class Driver:
     wait
         Whether to wait for slides that other runs are at.
     listen
-        Told of everything that happens.
+        Listener that is called with every event.
 
     Attributes
     ----------
     outcomes
-        By name, of the slides that any run has had.
+        Outcomes by name, for the slides that any run has had.
     """
 
     def __init__(self, output: Path, tasks: list[SlideTask], wait: bool, listen: Listener) -> None:
@@ -78,22 +78,22 @@ class Driver:
         }
         self._listen(Event("archive_started", facts=facts))
 
-    def work(self, crew: Crew) -> None:
+    def work(self, pool: WorkerPool) -> None:
         """Hand out slides until all are done, have failed, or are with others who are alive."""
         under_way = 0
         while self._left or under_way or self._another_round():
-            for worker in crew.idle():
+            for worker in pool.free_workers():
                 if not self._left:
                     break
-                crew.give(self._left.popleft(), worker)
+                pool.submit(self._left.popleft(), worker)
                 under_way += 1
-            reports = crew.reports(_PATIENCE_S)
-            under_way -= len(reports)
-            for report in reports:
+            completed = pool.completed(_PATIENCE_S)
+            under_way -= len(completed)
+            for report in completed:
                 self._settle(report)
             self._keep_views()
 
-    def _settle(self, report: Report) -> None:
+    def _settle(self, report: Completion) -> None:
         task, outcome = report.task, report.outcome
         name = task.job.name
         if outcome is None:
@@ -112,10 +112,10 @@ class Driver:
         self._tell(outcome, report.worker)
 
     def _tell(self, outcome: Outcome, worker: str | None = None) -> None:
-        was_elsewhere = outcome.name in self.outcomes
+        was_claimed_by_another = outcome.name in self.outcomes
         self.outcomes[outcome.name] = outcome
-        if not (was_elsewhere and outcome.status == "elsewhere"):
-            self._listen(_event(outcome, worker, was_elsewhere=was_elsewhere))
+        if not (was_claimed_by_another and outcome.status == "elsewhere"):
+            self._listen(_event(outcome, worker, was_claimed_by_another=was_claimed_by_another))
 
     def _another_round(self) -> bool:
         """Try slides again that were with others; whether any is worth it, or waited for."""
@@ -141,8 +141,8 @@ class Driver:
         self._next_views = time.monotonic() + max(_SECONDS_BETWEEN_VIEWS, cost / _VIEWS_SHARE)
 
 
-def _event(outcome: Outcome, worker: str | None, *, was_elsewhere: bool) -> Event:
-    facts: dict[str, Any] = {"computed": outcome.computed, "was_elsewhere": was_elsewhere}
+def _event(outcome: Outcome, worker: str | None, *, was_claimed_by_another: bool) -> Event:
+    facts: dict[str, Any] = {"computed": outcome.computed, "was_elsewhere": was_claimed_by_another}
     if outcome.failure is not None:
         return Event("slide_failed", outcome.name, worker, asdict(outcome.failure) | facts)
     if outcome.status == "elsewhere":

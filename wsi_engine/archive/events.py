@@ -1,4 +1,4 @@
-"""What an archive tells while it goes on; docs/archive.md says what each event holds."""
+"""The events of an archive while it runs; docs/archive.md says what each one holds."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Event:
     Attributes
     ----------
     event
-        What.
+        Name of the event, one of those in docs/archive.md.
     slide, worker
-        To which slide (the name of its result), where; ``None`` if that is not the point.
+        Name of the slide's result, and of the worker; ``None`` where the event concerns neither.
     facts
-        What there is to tell besides: numbers, texts.
+        Further numbers and texts of the event.
     time
-        UTC, ISO 8601.
+        Time of the event, UTC in ISO 8601.
     """
 
     event: EventName
@@ -50,7 +50,7 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def told_apart(listen: Listener) -> Listener:
+def guarded(listen: Listener) -> Listener:
     """Return a listener whose own errors cannot be taken for those of a slide.
 
     It raises `ListenerError` for whatever the other raises.

@@ -11,7 +11,8 @@ from typing import Any
 from wsi_engine.archive.names import is_url
 from wsi_engine.archive.remote import file_system
 from wsi_engine.errors import SettingsError, SlideError
-from wsi_engine.slide.finding import SLIDE_SUFFIXES, find_slides
+from wsi_engine.slide.finding import find_slides
+from wsi_engine.slide.readers import has_slide_suffix
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class ListedSlide:
     Attributes
     ----------
     path
-        Absolute, without symbolic links; or a URL. It tells slides apart.
+        Absolute path without symbolic links, or a URL; no two slides have the same.
     name
-        That somebody wishes for the folder of its result.
+        Name that somebody wishes for the folder of its result.
     overrides
         Settings for this slide alone, fields of ``RunSettings``.
     facts
-        What a study knows of it: patient, group…
+        Facts that a study knows of the slide: patient, group…
     """
 
     path: str
@@ -115,8 +116,7 @@ def _find_remote(url: str) -> list[str]:
         if "*" in url:
             found = [str(name) for name in system.glob(path)]
         elif system.isdir(path):
-            names = (PurePosixPath(name) for name in system.find(path))
-            found = [str(name) for name in names if name.suffix.lower() in SLIDE_SUFFIXES]
+            found = [str(name) for name in system.find(path) if has_slide_suffix(str(name))]
         else:
             found = [path]
     # Every file system has errors of its own.

@@ -10,7 +10,7 @@ from pathlib import PurePath, PurePosixPath
 from urllib.parse import unquote
 
 MOST_BYTES = 180
-"""Of a name in UTF-8. File systems take 255, and temporary files put something around it."""
+"""Longest name in UTF-8. File systems take 255, and temporary files put something around it."""
 
 RESERVED = frozenset(
     {"con", "prn", "aux", "nul"}

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_engine.engine.record import read_record
 from wsi_engine.errors import ResultError
-from wsi_engine.export.record import NUMBER, Kind
-from wsi_engine.store.failure import LARGEST_NUMBER, Failure
+from wsi_engine.results.failure import LARGEST_NUMBER, Failure
+from wsi_engine.results.record import NUMBER, Kind, read_record
 
 _FACTS: dict[str, Kind] = {
     "finished": str,
@@ -25,22 +24,22 @@ _FACTS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a slide came to.
+    """The outcome of one slide.
 
     Attributes
     ----------
     name
-        Of the slide's result.
+        Name of the slide's result.
     status
-        ``elsewhere``: another run has it.
+        ``done``, ``failed``, or ``elsewhere`` where another run has the slide.
     computed
         Whether this attempt did it, and not an earlier one.
     nuclei, tiles, megapixels, seconds
-        Of the run that found them.
+        Figures of the run that found the nuclei.
     damaged, warnings
         Numbers of regions that could not be read, and of warnings, in ``run.json``.
     failure
-        Where it failed.
+        Record of the failure, where the slide failed.
     owner
         Host of the other run.
     """

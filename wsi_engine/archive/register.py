@@ -13,6 +13,7 @@ from typing import Any
 from wsi_engine.archive.inputs import ListedSlide, SlideJob
 from wsi_engine.archive.names import candidates, folder_name, is_url
 from wsi_engine.errors import OutputError, ResultError
+from wsi_engine.results.layout import RECORD
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.store.claim import Claim
 from wsi_engine.writing import atomic_path, clear_write_errors
@@ -115,7 +116,7 @@ class _Naming:
     def __init__(self, output: Path, known: dict[str, dict[str, Any]]) -> None:
         self._output = output
         self._known = known
-        # Some file systems do not tell A from a.
+        # Some file systems take A and a for the same name.
         self._taken = {name.casefold() for name in known} | OWN_NAMES
 
     def names_of(self, slides: list[ListedSlide]) -> dict[str, str]:
@@ -140,16 +141,16 @@ class _Naming:
 
     def _is_free(self, name: str, path: str) -> bool:
         if name.casefold() not in self._taken:
-            result = self._output / name / "run.json"
+            result = self._output / name / RECORD
             # A run of this slide alone may have been here before.
             return not result.exists() or _is_of(result, path)
         held_by = self._known.get(name)
-        # The slide was moved, or its disk is now mounted elsewhere.
+        # The slide was moved, or its disk is now mounted at another place.
         return (
             held_by is not None
             and not is_url(held_by["path"])
             and not Path(held_by["path"]).exists()
-            and _is_of(self._output / name / "run.json", path)
+            and _is_of(self._output / name / RECORD, path)
         )
 
 

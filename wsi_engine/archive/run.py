@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, default_folder
-from wsi_engine.archive.clusters import check_one
-from wsi_engine.archive.crew import AloneInProcess, Crew
 from wsi_engine.archive.driver import Driver
-from wsi_engine.archive.events import Event, Listener, ignore, told_apart
+from wsi_engine.archive.events import Event, Listener, guarded, ignore
 from wsi_engine.archive.inputs import SlideJob, list_slides, share_first
 from wsi_engine.archive.manifest import read_manifest
 from wsi_engine.archive.outcome import Outcome, result_of
 from wsi_engine.archive.register import Register
 from wsi_engine.archive.summary import write_views
 from wsi_engine.archive.task import SlideTask
+from wsi_engine.archive.workers import InProcessPool, WorkerPool
 from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.engine.workers.dask import check_one
 from wsi_engine.errors import SettingsError
 from wsi_engine.models.registry import find_model
-from wsi_engine.store.failure import read_failure
+from wsi_engine.results.failure import read_failure
 
 
 @dataclass(frozen=True)
 class ArchiveSummary:
-    """What became of the slides.
+    """The outcomes of the slides of an archive.
 
     Attributes
     ----------
@@ -36,7 +36,14 @@ class ArchiveSummary:
     outcomes
         One per slide, in the order of the input; those that no run has had yet are missing.
     seconds
-        That this run took.
+        Time that this run took.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> summary = we.run_archive(["slide.tif"], "results", model="watershed")
+    >>> summary.computed, len(summary.done), len(summary.failed)  # it was done before
+    (0, 1, 0)
     """
 
     output: Path
@@ -57,7 +64,7 @@ class ArchiveSummary:
         return self._of("failed")
 
     @property
-    def elsewhere(self) -> tuple[Outcome, ...]:
+    def claimed_by_another(self) -> tuple[Outcome, ...]:
         """Slides that another run, which is alive, is at."""
         return self._of("elsewhere")
 
@@ -118,11 +125,16 @@ def run_archive(
     wait
         Wait for slides that other runs are at, and take them over if those die.
     cache
-        For slides that are named by URL.
+        Cache for slides that are named by URL.
     listen
-        Told of everything that happens, as it happens.
+        Listener that is called with every event as it happens.
     config, **settings
-        As for `run`.
+        Settings, as for `run`.
+
+    Returns
+    -------
+    ArchiveSummary
+        What became of each slide.
 
     Raises
     ------
@@ -131,9 +143,14 @@ def run_archive(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import wsi_engine as we
-    >>> summary = we.run_archive(["archive/"], "results", jobs=4)  # doctest: +SKIP
-    >>> [outcome.failure.reason for outcome in summary.failed]  # doctest: +SKIP
+    >>> _ = Path("broken.tif").write_bytes(b"no slide")
+    >>> summary = we.run_archive(["slide.tif", "broken.tif"], "archive", model="watershed")
+    >>> [outcome.name for outcome in summary.done]
+    ['slide']
+    >>> [outcome.name for outcome in summary.failed]
+    ['broken']
     """
     if jobs < 1:
         raise SettingsError(f"--jobs {jobs}: give a number from 1")
@@ -143,7 +160,7 @@ def run_archive(
             "--force with --share: a run that starts later would do again what the others have "
             "just done; start one run with --force, or use another --output"
         )
-    started, listen = time.monotonic(), told_apart(listen)
+    started, listen = time.monotonic(), guarded(listen)
     output = Path(output).absolute()
     chosen = make_settings(Path(config) if config else None, **settings)
     find_model(chosen.model)
@@ -156,8 +173,8 @@ def run_archive(
     driver = Driver(output, tasks, wait, listen)
     driver.look()
     if driver.left:
-        with _crew(jobs, driver.left, scheduler, cluster, listen) as crew:
-            driver.work(crew)
+        with _pool(jobs, driver.left, scheduler, cluster, listen) as pool:
+            driver.work(pool)
     write_views(output)
     order = {slide.path: k for k, slide in enumerate(listed)}
     todo.sort(key=lambda job: order[job.path])
@@ -169,7 +186,7 @@ def run_archive(
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """What is done again, of what has ended before this run begins."""
+    """Choose what is done again of what had ended before this run began."""
 
     failed: bool
     done: bool
@@ -191,19 +208,19 @@ def _task(
     return replace(task, attempt=failure.attempts + 1, retry_of=failure.when)
 
 
-def _crew(
+def _pool(
     jobs: int, slides: int, scheduler: str | None, cluster: str | None, listen: Listener
-) -> Crew:
+) -> WorkerPool:
     if scheduler is None and cluster is None and jobs == 1:
-        return AloneInProcess(listen)
-    from wsi_engine.archive.dask_crew import cluster_crew, local_crew, scheduler_crew
+        return InProcessPool(listen)
+    from wsi_engine.archive.dask_workers import cluster_pool, local_pool, scheduler_pool
 
     if scheduler is not None:
-        return scheduler_crew(scheduler, listen)
+        return scheduler_pool(scheduler, listen)
     if cluster is not None:
-        return cluster_crew(cluster, min(jobs, slides), listen)
+        return cluster_pool(cluster, min(jobs, slides), listen)
     # Workers share the processors: one that finds no slide would take its share for nothing.
-    return local_crew(min(jobs, slides), listen)
+    return local_pool(min(jobs, slides), listen)
 
 
 def _counts(summary: ArchiveSummary) -> dict[str, Any]:
@@ -211,7 +228,7 @@ def _counts(summary: ArchiveSummary) -> dict[str, Any]:
         "done": len(summary.done),
         "computed": summary.computed,
         "failed": len(summary.failed),
-        "elsewhere": len(summary.elsewhere),
+        "elsewhere": len(summary.claimed_by_another),
         "damaged": len(summary.damaged),
         "seconds": round(summary.seconds, 1),
     }

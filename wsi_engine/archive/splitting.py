@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from wsi_engine.archive.clusters import check_one, connect, import_distributed, start
+from wsi_engine.engine.workers.dask import check_one, connect, import_distributed, start
 from wsi_engine.errors import ClusterError
 
 LONGEST_START_S = 600
-"""Of the first worker of a cluster that is started: jobs wait in queues."""
+"""Longest wait for the first worker of a cluster that is started: jobs wait in queues."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wsi_engine.archive.outcome import done, result_of
 from wsi_engine.archive.register import Register, exclusive
-from wsi_engine.store.failure import read_failure
+from wsi_engine.results.failure import read_failure
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 DATABASE, TABLE = "archive.sqlite", "summary.csv"
@@ -31,19 +31,21 @@ class Row:
     slide
         Name of the folder.
     path
-        Of the slide's file.
+        Path of the slide's file.
     status
         ``done``, ``failed`` or ``left``.
     reason, error, attempts
-        Of a failure: a sentence, the class of the error, how often it was tried.
+        Why the slide failed in one sentence, the class of the error, how often it was tried.
     nuclei, nuclei_per_mm2, area_mm2
         Number found, their density, and the area that was searched.
     tiles, seconds
-        That the run took.
+        Number of tiles, and the time that the run took.
     damaged_regions, warnings
         Numbers of those in ``run.json``.
+    warning_texts
+        The warnings themselves, as that tiles were computed again.
     finished
-        UTC, ISO 8601; also of a failure.
+        Time of the end or of the failure, UTC in ISO 8601.
     """
 
     slide: str
@@ -59,6 +61,7 @@ class Row:
     seconds: float | None = None
     damaged_regions: int | None = None
     warnings: int | None = None
+    warning_texts: str | None = None
     finished: str | None = None
 
 
@@ -68,7 +71,7 @@ _TYPES = {"int | None": "INTEGER", "float | None": "REAL"}
 
 
 def write_views(output: Path) -> None:
-    """Write ``archive.sqlite`` and ``summary.csv`` as the folders stand now.
+    """Write ``archive.sqlite`` and ``summary.csv`` from the folders as they are now.
 
     The database has a table ``slide`` with a row per slide, and ``fact`` with what the manifest
     says of them; the CSV has both in one.
@@ -104,6 +107,7 @@ def _row(folder: Path, path: str) -> Row:
             seconds=outcome.seconds,
             damaged_regions=outcome.damaged,
             warnings=outcome.warnings,
+            warning_texts=_printable("; ".join(map(str, record["warnings"]))) or None,
             finished=_printable(record["finished"]),
         )
     failure = read_failure(folder)

@@ -1,4 +1,4 @@
-"""One slide of an archive as one task: done, failed, or being done elsewhere, but never twice."""
+"""One slide of an archive as one task: done, failed, or claimed by another, but never twice."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from wsi_engine.archive.events import Event, Listener
 from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
-from wsi_engine.config import RunSettings, digest
-from wsi_engine.engine.output import TILES
+from wsi_engine.config import RunSettings
+from wsi_engine.digests import digest
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.provenance import now
 from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError, OutputError
+from wsi_engine.results.failure import Failure, forget_failure, read_failure, write_failure
+from wsi_engine.results.layout import TILES
 from wsi_engine.store.claim import Claim, owner
-from wsi_engine.store.failure import Failure, forget_failure, read_failure, write_failure
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
@@ -43,19 +44,19 @@ class SlideTask:
     output
         Folder of results.
     settings
-        For this slide.
+        Settings for this slide.
     cache
-        Where slides that are named by URL are copied to.
+        Cache into which slides that are named by URL are copied.
     attempt
-        Number of this one, counted from 1 over all runs.
+        Number of this attempt, counted from 1 over all runs.
     retry_of
-        When the failure happened that this attempt is to make good; a later one stands.
+        Time of the failure that this attempt is to make good; a later failure is kept.
     redo_of
-        When the result was finished that this attempt is to replace; a later one stands.
+        Time of the result that this attempt is to replace; a later result is kept.
     deaths
-        Of workers on it in this run; what they left of a redo is gone on with.
+        Number of workers that died on it in this run; a redo goes on with what they left.
     threads
-        That read and decode, and that networks on the processor use; ``None`` for all.
+        Threads that read and decode, and that networks on the processor use; ``None`` for all.
     slot
         Number of the worker on its machine, by which GPUs are shared out; ``None`` for all.
     """
@@ -73,16 +74,16 @@ class SlideTask:
 
     @property
     def folder(self) -> Path:
-        """Of the result."""
+        """Folder of the result."""
         return self.output / self.job.name
 
     @property
     def digest(self) -> str:
-        """Of the settings, as far as the result depends on them."""
+        """Digest of the settings, as far as the result depends on them."""
         return digest(self.settings.result_settings())
 
     def counts(self, failure: Failure) -> bool:
-        """Whether an earlier failure stands: the same was asked for, and it is not retried."""
+        """Whether an earlier failure is kept: the same was asked for, and it is not retried."""
         return failure.settings == self.digest and failure.when != self.retry_of
 
     def failure(self, reason: str, error: str, trace: str | None = None) -> Failure:
@@ -94,7 +95,7 @@ def known_outcome(task: SlideTask) -> Outcome | None:
     """Return what became of a slide earlier; ``None`` if there is something to do."""
     record = result_of(task.folder)
     if record is not None:
-        is_known = record["finished"] != task.redo_of and _stands(task, record)
+        is_known = record["finished"] != task.redo_of and _is_up_to_date(task, record)
         return done(task.job.name, record, computed=False) if is_known else None
     failure = read_failure(task.folder)
     if failure is not None and task.counts(failure):
@@ -102,18 +103,18 @@ def known_outcome(task: SlideTask) -> Outcome | None:
     return None
 
 
-def _stands(task: SlideTask, record: dict[str, Any]) -> bool:
+def _is_up_to_date(task: SlideTask, record: dict[str, Any]) -> bool:
     """Whether a finished result is what the task asks for, as the engine judges it.
 
     A slide that is named by URL is not fetched for that: its file's name has to do.
     """
-    from wsi_engine.engine.earlier import stands
+    from wsi_engine.engine.resume import is_up_to_date
 
     if task.job.is_remote and record["slide"]["name"] != task.job.file_name:
         return False
     path = None if task.job.is_remote else Path(task.job.path)
     try:
-        return stands(task.folder, path, task.settings) is not None
+        return is_up_to_date(task.folder, path, task.settings) is not None
     except EngineError:
         return False  # whoever does the slide meets the same, and reports it
 
@@ -126,12 +127,12 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
     Raises
     ------
     ListenerError
-        As the listener does; that is no fault of the slide.
+        When the listener fails, which is no fault of the slide.
     """
     name = task.job.name
     with _claimed(task) as claimed:
         if not claimed:
-            return elsewhere(task)
+            return claimed_by_another(task)
         known = known_outcome(task)
         if known is not None:
             return known
@@ -141,7 +142,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
             with _warnings_as_events(name, worker, listen):
                 return _run(task, _reporter(name, worker, listen))
         except BusyError:
-            return elsewhere(task)
+            return claimed_by_another(task)
         except ListenerError:
             raise
         except (OutputError, DeviceError, OSError) as error:
@@ -155,7 +156,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
             return _give_up(task, task.failure(f"{kind}: {error}", kind, trace))
 
 
-def elsewhere(task: SlideTask) -> Outcome:
+def claimed_by_another(task: SlideTask) -> Outcome:
     """Return the outcome of a slide that another run has."""
     # The other may be a run of this slide alone, which claims nothing but its folder.
     other = owner(_claims(task)) or owner(task.folder / ".work")
@@ -166,7 +167,7 @@ def died(task: SlideTask) -> Outcome:
     """Return, and keep, the outcome of a slide on which workers died."""
     with _claimed(task) as claimed:
         if not claimed:
-            return elsewhere(task)
+            return claimed_by_another(task)
         reason = (
             f"{task.job.file_name}: the worker process died, {task.attempt} times: killed, out of "
             "memory, or a crash in a library; try it alone, with a smaller --tile-size"
@@ -195,6 +196,7 @@ def _run(task: SlideTask, observe: Callable[[Progress], None]) -> Outcome:
             name=job.name,
             observe=observe,
             force=_begins_anew(task),
+            redo_foreign_tiles=True,
             **settings.model_dump(),
         )
     forget_failure(task.folder)

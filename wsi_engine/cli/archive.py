@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from wsi_engine.archive.standing import Standing, UnderWay
 from wsi_engine.archive.summary import DATABASE, TABLE
+from wsi_engine.archive.tally import Tally, UnderWay
 from wsi_engine.cli import console
 from wsi_engine.closing import Closing
 
@@ -29,7 +29,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ArchiveDisplay(Closing):
-    """Shows how an archive stands; a listener, and a context.
+    """Shows how far an archive is; a listener, and a context.
 
     On a terminal, a bar for all slides and a line per worker; elsewhere, a line per slide, and
     one for all now and then.
@@ -37,7 +37,7 @@ class ArchiveDisplay(Closing):
 
     def __init__(self, shown_on: Console = console.err) -> None:
         self._console = shown_on
-        self._standing = Standing()
+        self._tally = Tally()
         self._printed_at = time.monotonic()
         self._live = (
             Live(get_renderable=self._render, console=shown_on, refresh_per_second=4)
@@ -48,8 +48,8 @@ class ArchiveDisplay(Closing):
             self._live.start()
 
     def __call__(self, event: Event) -> None:
-        """Take in an event, and tell what cannot wait."""
-        self._standing(event)
+        """Take in an event, and print what cannot wait."""
+        self._tally(event)
         name, facts = event.slide, event.facts
         if event.event == "slide_warning":
             console.print_warning(f"{name}: {facts['text']}")
@@ -62,39 +62,39 @@ class ArchiveDisplay(Closing):
             self._print(event)
 
     def close(self) -> None:
-        """Leave the display as it stands."""
+        """Leave the display as it is."""
         if self._live is not None:
             self._live.stop()
 
     def _print(self, event: Event) -> None:
-        standing, name, facts = self._standing, event.slide, event.facts
+        tally, name, facts = self._tally, event.slide, event.facts
         if event.event == "slide_done":
-            ended = standing.done + standing.failed
-            self._line(f"{ended}/{standing.slides} {name}: {facts['nuclei']:,} nuclei")
+            ended = tally.done + tally.failed
+            self._line(f"{ended}/{tally.slides} {name}: {facts['nuclei']:,} nuclei")
         elif event.event == "slide_elsewhere":
             self._line(f"{name}: is being done on {facts['owner'] or 'another machine'}")
         elif (
             event.event == "slide_progress"
             and time.monotonic() - self._printed_at > SECONDS_BETWEEN_LINES
         ):
-            self._line(_numbers(standing))
+            self._line(_numbers(tally))
 
     def _line(self, text: str) -> None:
         self._printed_at = time.monotonic()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> Group:
-        standing = self._standing
+        tally = self._tally
         workers = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for label, slide in sorted(standing.workers.items()):
+        for label, slide in sorted(tally.workers.items()):
             workers.add_row(f"[dim]{escape(label)}", *_cells(slide))
-        ended = standing.done + standing.failed
-        bar = ProgressBar(total=max(standing.slides, 1), completed=ended)
-        return Group(Text(_numbers(standing)), workers, bar)
+        ended = tally.done + tally.failed
+        bar = ProgressBar(total=max(tally.slides, 1), completed=ended)
+        return Group(Text(_numbers(tally)), workers, bar)
 
 
 def print_summary(summary: ArchiveSummary) -> None:
-    """Print what became of the slides; the last lines tell what is not done, and why."""
+    """Print what became of the slides; the last lines say what is not done, and why."""
     table = Table("slide", "nuclei", "seconds", box=None, padding=(0, 2, 0, 0))
     for outcome in summary.done:
         table.add_row(escape(outcome.name), f"{outcome.nuclei:,}", f"{outcome.seconds:.1f}")
@@ -115,10 +115,11 @@ def print_summary(summary: ArchiveSummary) -> None:
     warned = sum(outcome.warnings > 0 for outcome in summary.done)
     if warned:
         console.print_warning(f"{_slides(warned)} with warnings: run.json of each has them")
-    if summary.elsewhere:
-        are = "is" if len(summary.elsewhere) == 1 else "are"
+    if summary.claimed_by_another:
+        others = len(summary.claimed_by_another)
+        are = "is" if others == 1 else "are"
         console.print_warning(
-            f"{_slides(len(summary.elsewhere))} {are} being done elsewhere: give the same command "
+            f"{_slides(others)} {are} being done elsewhere: give the same command "
             "again, or --wait, to see how they end"
         )
     if summary.failed:
@@ -130,19 +131,19 @@ def print_summary(summary: ArchiveSummary) -> None:
         )
 
 
-def _numbers(standing: Standing) -> str:
+def _numbers(tally: Tally) -> str:
     parts = [
-        f"{standing.done} done",
-        f"{standing.running} running",
-        f"{standing.failed} failed",
-        f"{standing.left} left",
+        f"{tally.done} done",
+        f"{tally.running} running",
+        f"{tally.failed} failed",
+        f"{tally.left} left",
     ]
-    if standing.elsewhere:
-        parts.append(f"{standing.elsewhere} elsewhere")
-    if standing.tiles_per_second:
-        parts.append(f"{standing.tiles_per_second:.2g} tiles/s")
-    if standing.eta_s is not None:
-        parts.append(f"{timedelta(seconds=round(standing.eta_s))} to go")
+    if tally.claimed_by_another:
+        parts.append(f"{tally.claimed_by_another} elsewhere")
+    if tally.tiles_per_second:
+        parts.append(f"{tally.tiles_per_second:.2g} tiles/s")
+    if tally.eta_s is not None:
+        parts.append(f"{timedelta(seconds=round(tally.eta_s))} to go")
     return ", ".join(parts)
 
 

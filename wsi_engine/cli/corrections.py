@@ -13,7 +13,7 @@ from wsi_engine.cli import console
 
 if TYPE_CHECKING:
     from wsi_engine.corrections.diff import Diff
-    from wsi_engine.engine.applying import Applied
+    from wsi_engine.engine.apply import Applied
 
 
 def diff(
@@ -46,7 +46,7 @@ def apply(
     ] = None,
 ) -> None:
     """Take nuclei that were corrected in QuPath back into a result, for good."""
-    from wsi_engine.engine.applying import apply_corrections
+    from wsi_engine.engine.apply import apply_corrections
 
     applied = apply_corrections(
         edited, result, partial=partial, yes=yes, drawn_class=drawn_class or ()

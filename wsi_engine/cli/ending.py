@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: at once, whatever it waits for."""
+"""How a command ends on a signal: at once, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 4.0
 """Batch systems send SIGKILL five seconds or more after SIGTERM."""
 
 
-def end_on_sigterm(last_words: Callable[[], None]) -> None:
+def end_on_sigterm(on_end: Callable[[], None]) -> None:
     """From now on, end with `TERMINATED` on SIGTERM.
 
     Threads that are busy with a batch get some seconds to end, and then are not waited for:
@@ -23,14 +23,14 @@ def end_on_sigterm(last_words: Callable[[], None]) -> None:
 
     Parameters
     ----------
-    last_words
-        Called where the command could not end by itself.
+    on_end
+        Function that is called where the command could not end by itself.
     """
     if threading.current_thread() is not threading.main_thread():
         return  # only there can signals be received
 
     def give_up() -> None:
-        last_words()
+        on_end()
         os._exit(TERMINATED)
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ import typer
 from wsi_engine.cli import console
 
 if TYPE_CHECKING:
-    from wsi_engine.learn.metrics import Evaluation
+    from wsi_engine.evaluation.metrics import Evaluation
 
 MEASURES = {
     "precision": "precision at IoU 0.5",
@@ -30,8 +30,8 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_default.yaml.")],
 ) -> None:
     """Train a star-convex network, or go on with a run that was stopped."""
-    from wsi_engine.learn.config import TrainConfig
-    from wsi_engine.learn.train import train as train_network
+    from wsi_engine.training.config import TrainConfig
+    from wsi_engine.training.train import train as train_network
 
     result = train_network(TrainConfig.load(config), console=console.err)
     shown: dict[str, Any] = {
@@ -59,8 +59,8 @@ def evaluate(
     worst: Annotated[Path, typer.Option(help="The page to write.")] = Path("worst.html"),
 ) -> None:
     """Compare nuclei with the truth: F1, PQ, AJI, Dice, splits and merges."""
-    from wsi_engine.learn.evaluate import evaluate as evaluate_segmentations
-    from wsi_engine.learn.overlays import write_worst_page
+    from wsi_engine.evaluation.evaluate import evaluate as evaluate_segmentations
+    from wsi_engine.evaluation.overlays import write_worst_page
 
     report = evaluate_segmentations(predicted, truth, mpp=mpp)
     _print_evaluation("all nuclei", report.overall)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from wsi_engine.cli import console
+from wsi_engine.cli.settings_options import takes_settings
+from wsi_engine.config import make_settings
 
 
 def models() -> None:
@@ -29,24 +31,19 @@ def models() -> None:
         )
 
 
+@takes_settings("model", "weights", "tile_size")
 def warm_up(
-    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
-    tile_size: Annotated[
-        int | None, typer.Option(help="Side of a tile in the model's pixels.")
-    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    **settings: Any,
 ) -> None:
     """Compile for this processor now, so that no run has to."""
-    from wsi_engine.config import make_settings
-    from wsi_engine.engine.placing import warm_up as compile_network
-    from wsi_engine.engine.practice import practise
+    from wsi_engine.engine.warm_up import warm_up as run_through_a_sample
+    from wsi_engine.engine.workers.devices import compile_network
 
-    chosen = {"model": model, "weights": weights, "tile_size": tile_size}
     with console.err.status("compiling the network, a minute or so"):
-        compiled = compile_network(make_settings(config, **chosen))
+        compiled = compile_network(make_settings(config, **settings))
     with console.err.status("compiling what decodes and measures, some 15 s"):
-        practise(config, **chosen)
+        run_through_a_sample(config, **settings)
     console.out.print("decoding and measuring are compiled")
     if compiled:
         console.out.print("the next runs use the compiled network")

@@ -66,7 +66,7 @@ class TerminalProgress(Closing):
         return self
 
     def close(self) -> None:
-        """Leave the bars as they stand."""
+        """Leave the bars as they are."""
         self._bars.stop()
 
 

@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsi_engine.cli import console
+from wsi_engine.errors import SettingsError
+from wsi_engine.export.formats import FORMATS, help_of
 from wsi_engine.export.options import Which
 
 if TYPE_CHECKING:
@@ -58,32 +60,38 @@ def export(
     result: Annotated[Path, typer.Argument(help="OUT/<slide>, as `run` wrote it.")],
     to: Annotated[
         list[str],
-        typer.Option(
-            help="geoparquet, csv, geojson, anndata, annotationstore, labels or spatialdata; "
-            "can be repeated."
-        ),
+        typer.Option(help=f"{', '.join(FORMATS)}, or one of another package; can be repeated."),
     ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File, or folder; by default OUT/<slide>/exports."),
     ] = None,
-    um: Annotated[bool, typer.Option("--um", help="geoparquet: µm in place of pixels.")] = False,
-    measurements: Annotated[
-        Which, typer.Option(help="geojson: which measurements QuPath gets.")
-    ] = "all",
-    split: Annotated[int | None, typer.Option(help="geojson: most nuclei per file.")] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="labels: side of a pixel in µm; by default the slide's.")
+    um: Annotated[bool, typer.Option("--um", help=help_of("um"))] = False,
+    measurements: Annotated[Which, typer.Option(help=help_of("measurements"))] = "all",
+    split: Annotated[int | None, typer.Option(help=help_of("split"))] = None,
+    mpp: Annotated[float | None, typer.Option(help=help_of("mpp"))] = None,
+    labels: Annotated[bool, typer.Option("--labels", help=help_of("labels"))] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value, for a format of another package; can be repeated."),
     ] = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="spatialdata: a label image, too.")
-    ] = False,
 ) -> None:
     """Write the nuclei of a finished slide for other programs."""
     from wsi_engine.export.export import export_result
 
+    pairs = [text.partition("=") for text in option or ()]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise SettingsError(f"--option {wrong[0]}: give name=value")
     files = export_result(
-        result, to, output, um=um, measurements=measurements, split=split, mpp=mpp, labels=labels
+        result,
+        to,
+        output,
+        um=um,
+        measurements=measurements,
+        split=split,
+        mpp=mpp,
+        labels=labels,
+        options={name: value for name, _, value in pairs},
     )
     _print_files(files)
 

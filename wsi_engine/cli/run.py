@@ -14,58 +14,23 @@ from rich.table import Table
 from wsi_engine.cli import console
 from wsi_engine.cli.console import DAMAGED
 from wsi_engine.cli.progress import progress_display
+from wsi_engine.cli.settings_options import takes_settings
+from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
-    from wsi_engine.config import RunSettings
-    from wsi_engine.engine.result import Result
+    from wsi_engine.results.result import Result
 
 MANY = "Many slides"
 """Heading of the options that are made for many; some help with one as well."""
 
 
+@takes_settings(*RunSettings.model_fields)
 def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     slides: Annotated[
         list[str] | None, typer.Argument(help="Slides, folders, patterns or URLs.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="See `wsi-engine models`.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="File of weights.")] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
-    ] = None,
-    roi: Annotated[
-        Path | None, typer.Option(help="GeoJSON with annotations that bound the work.")
-    ] = None,
-    roi_class: Annotated[
-        list[str] | None,
-        typer.Option(help="Only annotations of this class bound the work; can be repeated."),
-    ] = None,
-    exclude_class: Annotated[
-        list[str] | None,
-        typer.Option(help="Annotations of this class are cut out; can be repeated."),
-    ] = None,
-    tissue: Annotated[
-        bool | None, typer.Option("--tissue/--no-tissue", help="Leave out the glass.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0,1.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Tiles per batch, or auto.")] = None,
-    compile: Annotated[
-        str | None, typer.Option(help="Compile the network: auto (where it pays), always, never.")
-    ] = None,
-    workers: Annotated[
-        str | None, typer.Option(help="Threads that read and decode, or auto.")
-    ] = None,
-    tile_size: Annotated[
-        int | None, typer.Option(help="Side of a tile in the model's pixels.")
-    ] = None,
-    split: Annotated[int | None, typer.Option(help="Most nuclei per GeoJSON file.")] = None,
-    regions: Annotated[
-        bool | None, typer.Option("--regions/--no-regions", help="Write regions.csv and others.")
-    ] = None,
-    report: Annotated[
-        bool | None, typer.Option("--report/--no-report", help="Write report.html.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     force: Annotated[
@@ -111,35 +76,18 @@ def run(
     log_format: Annotated[
         str, typer.Option(help="What is shown meanwhile: text or json.", rich_help_panel=MANY)
     ] = "text",
+    **settings: Any,
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
     from wsi_engine.archive.cache import CacheSettings, default_folder, parse_bytes
-    from wsi_engine.archive.clusters import check_one
     from wsi_engine.archive.inputs import parse_share
     from wsi_engine.archive.register import FOLDER
     from wsi_engine.archive.splitting import split_options
-    from wsi_engine.config import make_settings
+    from wsi_engine.engine.workers.dask import check_one
     from wsi_engine.models.registry import find_model
 
     named = slides or []
-    settings: dict[str, Any] = {
-        "config": config,
-        "model": model,
-        "weights": weights,
-        "mpp": mpp,
-        "roi": roi,
-        "roi_class": roi_class or None,
-        "exclude_class": exclude_class or None,
-        "tissue": tissue,
-        "device": device,
-        "batch_size": _number_or_auto("--batch-size", batch_size),
-        "compile": compile,
-        "workers": _number_or_auto("--workers", workers),
-        "tile_size": tile_size,
-        "split": split,
-        "regions": regions,
-        "report": report,
-    }
+    settings["config"] = config
     archive: dict[str, Any] = {
         "manifest": manifest,
         "jobs": jobs,
@@ -156,13 +104,13 @@ def run(
         raise SettingsError("name slides, a folder of them, or a --manifest")
     chosen = make_settings(**settings)
     find_model(chosen.model)
-    is_one = len(named) == 1 and Path(named[0]).is_file() and not (output / FOLDER).exists()
+    is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
         slide = Path(named[0])
         check_one(scheduler, cluster)
         is_remote = scheduler is not None or cluster is not None
-        if is_remote and not force and _stands(slide, output, chosen):
+        if is_remote and not force and _is_up_to_date(slide, output, chosen):
             jobs, scheduler, cluster = 1, None, None  # nobody has to wait in a queue for nothing
         with split_options(jobs, scheduler, cluster) as processes:
             _run_one(slide, output, settings | processes | {"force": force})
@@ -171,11 +119,17 @@ def run(
         _run_many(named, output, settings | archive, log, log_format == "json")
 
 
-def _stands(slide: Path, output: Path, chosen: RunSettings) -> bool:
-    from wsi_engine.archive.names import folder_name
-    from wsi_engine.engine.earlier import stands
+def _is_slide(path: Path) -> bool:
+    from wsi_engine.slide.readers import is_slide_folder
 
-    return stands(output / folder_name(slide.stem), slide, chosen) is not None
+    return path.is_file() or is_slide_folder(path)
+
+
+def _is_up_to_date(slide: Path, output: Path, chosen: RunSettings) -> bool:
+    from wsi_engine.archive.names import folder_name
+    from wsi_engine.engine.resume import is_up_to_date
+
+    return is_up_to_date(output / folder_name(slide.stem), slide, chosen) is not None
 
 
 def _run_one(slide: Path, output: Path, options: dict[str, Any]) -> None:
@@ -219,14 +173,6 @@ def _run_many(
         raise typer.Exit(1)
     if summary.damaged:
         raise typer.Exit(DAMAGED)
-
-
-def _number_or_auto(option: str, text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise SettingsError(f"{option} {text}: give a whole number from 1, or auto")
-    return int(text)
 
 
 def _print_result(result: Result) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from wsi_engine.cli import console
 
 if TYPE_CHECKING:
-    from wsi_engine.engine.status import SlideStatus
+    from wsi_engine.results.status import SlideStatus
 
 
 def status(
@@ -22,7 +22,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Show which slides are finished, how far the others are, and who works on them."""
-    from wsi_engine.engine.status import status_of
+    from wsi_engine.results.status import status_of
 
     found = status_of(output)
     if as_json:
@@ -35,8 +35,8 @@ def verify(
     output: Annotated[Path, typer.Argument(help="Folder of results, or OUT/SLIDE.")],
 ) -> None:
     """Check every checksum and count; exit with 1 and a line per problem if there is any."""
-    from wsi_engine.engine.status import slide_folders
-    from wsi_engine.engine.verifying import problems_of
+    from wsi_engine.results.status import slide_folders
+    from wsi_engine.results.verify import problems_of
 
     slides = problems = 0
     for folder in slide_folders(output):

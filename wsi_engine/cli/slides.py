@@ -10,30 +10,35 @@ import typer
 from wsi_engine.cli import console
 from wsi_engine.cli.console import DAMAGED
 from wsi_engine.cli.progress import progress_display
+from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.errors import ResolutionError
 
 if TYPE_CHECKING:
-    from wsi_engine.engine.result import Result
+    from wsi_engine.results.result import Result
+
+SETTINGS_OF_MEASURING = (
+    *("mpp", "tissue", "measure", "stains", "geojson_measurements", "tile_size", "split"),
+    "workers",
+)
 
 
+@takes_settings(*SETTINGS_OF_MEASURING)
 def measure(
     slide: Annotated[Path, typer.Argument(help="The slide.")],
     nuclei: Annotated[Path, typer.Argument(help="GeoJSON with nuclei, whoever found them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    mpp: Annotated[
-        float | None, typer.Option(help="Pixel size of the slide in µm, if the file's is not.")
-    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the result of a run that is there.")
     ] = False,
+    **settings: Any,
 ) -> None:
     """Measure nuclei that are known already: shape, stains, texture, cytoplasm."""
-    from wsi_engine.engine.measuring import measure as measure_nuclei
+    from wsi_engine.engine.measure import measure as measure_nuclei
 
     with progress_display() as observe:
         result = measure_nuclei(
-            slide, nuclei, output, config=config, observe=observe, force=force, mpp=mpp
+            slide, nuclei, output, config=config, observe=observe, force=force, **settings
         )
     _print_measured(result)
     if not result.is_complete:
@@ -49,7 +54,7 @@ def info(
     from wsi_engine.models.registry import find_model
     from wsi_engine.slide.grid_reader import best_level
     from wsi_engine.slide.opening import open_slide
-    from wsi_engine.slide.resolution import resolution_doubts, with_resolution
+    from wsi_engine.slide.resolution import resolution_warnings, with_resolution
     from wsi_engine.slide.tissue import find_tissue
 
     spec = find_model(model).spec
@@ -85,8 +90,8 @@ def info(
             f"for {spec.name} at {spec.mpp} µm"
         )
         console.print_facts(shown)
-        for doubt in resolution_doubts(facts, mpp):
-            console.print_warning(doubt)
+        for warning in resolution_warnings(facts, mpp):
+            console.print_warning(warning)
 
 
 def sample(

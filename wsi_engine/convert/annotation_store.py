@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.properties import object_of_properties, properties_of_object
 from wsi_engine.convert.types import Types
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 VERSION = "1.0.1"
@@ -89,9 +89,9 @@ def write_annotation_store(path: Path, objects: Iterable[PathObject]) -> None:
     Parameters
     ----------
     path
-        Must not exist.
+        File that must not exist yet.
     objects
-        In their final coordinates, each with its id.
+        Objects in their final coordinates, each with its id.
     """
     shown = (part for item in objects for part in item.flattened() if not part.geometry.is_empty)
     count = 0

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.convert.contours import Contour, pixel_outlines, polygon_of
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
+from wsi_engine.qupath.roi import ROI
 
 CELLS_AT_ONCE = 2000
 TYPE_PROBABILITY = "Type probability"
@@ -27,7 +28,7 @@ class Cell:
     Attributes
     ----------
     contour
-        In the pixels in which it was traced; ``None`` where there is only a centroid.
+        Outline in the pixels in which it was traced; ``None`` where there is only a centroid.
     centroid
         Shape (2,), between pixel centres.
     """

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from wsi_engine.convert.cells import Cell, cell_of, detections
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.json_members import json_members
 from wsi_engine.convert.types import Types, class_of_type, types_of
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 MPP_TOLERANCE = 0.035
-"""In µm: within it CellViT takes the pixels of the slide for its own."""
+"""Difference of pixel size in µm within which CellViT takes the slide's pixels for its own."""
 
 
 def read_cellvit(
@@ -31,7 +31,7 @@ def read_cellvit(
     types
         Classes of the type numbers, over the file's own ``type_map``.
     pixel_centres
-        Outline the pixels that contours stand for; else contours are taken as they are.
+        Outline the pixels that contours mean; else contours are taken as they are.
 
     Yields
     ------

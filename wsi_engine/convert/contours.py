@@ -1,4 +1,4 @@
-"""Contours through pixel centres, and the outlines of the pixels that they stand for.
+"""Contours through pixel centres, and the outlines of the pixels that they mean.
 
 ``cv2.findContours`` joins the *centres* of the border pixels, given as whole numbers without
 the half pixel that a centre has. Taken as polygons such contours lie half a pixel too far up
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.learn.rasterise import rasterise
-from wsi_engine.models.tracing import trace_labels
 from wsi_engine.nuclei.polygons import Polygons, polygons_from_rings
+from wsi_engine.nuclei.raster import rasterise
+from wsi_engine.nuclei.tracing import trace_labels
 
 Contour = npt.NDArray[np.float64]
 """Vertices, shape (k, 2), k from 1."""
 
 CANVAS_PIXELS = 1 << 20
-"""Of the canvas on which nuclei are painted side by side; what alone is larger is no nucleus."""
+"""Area of the canvas on which nuclei are painted side by side; what alone is larger is none."""
 
 
 def pixel_outlines(contours: Sequence[Contour]) -> Polygons:
@@ -32,7 +32,7 @@ def pixel_outlines(contours: Sequence[Contour]) -> Polygons:
     Parameters
     ----------
     contours
-        Of whole numbers: pixel (3, 2) is the point (3, 2). One pixel, or a line of them, is
+        Contours of whole numbers: pixel (3, 2) is the point (3, 2). One pixel or a line of them is
         fine. A contour with fractions was not traced that way and becomes a polygon as it is.
 
     Returns

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from wsi_engine.convert.annotation_store import read_annotation_store, write_annotation_store
 from wsi_engine.convert.cellvit import read_cellvit
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.finishing import Finishing, Placement, namespace_of_file
 from wsi_engine.convert.geoparquet import measurement_names, read_geoparquet, write_geoparquet
 from wsi_engine.convert.hovernet import magnification, read_hovernet
@@ -27,6 +26,7 @@ from wsi_engine.convert.kinds import (
 from wsi_engine.convert.label_image import read_label_image
 from wsi_engine.convert.old_dialect import old_feature
 from wsi_engine.convert.types import Types, read_types
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import iter_objects
@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What came of a conversion.
+    """The outcome of a conversion.
 
     Attributes
     ----------
     kind
-        Of the file that was read.
+        Kind of the file that was read.
     count
-        Objects written.
+        Number of objects written.
     left_out
-        Objects that had no area left.
+        Number of objects that had no area left.
     """
 
     kind: Kind
@@ -79,14 +79,14 @@ def convert(
     target
         ``.geojson`` or ``.json`` (also ``.gz``), ``.zip``, ``.parquet`` or ``.db``.
     kind
-        Of the source, where its content does not tell.
+        Kind of the source, where its content does not say.
     dialect
         Version of QuPath that is to read GeoJSON: one file serves 0.4 to 0.7, another 0.2
         and 0.3.
     scale
         Full-resolution pixels per pixel of the source.
     origin
-        Of the source's (0, 0), in full-resolution pixels.
+        Place of the source's (0, 0), in full-resolution pixels (x, y).
     shift_bounds
         A slide in whose OpenSlide frame the source was written: its ``openslide.bounds-x/-y``
         is taken off, as QuPath does.
@@ -105,7 +105,9 @@ def convert(
 
     Examples
     --------
-    >>> convert("cells.json", "cells.geojson.gz").count  # doctest: +SKIP
+    >>> converted = convert("results/slide/nuclei.geojson.gz", "nuclei.parquet")
+    >>> converted.kind, converted.count > 0
+    ('qupath', True)
     """
     source, target = Path(source), Path(target)
     if dialect not in DIALECTS:

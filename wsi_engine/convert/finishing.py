@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
-from wsi_engine.nuclei.measure.measurer import measured_alone
+from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
-from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, settled
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, simplified_on_grid
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.slide.frames import Mpp
 
 OBJECTS_AT_ONCE = 2000
@@ -33,7 +34,7 @@ class Placement:
     scale
         Full-resolution pixels per pixel of the file.
     origin
-        Of the file's (0, 0), in QuPath pixels (x, y).
+        Place of the file's (0, 0), in QuPath pixels (x, y).
     """
 
     scale: float = 1.0
@@ -55,11 +56,11 @@ class Finishing:
     Parameters
     ----------
     objects
-        In pixels of the file.
+        Objects in pixels of the file.
     placement
-        Of the file on the slide.
+        Place of the file on the slide.
     namespace
-        Of the ids of objects that have none, see `namespace_of_file`.
+        Namespace for the ids of objects that have none, see `namespace_of_file`.
     mpp
         Pixel size in µm: detections then get QuPath's measurements of shape.
     keep_shapes
@@ -152,14 +153,14 @@ def namespace_of_file(path: Path) -> uuid.UUID:
 
 
 def _valid(shapes: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
-    """Round and repair; tell which shapes are left. No shape at all is fine."""
+    """Round and repair; say which shapes are left. No shape at all is fine."""
     shapes = shapes.copy()
     kept = np.ones(len(shapes), np.bool_)
     types = shapely.get_type_id(shapes)
     areas = np.flatnonzero(types == shapely.GeometryType.POLYGON)
     whole = areas[~shapely.is_empty(shapes[areas])]
     kept[areas] = False
-    polygons, settling = settled(shapes[whole], 0.0)
+    polygons, settling = simplified_on_grid(shapes[whole], 0.0)
     shapes[whole[settling]] = polygons
     kept[whole[settling]] = True
     for k in np.flatnonzero((types >= 0) & (types != shapely.GeometryType.POLYGON)).tolist():

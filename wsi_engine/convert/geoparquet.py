@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.properties import object_of_properties, properties_of_object
 from wsi_engine.convert.types import Types
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.labels import ENGINE, ROI_ID_KEY, ROI_KEY, SOURCE_KEY
 from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.objects import PathObject
@@ -58,7 +58,7 @@ _NATIVE = {
 def read_geoparquet(path: str | Path, *, types: Types | None = None) -> Iterator[PathObject]:
     """Read the rows of a GeoParquet file as QuPath objects, one after the other.
 
-    Of `write_geoparquet` and of the engine's ``nuclei.parquet`` everything comes back. Of
+    What `write_geoparquet` wrote, and the engine's ``nuclei.parquet``, comes back whole. In
     other files each shape is a detection; a column ``class``, ``type`` or ``cell_type`` is its
     class, other numbers are measurements and other texts metadata.
 
@@ -118,9 +118,9 @@ def write_geoparquet(
     path
         Target.
     objects
-        In their final coordinates, each with its id.
+        Objects in their final coordinates, each with its id.
     measurements
-        See `measurement_names`: the columns must be known before the first row.
+        Names from `measurement_names`: the columns must be known before the first row.
     """
     geo = {
         "version": "1.1.0",
@@ -204,7 +204,7 @@ class _ForeignRows:
             if name not in self._ignored and not name.startswith("__index_level")
         }
         if self._of_engine and SOURCE_KEY in columns:
-            # QuPath is told only of what did not come from the engine.
+            # QuPath gets only what did not come from the engine.
             columns[SOURCE_KEY] = [None if s == ENGINE else s for s in columns[SOURCE_KEY]]
         identity = next((name for name in _FOREIGN_IDS if name in columns), None)
         for k in range(len(batch)):

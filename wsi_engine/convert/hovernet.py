@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.convert.cells import Cell, cell_of, detections
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.json_members import json_members
 from wsi_engine.convert.types import Types, class_of_type
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathObject
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def read_hovernet(
         Classes of the type numbers, see `types.read_types`; without them a class is ``Type 1``.
         Type 0 is HoVer-Net's background, and no class.
     pixel_centres
-        Outline the pixels that contours stand for; else contours are taken as they are.
+        Outline the pixels that contours mean; else contours are taken as they are.
 
     Yields
     ------

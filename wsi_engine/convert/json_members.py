@@ -12,11 +12,11 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 
 BLOCK_BYTES = 1 << 22
 MAX_VALUE_BYTES = 1 << 28
-"""Of one value, such as one cell: what is larger is no list of nuclei."""
+"""Longest value, such as one cell: what is larger belongs to no list of nuclei."""
 
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -35,12 +35,12 @@ class Member(NamedTuple):
     Attributes
     ----------
     name
-        Of the member of the document.
+        Name of the member of the document.
     key
-        Within a member that was opened: the name there, or the place in the list from 0;
+        Name within a member that was opened, or the place in its list from 0;
         ``None`` for a member that is given whole.
     value
-        Parsed.
+        Parsed value.
     """
 
     name: str

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Literal, get_args
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 
 Kind = Literal["qupath", "geoparquet", "cellvit", "hovernet", "tiatoolbox", "labels"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from wsi_engine.convert.errors import ConversionError
-from wsi_engine.models.tracing import trace_labels
+from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.polygons import polygons_from_rings
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.nuclei.tracing import trace_labels
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
 
 LABEL = "Label"
 """Metadata of a detection: its number in the image."""

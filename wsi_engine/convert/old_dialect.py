@@ -15,7 +15,8 @@ import numpy as np
 import orjson
 import shapely
 
-from wsi_engine.qupath.objects import ROI, PathClass, PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
+from wsi_engine.qupath.roi import ROI
 
 Feature = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """Objects as a geometry with free properties, as annotation stores and tables hold them.
 
 What QuPath knows has its own name; every other number is a measurement and every other text
-metadata. So what comes from elsewhere arrives in QuPath where its users look for it, and what
+metadata. So what other tools wrote arrives in QuPath where its users look for it, and what
 comes from QuPath goes back the way it came.
 """
 
@@ -14,19 +14,13 @@ from typing import Any, get_args
 
 import shapely
 
-from wsi_engine.convert.errors import ConversionError
 from wsi_engine.convert.types import Types, class_named, class_of_type
-from wsi_engine.qupath.objects import (
-    FIRST_PLANE,
-    ROI,
-    ImagePlane,
-    ObjectType,
-    PathClass,
-    PathObject,
-)
+from wsi_engine.errors import ConversionError
+from wsi_engine.qupath.objects import ObjectType, PathClass, PathObject
+from wsi_engine.qupath.roi import FIRST_PLANE, ROI, ImagePlane
 
 CLASS_NAMES = ("type", "class", "classification", "cell_type", "class_name")
-"""Of these properties the first that is there gives the class."""
+"""Properties that may hold the class; the first that is there gives it."""
 # As TIAToolbox and HoVer-Net call it, and as it is called here.
 TYPE_PROBABILITIES = {"prob": "Type probability", "type_prob": "Type probability"}
 
@@ -34,7 +28,7 @@ TYPE_PROBABILITIES = {"prob": "Type probability", "type_prob": "Type probability
 def properties_of_object(item: PathObject) -> dict[str, Any]:
     """Return what there is to say of an object besides its shape; the empty is left out.
 
-    Measurements stand among the properties by their names, and in ``measurements`` those whose
+    Measurements are among the properties by their names, and in ``measurements`` those whose
     names are taken, or which are no finite number: JSON has none.
     """
     roi = item.roi or item.nucleus

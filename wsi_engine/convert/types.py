@@ -1,4 +1,4 @@
-"""Numbers of cell types, and the classes that they stand for."""
+"""Numbers of cell types, and the classes that they mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from wsi_engine.convert.errors import ConversionError
+from wsi_engine.errors import ConversionError
 from wsi_engine.qupath.objects import PathClass
 
 Types = Mapping[int, PathClass]

@@ -36,13 +36,13 @@ class Change:
     item
         The new version.
     row
-        Of the old version in its snapshot, -1 where there is none.
+        Row of the old version in its snapshot, -1 where there is none.
     kinds
         ``added`` alone, or some of ``reclassified``, ``reshaped``, ``renamed``.
     old_class
         Name of the class before.
     iou
-        Of the old shape and the new; 1 where it is the same, NaN where it has no area.
+        IoU of the old shape and the new; 1 where they are the same, NaN without an area.
     """
 
     item: PathObject
@@ -72,7 +72,7 @@ class Comparison:
     reclassified
         How often one class became another.
     types
-        How many objects of each type the new version has.
+        Number of objects of each type in the new version.
     """
 
     def __init__(self, old: Snapshot) -> None:

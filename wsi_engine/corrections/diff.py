@@ -20,8 +20,7 @@ from wsi_engine.corrections.compare import (
 )
 from wsi_engine.corrections.snapshot import Snapshot
 from wsi_engine.corrections.sources import objects_of
-from wsi_engine.qupath.object_features import object_feature
-from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.objects import PathObject, object_feature
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.writing import atomic_path, clear_write_errors
 
@@ -42,7 +41,7 @@ class Diff:
     reclassified
         How often one class (``None`` for no class) became another.
     mean_iou
-        Of the old and the new shape of those that were reshaped; NaN if there are none.
+        Mean IoU of the old and the new shape of those that were reshaped; NaN if none were.
     duplicates
         Objects passed over because an earlier one has their id.
     not_compared
@@ -69,6 +68,11 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
         Folder that gets a GeoJSON file for each kind of change, for a look in QuPath: the new
         version of the objects, and the old one of those that were deleted.
 
+    Returns
+    -------
+    Diff
+        Number of objects that were added, deleted, reclassified, reshaped and renamed.
+
     Raises
     ------
     GeoJSONError
@@ -82,6 +86,15 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
     same as one of its type that lies in its place, with an IoU above a half. Shapes are the same
     within QuPath's rounding; measurements, metadata, colours and locks are not compared. Memory
     grows by some fifty bytes for each old object: their shapes wait in a temporary file.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> nuclei = we.read_objects("results/slide/nuclei.geojson.gz")
+    >>> _ = we.write_objects("corrected.geojson", nuclei[5:])  # as if five were deleted in QuPath
+    >>> changes = we.diff("results/slide", "corrected.geojson")
+    >>> changes.counts["deleted"], changes.unchanged == len(nuclei) - 5
+    (5, True)
     """
     old, new = Path(old), Path(new)
     counts = dict.fromkeys(KINDS, 0)

@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 
-from wsi_engine.checksums import digest_of
+from wsi_engine.digests import digest_of
 from wsi_engine.errors import CorrectionsError, GeoJSONError
 from wsi_engine.nuclei.labels import ADDED, EDITED, SOURCE_KEY
-from wsi_engine.qupath.object_features import object_features
-from wsi_engine.qupath.objects import RGB, RGBA, PathObject
+from wsi_engine.qupath.colours import Colour, ColourAlpha
+from wsi_engine.qupath.objects import PathObject, object_features
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.results.layout import CORRECTIONS
 
-FILE_NAME = "corrections.geojson.gz"
 MEMBER = "wsi_engine"
 
 
@@ -28,7 +28,7 @@ class Corrections:
     Attributes
     ----------
     slide, model
-        Fingerprint and name: whose nuclei the ids are.
+        Fingerprint of the slide and name of the model to whose nuclei the ids belong.
     deleted
         Ids of nuclei of the engine that are none.
     edited, added
@@ -71,7 +71,7 @@ class Corrections:
         deleted
             Ids of nuclei of the engine, or of added ones, which then never were.
         edited, added
-            By id. A nucleus of the engine that was deleted and is added again counts as edited.
+            Nuclei by id; one of the engine that was deleted and is added again counts as edited.
         """
         gone, mine, drawn = set(self.deleted), dict(self.edited), dict(self.added)
         for identity in deleted:
@@ -90,7 +90,7 @@ class Corrections:
         there = {item.class_name for item in self._objects()}
         return sorted(name for name in there if name is not None and name not in known)
 
-    def colours(self) -> dict[str, RGB | RGBA]:
+    def colours(self) -> dict[str, Colour | ColourAlpha]:
         """Return the colours that classes have in the corrections."""
         classes = (item.classification for item in self._objects())
         return {str(c): c.colour for c in classes if c is not None}
@@ -131,7 +131,7 @@ def read_corrections(folder: Path) -> Corrections | None:
     CorrectionsError
         When there is one that cannot be read.
     """
-    path = folder / FILE_NAME
+    path = folder / CORRECTIONS
     if not path.exists():
         return None
     try:
@@ -170,6 +170,6 @@ def corrections_for(folder: Path, slide: str, model: str) -> Corrections:
         other = "slide" if corrections.slide != slide else f"model ({corrections.model})"
         raise CorrectionsError(
             f"{folder} holds corrections of nuclei of another {other}: choose another --output, "
-            f"or move {FILE_NAME} away to go without them"
+            f"or move {CORRECTIONS} away to go without them"
         )
     return corrections

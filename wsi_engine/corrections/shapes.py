@@ -1,7 +1,7 @@
 """Whether two versions of a shape are the same, given how QuPath rounds and reorders them.
 
 QuPath holds coordinates as float32 and writes hundredths of a pixel; it lets a ring begin
-elsewhere and turn the other way. None of that is an edit.
+at another vertex and turn the other way. None of that is an edit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def same_shapes(old: Geometries, new: Geometries) -> npt.NDArray[np.bool_]:
     Parameters
     ----------
     old, new
-        In QuPath pixels, shape (n,).
+        Shapes in QuPath pixels, shape (n,).
 
     Returns
     -------

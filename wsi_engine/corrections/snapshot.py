@@ -38,7 +38,7 @@ class Snapshot(Closing):
     Attributes
     ----------
     types, classes, names
-        Of the objects; text or ``None``.
+        Types, class names and names of the objects; text or ``None``.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Snapshot(Closing):
         self.names.extend(names)
 
     def ready(self) -> Snapshot:
-        """End the taking in; now objects can be found."""
+        """Close the snapshot to further objects; now they can be found."""
         self._ids = np.concatenate([self._ids, *self._parts])
         self._order = np.argsort(self._ids, kind="stable")
         self._parts = []
@@ -121,11 +121,11 @@ class Snapshot(Closing):
         Parameters
         ----------
         shapes
-            In QuPath pixels, shape (m,).
+            Shapes in QuPath pixels, shape (m,).
         types
-            Of the objects whose shapes these are; only rows of the same type are taken.
+            Types of the objects whose shapes these are; only rows of the same type are taken.
         open_rows
-            Which rows may be taken, shape (n,); each is taken once, the best pair first.
+            Mask of the rows that may be taken, shape (n,); each is taken once, best pair first.
 
         Returns
         -------

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from wsi_engine.engine.output import NUCLEI_FILES, RECORD, ROI_FILE, TISSUE_FILE, files_called
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.reader import iter_objects
+from wsi_engine.results.layout import NUCLEI_FILES, RECORD, ROI_FILE, TISSUE_FILE, files_called
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 RESULT_FILES = (NUCLEI_FILES, TISSUE_FILE, ROI_FILE)
 
 
 def object_files(path: Path) -> list[Path]:
-    """Return the GeoJSON files that a path stands for.
+    """Return the GeoJSON files that a path means.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def object_files(path: Path) -> list[Path]:
 
 
 def objects_of(path: Path, problems: list[Problem] | None = None) -> Iterator[PathObject]:
-    """Stream the objects that a path stands for, nested ones after their parents.
+    """Stream the objects that a path means, nested ones after their parents.
 
     Problems of the files are logged, and added to the list as they are met.
     """

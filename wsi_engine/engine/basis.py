@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -10,44 +11,69 @@ from typing import Any
 
 import shapely
 
-import wsi_engine.models
-from wsi_engine.checksums import digest_of
 from wsi_engine.config import RunSettings
+from wsi_engine.digests import digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
+from wsi_engine.engine.versions import versions_of_computing
+from wsi_engine.models.given import model_basis
+from wsi_engine.models.protocol import Model
+from wsi_engine.models.registry import find_model
 from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.readers import reader_basis
 
 Basis = dict[str, Any]
 """JSON-like; what differs is shown to the user by the names in it."""
 
-_WEIGHTS = Path(wsi_engine.models.__file__).parent / "weights"
+MACHINE = ("arithmetic", "versions")
+"""What tiles rest on beside what the user gave and what was found on the slide."""
 
 
-def basis_of(slide: Path, settings: RunSettings) -> Basis:
-    """Describe what the user gave: the slide, the settings, the files that they name.
+def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> Basis:
+    """Describe what the user gave: the slide, the settings, the files that they name, the model.
 
     Files count by their content, wherever they lie. This takes milliseconds.
     """
-    return {"slide": fingerprint(slide)} | basis_of_settings(settings)
+    described = {"slide": fingerprint(slide)} | reader_basis(slide)
+    return described | basis_of_settings(settings, given)
 
 
-def basis_of_settings(settings: RunSettings) -> Basis:
+def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
-    embedded = _WEIGHTS / f"{settings.model}.safetensors"
-    weights = settings.weights or (embedded if embedded.exists() else None)
-    for name, path in (("weights", weights), ("roi", settings.roi)):
-        described[name] = _digest(path) if path is not None else None
+    described["roi"] = _digest(settings.roi)
+    if given is None:
+        entry = find_model(settings.model)
+        weights = settings.weights or entry.weights
+        if weights is None and not entry.spec.embedded:
+            del described["weights"]  # not known before the model has fetched them
+        else:
+            described["weights"] = _digest(weights)
+    described |= model_basis(settings.model, given)
     return {"version of results": RESULT_VERSION} | described
 
 
-def basis_of_tiles(basis: Basis, plan: Plan) -> Basis:
-    """Add what was found out before the first tile: calibration, stains, where to look."""
-    return basis | {
+def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
+    """Add all that tiles depend on beside, whoever computes them.
+
+    That is what was found out before the first of them (calibration, stains, where to look), and
+    the `MACHINE`: another would give a few nuclei other last digits, and some another id.
+
+    Parameters
+    ----------
+    arithmetic
+        Arithmetic of the devices that compute the tiles, from `models.devices.arithmetic_of`.
+    """
+    found = {
         "calibration": plan.model.settings(),
         "stain vectors": plan.measurer.stains.describe(),
         "area": hashlib.sha256(shapely.to_wkb(plan.area)).hexdigest(),
         "tiles": len(plan.tiles),
+        "arithmetic": arithmetic,
+        "versions": versions_of_computing(),
     }
+    if "weights" not in basis:
+        found["weights"] = _digest(getattr(plan.model, "weights", None))
+    return basis | found
 
 
 def differences(
@@ -58,7 +84,7 @@ def differences(
     Parameters
     ----------
     whole
-        Both tell everything: what is absent from one of them differs. Otherwise that is passed
+        Both are complete: what is absent from one of them differs. Otherwise that is passed
         over, as it is not known to differ.
     """
     before, after = dict(_leaves(was)), dict(_leaves(now))
@@ -86,10 +112,15 @@ def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(_shown, value)) or "none"
     text = "none" if value is None else str(value)
-    return f"{text[:12]}..." if len(text) > 30 else text
+    return f"{text[:12]}..." if _DIGEST.fullmatch(text) else text
 
 
-def _digest(path: Path) -> str:
+_DIGEST = re.compile("[0-9a-f]{32,}")
+
+
+def _digest(path: Path | None) -> str | None:
+    if path is None:
+        return None
     try:
         status = path.stat()
         return _digest_as_it_is(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from wsi_engine.engine.output import ROI_FILE, TISSUE_FILE
 from wsi_engine.engine.plan import Plan
 from wsi_engine.qupath.features import Feature, annotation_feature
-from wsi_engine.qupath.object_features import object_features
+from wsi_engine.qupath.objects import object_features
 from wsi_engine.qupath.writer import write_features
+from wsi_engine.results.layout import ROI_FILE, TISSUE_FILE
 
 
 def write_outlines(plan: Plan, folder: Path) -> None:

@@ -20,7 +20,7 @@ from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.grid_reader import GridReader
 
 LARGEST_UM = 100.0
-"""What is wider or higher is no nucleus: its pixels are not measured, so that a tile stays one."""
+"""Largest side of a nucleus: the pixels of what is larger are not measured, to bound a tile."""
 
 Rows = npt.NDArray[np.int64]
 """Positions of nuclei."""
@@ -45,7 +45,7 @@ class PlacedNuclei:
 
     @property
     def grid(self) -> ModelGrid:
-        """Of the pixels that are measured."""
+        """Grid of the pixels that are measured."""
         return self.reader.grid
 
     @cached_property
@@ -61,14 +61,14 @@ class PlacedNuclei:
 
     @cached_property
     def fitting(self) -> npt.NDArray[np.bool_]:
-        """Those small enough that their pixels are measured."""
+        """Mask of the nuclei that are small enough for their pixels to be measured."""
         return np.asarray(
             ((self.bounds[:, 2:] - self.bounds[:, :2]) * self.grid.mpp <= LARGEST_UM).all(axis=1)
         )
 
     @cached_property
     def outside(self) -> npt.NDArray[np.bool_]:
-        """Those that do not touch the slide."""
+        """Mask of the nuclei that do not touch the slide."""
         extent = self.grid.extent
         return np.asarray(
             (self.bounds[:, 2:] <= 0).any(axis=1)
@@ -120,7 +120,7 @@ class PlacedNuclei:
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
-        """Of the boxes in pixels of the grid; empty for those that do not fit."""
+        """Tree of the boxes in pixels of the grid; empty boxes for those that do not fit."""
         boxes = shapely.box(*self.bounds.T)
         boxes[~self.fitting] = shapely.Polygon()
         return shapely.STRtree(boxes)

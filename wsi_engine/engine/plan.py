@@ -12,12 +12,12 @@ from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.errors import RegionError, SettingsError
 from wsi_engine.models.protocol import Model, ModelSpec
-from wsi_engine.models.registry import find_model
+from wsi_engine.models.registry import ModelEntry, find_model
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
-from wsi_engine.nuclei.measurements import columns_of, measurer_of
-from wsi_engine.qupath.regions import Regions, read_regions
+from wsi_engine.qupath.regions import Regions, read_bounds_of_work
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
@@ -39,11 +39,13 @@ class Plan:
     Attributes
     ----------
     regions
-        Of interest, that a person drew.
+        Regions of interest, which a person drew.
     area
-        Where nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
+        Area in which nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
     tiles
-        Those that touch it, in scan order.
+        Tiles that touch the area, in scan order.
+    given
+        The model as it was given, if that was an object and no name.
     """
 
     info: SlideInfo
@@ -57,6 +59,7 @@ class Plan:
     tile_grid: TileGrid
     tiles: tuple[Tile, ...]
     slide_fingerprint: str
+    given: Model | None = None
 
     @property
     def area_mm2(self) -> float:
@@ -70,7 +73,7 @@ class Plan:
 
     @property
     def namespace(self) -> uuid.UUID:
-        """Of the ids of the nuclei."""
+        """Namespace of the ids of the nuclei."""
         return namespace_of(self.slide_fingerprint, self.model.spec.name)
 
 
@@ -80,15 +83,21 @@ def make_plan(
     device: torch.device,
     clock: StageClock,
     observe: Observer = ignore,
+    given: Model | None = None,
 ) -> Plan:
     """Decide what to compute on a slide, and calibrate the model to it on a device.
+
+    Parameters
+    ----------
+    given
+        A model, in place of the one that the settings name.
 
     Raises
     ------
     EngineError
         When the pixel size or the model is unknown, or there is nothing to work on.
     """
-    entry = find_model(settings.model)
+    entry = find_model(settings.model) if given is None else ModelEntry(given.spec, lambda _: given)
     info = with_resolution(slide.info, settings.mpp)
     observe(Progress(info.path.name, "tissue"))
     with clock.measure("tissue"):
@@ -116,6 +125,7 @@ def make_plan(
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),
+        given=given,
     )
 
 
@@ -130,7 +140,7 @@ def _regions(settings: RunSettings) -> Regions | None:
         raise SettingsError("classes of annotations need a file of annotations: give --roi, too")
     if settings.roi is None:
         return None
-    return read_regions(settings.roi, settings.roi_class, settings.exclude_class)
+    return read_bounds_of_work(settings.roi, settings.roi_class, settings.exclude_class)
 
 
 def _working_area(

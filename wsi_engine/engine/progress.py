@@ -1,4 +1,4 @@
-"""What a run tells its observer."""
+"""What the observer of a run gets to know."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ class Progress:
     stage
         ``tissue``, ``calibration``, ``compiling``, ``nuclei``, ``measuring`` or ``writing``.
     tiles, tiles_total
-        Finished, and in all; the total is 0 until it is known.
+        Numbers of finished tiles and of all; the total is 0 until it is known.
     megapixels
         Core pixels of the tiles computed so far, at the model's resolution, in millions.
     nuclei
-        Found so far.
+        Number of nuclei found so far.
     busy
         Share of ``seconds`` in which the model was at work.
     seconds
-        Since the first tile was begun.
+        Time since the first tile was begun.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> seen = []
+    >>> result = we.run("slide.tif", model="watershed", observe=seen.append)
+    >>> list(dict.fromkeys(progress.stage for progress in seen))
+    ['tissue', 'calibration', 'nuclei', 'writing']
+    >>> seen[-1].nuclei == result.count
+    True
     """
 
     slide: str
@@ -52,7 +62,7 @@ def ignore(progress: Progress) -> None:
 
 
 class Tracker:
-    """Follows the tiles of one slide and tells an observer after each."""
+    """Follows the tiles of one slide and calls an observer after each."""
 
     def __init__(
         self, slide: str, tiles_total: int, finished: int, clock: StageClock, observe: Observer
@@ -80,7 +90,7 @@ class Tracker:
             yield tile, nuclei
 
     def finish(self, nuclei: int) -> None:
-        """Tell that the last tile is through, and how many nuclei are left after the seams."""
+        """Report that the last tile is through, and how many nuclei are left after the seams."""
         seconds = time.perf_counter() - self._started
         self.state = replace(self.state, stage="writing", nuclei=nuclei, seconds=seconds)
         self._observe(self.state)

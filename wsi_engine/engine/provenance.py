@@ -5,13 +5,10 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openslide
-
-from wsi_engine.version import __version__
+from wsi_engine.engine.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -21,16 +18,6 @@ if TYPE_CHECKING:
     from wsi_engine.engine.progress import Tracker
     from wsi_engine.schedule.clock import StageClock
     from wsi_engine.slide.protocol import SlideInfo
-
-PACKAGES = ("numpy", "torch", "shapely", "scikit-image", "scipy", "numba", "pyarrow")
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that takes part in a result."""
-    known = {"wsi-engine": __version__, "python": platform.python_version()}
-    known |= {name: metadata.version(name) for name in PACKAGES}
-    known["openslide"] = openslide.__library_version__
-    return known
 
 
 def machine(devices: list[torch.device]) -> dict[str, Any]:
@@ -44,12 +31,12 @@ def machine(devices: list[torch.device]) -> dict[str, Any]:
 
 
 def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
-    """Facts of a slide; names of associated images stay out, they may tell of patients.
+    """Facts of a slide; names of associated images stay out, they may name patients.
 
     Parameters
     ----------
     info
-        With the pixel size that is used.
+        Facts of the slide, with the pixel size that is used.
     """
     assert info.mpp is not None
     return {
@@ -66,24 +53,24 @@ def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
 
 
 @dataclass
-class Course:
-    """How a run goes.
+class RunLog:
+    """What is noted of a run while it goes on.
 
     Attributes
     ----------
     started
-        When it began.
+        Time at which the run began.
     clock
         Times of its stages.
     devices
-        On which this process computes.
+        Devices on which this process computes.
     resumed
         Number of tiles that an earlier run left.
     workers
-        Of each process that took part its devices, how many tiles it did, and its peak of
-        memory; none if only this one did.
+        Devices, number of tiles and peak of memory of each process that took part; none if
+        only this one did.
     tracker
-        Of the tiles, from the first on.
+        Tracker of the tiles, from the first on.
     """
 
     started: str
@@ -97,12 +84,12 @@ class Course:
 def make_record(
     plan: Plan,
     basis: Basis,
-    course: Course,
+    run_log: RunLog,
     warnings: list[str],
     corrections: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of ``run.json`` for a finished slide."""
-    state, tissue = course.tracker.state, plan.tissue
+    state, tissue = run_log.tracker.state, plan.tissue
     return {
         "slide": describe_slide(plan.info, plan.slide_fingerprint),
         "slide_path": str(plan.info.path.resolve()),
@@ -128,7 +115,7 @@ def make_record(
         "basis": basis,
         "tiles": {
             "count": len(plan.tiles),
-            "resumed": course.resumed,
+            "resumed": run_log.resumed,
             "core_px": plan.tile_grid.core,
             "halo_px": plan.tile_grid.halo,
             "read_level": plan.reader.level.index,
@@ -136,12 +123,12 @@ def make_record(
             "seconds": round(state.seconds, 3),
             "model_busy": round(state.busy, 4),
         },
-        "workers": course.workers,
-        "stages": course.clock.report(),
+        "workers": run_log.workers,
+        "stages": run_log.clock.report(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": versions(),
-        "machine": machine(course.devices),
-        "started": course.started,
+        "machine": machine(run_log.devices),
+        "started": run_log.started,
         "finished": now(),
     }
 

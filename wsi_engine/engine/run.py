@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from concurrent.futures import Executor
 from pathlib import Path
@@ -10,33 +11,45 @@ from typing import Any
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.record import corrections_for
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
-from wsi_engine.engine.computing import Processes
-from wsi_engine.engine.earlier import finished_run, refuse_another, unfinished_run
-from wsi_engine.engine.output import ResultFolder
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.engine.progress import Observer, ignore
-from wsi_engine.engine.provenance import Course, now
-from wsi_engine.engine.result import Result
+from wsi_engine.engine.provenance import RunLog, now
+from wsi_engine.engine.resume import (
+    finished_run,
+    require_same_basis,
+    restart_reason,
+    unfinished_run,
+)
 from wsi_engine.engine.slide_run import SlideRun
-from wsi_engine.engine.summing_up import sum_up
+from wsi_engine.engine.summaries import write_summaries
+from wsi_engine.engine.workers.computing import Processes
+from wsi_engine.errors import SettingsError
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.given import require_model, require_picklable
+from wsi_engine.models.protocol import Model
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.result import Result
 from wsi_engine.schedule.clock import StageClock
-from wsi_engine.slide.fingerprint import Watch
+from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.slide.opening import open_slide
-from wsi_engine.slide.resolution import resolution_doubts
-from wsi_engine.slide.stain_vectors import stain_doubts
+from wsi_engine.slide.resolution import resolution_warnings
+from wsi_engine.slide.stain_vectors import stain_warnings
+
+log = logging.getLogger(__name__)
 
 
 def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
+    model: str | Model | None = None,
     name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
     force: bool = False,
     jobs: int = 1,
     executor: Executor | None = None,
+    redo_foreign_tiles: bool = False,
     **settings: Any,
 ) -> Result:
     """Find every nucleus on a slide.
@@ -47,16 +60,19 @@ def run(
     Parameters
     ----------
     slide
-        A whole slide image, or a plain image together with ``mpp``.
+        A whole slide image, a file or a folder; or a plain image together with ``mpp``.
     output
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
+    model
+        Name of a model, see `available_models`, or an object that fulfils `Model`. With an object
+        there are no ``weights``, and it must be picklable where the slide is split.
     name
-        Of the folder in ``output``, if not that of the slide without its suffix.
+        Name of the folder in ``output``, if not that of the slide without its suffix.
     config
         YAML file with settings.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     force
         Start again, whatever is there. Without it a result of other settings is not replaced.
     jobs
@@ -67,33 +83,61 @@ def run(
         ``client.get_executor()``; ``jobs`` says how many it has. Their machines need the same
         packages, and the slide under the same path. Each uses the GPUs that it sees, or as many
         threads as ``OMP_NUM_THREADS`` gives it.
+    redo_foreign_tiles
+        Compute tiles again, with a warning, that an unfinished run computed on another kind of
+        machine or with other versions. They are never mixed; without it, that is an error.
     **settings
-        Fields of ``RunSettings``: ``model``, ``mpp``, ``roi``, ``device``, ``tile_size``...
+        Fields of ``RunSettings``: ``mpp``, ``roi``, ``device``, ``tile_size``...
+
+    Returns
+    -------
+    Result
+        The nuclei as a table, the record of the run, and the folder of the files.
 
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When the slide cannot be read, a setting cannot be, the folder holds another result, or
+        the result cannot be written; says what to do.
 
     Examples
     --------
     >>> import wsi_engine as we
-    >>> result = we.run("slide.svs", model="watershed")  # doctest: +SKIP
-    >>> len(result.nuclei)  # doctest: +SKIP
+    >>> result = we.run("slide.tif", "results", model="watershed")
+    >>> result.count == len(result.nuclei)
+    True
+    >>> sorted(path.name for path in result.folder.glob("nuclei.*"))
+    ['nuclei.geojson.gz', 'nuclei.parquet']
     """
-    chosen = make_settings(Path(config) if config else None, **settings)
+    given = None if model is None or isinstance(model, str) else model
+    if given is not None:
+        require_model(given)
+        model = given.spec.name
+    chosen = make_settings(Path(config) if config else None, model=model, **settings)
     processes = Processes(jobs, executor)
+    if given is not None:
+        _require_alone(given, chosen, processes)
     slide = Path(slide)
     name = slide.stem if name is None else name
+    how = (chosen, given, observe, force, redo_foreign_tiles, processes)
     if output is not None:
-        return _run_slide(slide, Path(output), name, chosen, observe, force, processes, kept=True)
+        return _run_slide(slide, Path(output), name, *how, kept=True)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
-        result = _run_slide(
-            slide, Path(scratch), name, chosen, observe, force, processes, kept=False
-        )
+        result = _run_slide(slide, Path(scratch), name, *how, kept=False)
         kept = Result(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
+
+
+def _require_alone(model: Model, settings: RunSettings, processes: Processes) -> None:
+    """Raise `EngineError` if a model that is an object cannot go with what else was asked for."""
+    if settings.weights is not None:
+        raise SettingsError(
+            f"weights are for models that are asked for by name: leave {settings.weights} out, and "
+            f"give model {model.spec.name!r} with its weights in it"
+        )
+    if processes.jobs > 1 or processes.executor is not None:
+        require_picklable(model)
 
 
 def _run_slide(
@@ -101,8 +145,10 @@ def _run_slide(
     output: Path,
     name: str,
     settings: RunSettings,
+    given: Model | None,
     observe: Observer,
     force: bool,
+    redo_foreign_tiles: bool,
     processes: Processes,
     *,
     kept: bool,
@@ -111,29 +157,35 @@ def _run_slide(
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
         reuse_freed_memory()
-    course, watch = Course(now(), StageClock(), devices), Watch(path)
+    run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
-        basis = basis_of(path, settings)
+        asked = basis_of(path, settings, given)
         unfinished = None if force else unfinished_run(folder.path)
         # What is unfinished beside a result is a run that was to replace it.
         if unfinished is None and not force:
-            earlier = finished_run(folder.path, basis)
+            earlier = finished_run(folder.path, asked)
             if earlier is not None:
                 folder.forget_tiles()
-                sum_up(folder.path, regions=regions, report=report)
+                write_summaries(folder.path, regions=regions, report=report)
                 return Result(folder.path, earlier, is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], course.clock, observe)
-        basis = basis_of_tiles(basis, plan)
-        if unfinished is not None:
+        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given)
+        basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
+        redone = None
+        if unfinished is not None and redo_foreign_tiles:
+            redone = restart_reason(unfinished, asked, basis)
+        if unfinished is not None and redone is None:
             what = f"{folder.path} holds an unfinished run"
-            refuse_another(unfinished.basis, basis, what, whole=True)
+            require_same_basis(unfinished.basis, basis, what, whole=True)
         corrections = corrections_for(folder.path, plan.slide_fingerprint, plan.model.spec.name)
-        doubts = resolution_doubts(slide.info, settings.mpp)
-        doubts += stain_doubts(settings.stains, plan.measurer.stains)
-        if force:
+        warnings = resolution_warnings(slide.info, settings.mpp)
+        warnings += stain_warnings(settings.stains, plan.measurer.stains)
+        if redone is not None:
+            log.warning(redone)
+            warnings.append(redone)
+        if force or redone is not None:
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
-        work = SlideRun(plan, basis, folder, corrections, processes, course, watch, observe)
-        record = work.complete(doubts)
-        sum_up(folder.path, regions=regions, report=report)
+        work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)
+        record = work.complete(warnings)
+        write_summaries(folder.path, regions=regions, report=report)
         return Result(folder.path, record)

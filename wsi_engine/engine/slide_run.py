@@ -8,29 +8,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_engine.corrections.correcting import Corrected, labels_of
-from wsi_engine.corrections.record import FILE_NAME, Corrections
+from wsi_engine.corrections.corrector import CorrectedChunk, labels_of
+from wsi_engine.corrections.record import Corrections
+from wsi_engine.corrections.rewrite import write_corrected
 from wsi_engine.engine.basis import Basis
-from wsi_engine.engine.computing import Processes, computing
-from wsi_engine.engine.flow import find_nuclei, in_context
 from wsi_engine.engine.outlines import write_outlines
-from wsi_engine.engine.output import (
-    NUCLEI_FILES,
-    PAGE_FILES,
-    REGION_FILES,
-    ROI_FILE,
-    NucleusFiles,
-    ResultFolder,
-    columns_for_qupath,
-)
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Tracker
-from wsi_engine.engine.provenance import Course, describe_slide, make_record
-from wsi_engine.engine.rewriting import write_corrected
+from wsi_engine.engine.provenance import RunLog, describe_slide, make_record
+from wsi_engine.engine.tile_flow import find_nuclei, in_context
+from wsi_engine.engine.workers.computing import Processes, computing
 from wsi_engine.errors import BusyError, EngineError, SlideChangedError
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.slide.fingerprint import Watch
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, PAGE_FILES, REGION_FILES, ROI_FILE
+from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
+from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.store.tile_store import DamagedPartError, TileStore
 from wsi_engine.writing import clear_write_errors
 
@@ -44,19 +38,19 @@ class SlideRun:
     Attributes
     ----------
     plan, basis
-        What is computed, and all that the result depends on.
+        The plan of what is computed, and all that the result depends on.
     folder
-        Of the result; held by this process.
+        Folder of the result, held by this process.
     corrections
-        That a person made to an earlier result.
+        Corrections that a person made to an earlier result.
     processes
-        Over how many the tiles are split.
-    course
-        Is told how the run goes.
+        Processes over which the tiles are split.
+    run_log
+        Log in which the run notes its times, devices and tiles.
     watch
-        Of the slide's file: if it changes, nothing is published.
+        Watch on the slide's file: if it changes, nothing is published.
     observe
-        Called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then.
     """
 
     plan: Plan
@@ -64,17 +58,17 @@ class SlideRun:
     folder: ResultFolder
     corrections: Corrections
     processes: Processes
-    course: Course
-    watch: Watch
+    run_log: RunLog
+    watch: FileWatch
     observe: Observer
 
-    def complete(self, doubts: list[str]) -> dict[str, Any]:
+    def complete(self, warnings: list[str]) -> dict[str, Any]:
         """Compute what is missing, write all files, and publish them.
 
         Parameters
         ----------
-        doubts
-            What there is to tell of the slide already.
+        warnings
+            Warnings about the slide that there are already.
 
         Returns
         -------
@@ -83,16 +77,16 @@ class SlideRun:
         """
         try:
             with clear_write_errors(self.folder.path):
-                count, warnings = self._corrected(self._find())
-                self.course.tracker.finish(count)
+                count, unmet = self._corrected(self._find())
+                self.run_log.tracker.finish(count)
                 write_outlines(self.plan, self.folder.growing)
-                return self._publish(warnings + doubts)
+                return self._publish(unmet + warnings)
         except BusyError:
             raise
         except EngineError:
             # A slide that was exchanged may first be noticed as one that cannot be read.
             try:
-                self.watch.check()
+                self.watch.check(now=True)
             except SlideChangedError:
                 self.folder.forget_tiles()
                 raise
@@ -108,20 +102,21 @@ class SlideRun:
                 log.warning("%s; its tiles are computed again", error)
 
     def _find_with(self, store: TileStore) -> int:
-        plan, course, total = self.plan, self.course, len(self.plan.tiles)
-        course.resumed = store.finished_tiles
+        plan, run_log, total = self.plan, self.run_log, len(self.plan.tiles)
+        run_log.resumed = store.finished_tiles
         with computing(
             plan,
+            self.basis,
             self.processes,
-            course.devices,
-            total - course.resumed,
-            course.clock,
+            run_log.devices,
+            total - run_log.resumed,
+            run_log.clock,
             self.observe,
-        ) as (compute, course.workers):
-            course.tracker = Tracker(
-                plan.info.path.name, total, course.resumed, course.clock, self.observe
+        ) as (compute, run_log.workers):
+            run_log.tracker = Tracker(
+                plan.info.path.name, total, run_log.resumed, run_log.clock, self.observe
             )
-            found = find_nuclei(plan, store, compute, course.clock, course.tracker, self._check)
+            found = find_nuclei(plan, store, compute, run_log.clock, run_log.tracker, self._check)
             with closing(found):
                 return self._write(in_context(found, plan))
 
@@ -144,8 +139,8 @@ class SlideRun:
         ) as files:
             for nuclei in chunks:
                 ids = nucleus_ids(plan.namespace, nuclei.anchors)
-                found = Corrected(ids, nuclei, [None] * len(nuclei))
-                with self.course.clock.measure("write"):
+                found = CorrectedChunk(ids, nuclei, [None] * len(nuclei))
+                with self.run_log.clock.measure("write"):
                     files.write(ids, nuclei, labels_of(found, (), plan.regions))
         return files.count
 
@@ -155,7 +150,7 @@ class SlideRun:
         Returns
         -------
         count, warnings
-            Number of nuclei, and what to tell of corrections that met none.
+            Number of nuclei, and the warnings about corrections that met none.
         """
         if not self.corrections:
             return count, []
@@ -170,16 +165,16 @@ class SlideRun:
         if not unmet:
             return count, []
         return count, [
-            f"{unmet} nuclei that {FILE_NAME} deletes or edits were not found by this run; "
+            f"{unmet} nuclei that {CORRECTIONS} deletes or edits were not found by this run; "
             "those that were edited are in the result as they were corrected"
         ]
 
     def _publish(self, warnings: list[str]) -> dict[str, Any]:
         folder, made = self.folder, None
         if self.corrections:
-            made = self.corrections.summary(folder.path / FILE_NAME)
-        record = make_record(self.plan, self.basis, self.course, warnings, made)
-        self.watch.check()
-        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, REGION_FILES, *PAGE_FILES])
+            made = self.corrections.summary(folder.path / CORRECTIONS)
+        record = make_record(self.plan, self.basis, self.run_log, warnings, made)
+        self.watch.check(now=True)
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *REGION_FILES, *PAGE_FILES])
         folder.forget_tiles()
         return record

@@ -13,16 +13,16 @@ import pyarrow as pa
 import shapely
 
 from wsi_engine.export.extras import extra
-from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import PROBABILITY, polygons_of
 from wsi_engine.export.options import Options
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.nucleus_table import PROBABILITY, polygons_of
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
 AREA = "Area µm^2"
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write ``.h5ad``, see `anndata_of`. All values of the slide are in memory, 4 bytes each."""
     del options
     table = anndata_of(run)
@@ -31,7 +31,7 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     return [path]
 
 
-def anndata_of(run: FinishedRun) -> Any:
+def anndata_of(run: SlideResult) -> Any:
     """Return the nuclei as ``anndata.AnnData``.
 
     ``X`` are the measurements, float32, NaN where one is not defined, and ``var`` says what they
@@ -74,24 +74,24 @@ def _index(texts: Any) -> Any:
     return extra("pandas").Index(list(texts), dtype=object)
 
 
-def _centroids_um(run: FinishedRun) -> npt.NDArray[np.float64]:
+def _centroids_um(run: SlideResult) -> npt.NDArray[np.float64]:
     groups = run.table.groups(["geometry"])
     parts = [shapely.get_coordinates(shapely.centroid(polygons_of(group))) for group in groups]
     return np.concatenate([np.empty((0, 2)), *parts]) * [run.mpp.x, run.mpp.y]
 
 
-def _probabilities(run: FinishedRun) -> dict[str, npt.NDArray[np.float32]]:
+def _probabilities(run: SlideResult) -> dict[str, npt.NDArray[np.float32]]:
     columns = [run.table.column(PROBABILITY + name).to_numpy() for name in run.table.classes]
     return {"probabilities": np.column_stack(columns)} if columns else {}
 
 
-def _facts(run: FinishedRun) -> dict[str, Any]:
+def _facts(run: SlideResult) -> dict[str, Any]:
     facts = {"version": __version__, "unit": "µm, QuPath origin", **run.table.facts}
     classes = {"classes": np.array(run.table.classes, object)} if run.table.classes else {}
     return classes | {"wsi_engine": json.dumps(facts, ensure_ascii=False)}
 
 
-def _spatial(run: FinishedRun) -> dict[str, Any]:
+def _spatial(run: SlideResult) -> dict[str, Any]:
     known = AREA in run.table.measurements
     areas = run.table.column(AREA).to_numpy() if known else np.empty(0)
     median = float(np.nanmedian(areas)) if np.isfinite(areas).any() else 0.0

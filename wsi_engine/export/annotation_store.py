@@ -10,13 +10,15 @@ import shapely
 
 from wsi_engine.convert.annotation_store import write_annotation_store
 from wsi_engine.convert.geoparquet import read_geoparquet
-from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.options import Options
-from wsi_engine.qupath.objects import ROI, PathObject
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import NUCLEI_TABLE
 from wsi_engine.writing import atomic_path
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write one annotation per nucleus under its UUID: class as ``type``, measurements by name.
 
     TIAToolbox counts full-resolution pixels from OpenSlide's origin and knows no bounds, so
@@ -30,10 +32,10 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     return [path]
 
 
-def _objects(run: FinishedRun) -> Iterator[PathObject]:
+def _objects(run: SlideResult) -> Iterator[PathObject]:
     bounds = run.record["slide"]["bounds"]
     offset = (bounds["x"], bounds["y"])
-    for item in read_geoparquet(run.folder / "nuclei.parquet"):
+    for item in read_geoparquet(run.folder / NUCLEI_TABLE):
         if offset == (0, 0):
             yield item
         else:

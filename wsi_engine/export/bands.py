@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.export.geoparquet import GeoParquetReader, polygons_of
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.results.nucleus_table import GeoParquetReader, polygons_of
 
 MOST_HELD = 8
 """Row groups that wait for the next band: in a run's table few reach from one into the next."""
@@ -24,7 +24,7 @@ class Rows:
     Attributes
     ----------
     polygons
-        In QuPath pixels, shape (n,).
+        Polygons in QuPath pixels, shape (n,).
     numbers
         Their rows, ascending, shape (n,).
     """
@@ -48,7 +48,7 @@ class Bands:
     Parameters
     ----------
     table
-        Of a finished result.
+        Table of a finished result.
     """
 
     def __init__(self, table: GeoParquetReader) -> None:

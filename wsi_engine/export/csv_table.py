@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import shapely
 
-from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import PROBABILITY, defined, polygons_of
 from wsi_engine.export.options import Options
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.nucleus_table import PROBABILITY, defined, polygons_of
 from wsi_engine.writing import atomic_path
 
 _CENTROID = tuple(
@@ -27,10 +27,10 @@ _CENTROID = tuple(
     for unit in ("px", "µm") for axis in "XY"
 )  # fmt: skip
 DECIMALS = 3
-"""Of centroids; outlines have two."""
+"""Decimals of centroids; outlines have two."""
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write one row per nucleus, and beside it what the columns mean.
 
     Units are in the names; an empty cell is a value that is not defined. A ``.csv`` begins with a
@@ -55,7 +55,7 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     return [path, _write_dictionary(path, columns)]
 
 
-def _columns(run: FinishedRun) -> Sequence[Column]:
+def _columns(run: SlideResult) -> Sequence[Column]:
     table = run.table
     names = [PROBABILITY + name for name in table.classes] + table.texts + table.measurements
     return [
@@ -65,14 +65,14 @@ def _columns(run: FinishedRun) -> Sequence[Column]:
     ]
 
 
-def _type(run: FinishedRun, name: str) -> pa.DataType:
+def _type(run: SlideResult, name: str) -> pa.DataType:
     if name in {column.name for column in _CENTROID}:
         return pa.float64()
     kind = run.table.schema.field(name).type
     return pa.string() if pa.types.is_dictionary(kind) else kind
 
 
-def _rows(run: FinishedRun, group: pa.Table, schema: pa.Schema) -> pa.Table:
+def _rows(run: SlideResult, group: pa.Table, schema: pa.Schema) -> pa.Table:
     px = shapely.get_coordinates(shapely.centroid(polygons_of(group)))
     um = px * [run.mpp.x, run.mpp.y]
     places = np.round(np.hstack([px, um]), DECIMALS).T

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_engine.export.errors import ExportError
-from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.formats import FORMATS, Format
-from wsi_engine.export.options import Options, Which
+from wsi_engine.errors import ExportError
+from wsi_engine.export.formats import Format, find_formats, takers
+from wsi_engine.export.options import HELP, Options, Which
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, REGIONS_TABLE
 from wsi_engine.writing import clear_write_errors
 
 FOLDER = "exports"
-"""In the folder of the result, where exports go by default."""
+"""Folder within that of the result to which exports go by default."""
 
-_OF_RESULT = frozenset({"run.json", "nuclei.parquet", "columns.json", "regions.parquet"})
+_OF_RESULT = frozenset({RECORD, NUCLEI_TABLE, COLUMNS, REGIONS_TABLE})
 """Files that are there even if ``run.json`` does not list them."""
 
 
@@ -29,6 +30,7 @@ def export_result(
     split: int | None = None,
     mpp: float | None = None,
     labels: bool = False,
+    options: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the nuclei of a finished slide in the formats of other programs.
 
@@ -41,8 +43,8 @@ def export_result(
     folder
         ``OUT/<slide>``, as `run` or `measure` wrote it.
     to
-        One or several of ``geoparquet``, ``csv``, ``geojson``, ``anndata``,
-        ``annotationstore``, ``labels``, ``spatialdata``.
+        Name of a format, or several: those of ``wsi-engine export --help``, and of packages
+        with entry points ``wsi_engine.exports``.
     path
         File to write, or folder for files named after the slide, which is what a name without
         suffix is; several formats need a folder. By default ``OUT/<slide>/exports``.
@@ -51,16 +53,18 @@ def export_result(
     measurements
         geojson: which measurements QuPath gets.
     split
-        geojson: most nuclei per file.
+        geojson: most nuclei per file; one file by default.
     mpp
-        labels: side of a label pixel in µm; by default the slide's own pixels.
+        labels: side of a pixel in µm; by default the slide's.
     labels
         spatialdata: write a label image, too.
+    options
+        Options of formats of other packages, texts by name.
 
     Returns
     -------
     list of Path
-        What was written.
+        Paths of the files that were written.
 
     Raises
     ------
@@ -74,30 +78,25 @@ def export_result(
 
     Examples
     --------
-    >>> export_result("results/slide", "csv", "slide.csv")  # doctest: +SKIP
-    [PosixPath('slide.csv'), PosixPath('slide_columns.csv')]
+    >>> import wsi_engine as we
+    >>> [path.name for path in we.export_result("results/slide", ["csv", "geoparquet"])]
+    ['slide.csv', 'slide_columns.csv', 'slide.parquet']
     """
     names = list(dict.fromkeys([to] if isinstance(to, str) else to))
-    options = Options(um=um, measurements=measurements, split=split, mpp=mpp, labels=labels)
-    formats = _formats(names)
-    _check(options, formats)
-    run = FinishedRun(Path(folder))
+    chosen = Options(
+        um=um, measurements=measurements, split=split, mpp=mpp, labels=labels, others=options or {}
+    )
+    formats = find_formats(names)
+    _check(chosen, formats)
+    run = SlideResult(Path(folder))
     with run.table:
         targets = _targets(run, formats, None if path is None else Path(path))
         _refuse_own_files(run, targets)
         files: list[Path] = []
         for kind, target in zip(formats.values(), targets, strict=True):
             with clear_write_errors(target):
-                files += kind.write(run, target, options)
+                files += kind.write(run, target, chosen)
     return files
-
-
-def _formats(names: Sequence[str]) -> dict[str, Format]:
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown or not names:
-        asked = f"there is no format {unknown[0]!r}" if unknown else "no format is given"
-        raise ExportError(f"{asked}: give one of {', '.join(FORMATS)}")
-    return {name: FORMATS[name] for name in names}
 
 
 def _check(options: Options, formats: dict[str, Format]) -> None:
@@ -105,13 +104,16 @@ def _check(options: Options, formats: dict[str, Format]) -> None:
         raise ExportError(f"split {options.split}: give a whole number from 1")
     if options.mpp is not None and not (math.isfinite(options.mpp) and options.mpp > 0):
         raise ExportError(f"mpp {options.mpp:g}: give the side of a pixel in µm, a number above 0")
+    if own := sorted(set(options.others) & set(HELP)):
+        raise ExportError(f"{own[0]} has an option of its own: give --{own[0]}")
     taken = frozenset[str]().union(*[kind.options for kind in formats.values()])
     for name in sorted(options.chosen() - taken):
-        takers = [known for known, kind in FORMATS.items() if name in kind.options]
-        raise ExportError(f"{name} is an option of {', '.join(takers)}: leave it out")
+        if name in HELP:
+            raise ExportError(f"{name} is an option of {takers(name)}: leave it out")
+        raise ExportError(f"{name} is no option of {', '.join(formats)}: leave it out")
 
 
-def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) -> list[Path]:
+def _targets(run: SlideResult, formats: dict[str, Format], path: Path | None) -> list[Path]:
     """Return where each format goes; folders that are needed are made."""
     (one, only), *others = formats.items()
     is_file = path is not None and path.suffix and (path.suffix == ".zarr" or not path.is_dir())
@@ -125,7 +127,7 @@ def _targets(run: FinishedRun, formats: dict[str, Format], path: Path | None) ->
     return [folder / f"{run.name}{kind.tail}{kind.suffixes[0]}" for kind in formats.values()]
 
 
-def _refuse_own_files(run: FinishedRun, targets: Sequence[Path]) -> None:
+def _refuse_own_files(run: SlideResult, targets: Sequence[Path]) -> None:
     """Raise if an export would replace a part of the result that it reads."""
     own, files = run.folder.resolve(), run.record.get("files")
     names = _OF_RESULT | (set(files) if isinstance(files, dict) else set())

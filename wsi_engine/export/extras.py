@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from wsi_engine.export.errors import ExportError
+from wsi_engine.errors import ExportError
 
 
 def extra(module: str) -> Any:

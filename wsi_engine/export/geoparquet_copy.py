@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import defined, polygons_of
 from wsi_engine.export.options import Options
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.nucleus_table import defined, polygons_of
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
@@ -22,7 +22,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _BOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in _SIDES])
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write GeoParquet 1.1: WKB, which every reader takes, with a bounding box per nucleus.
 
     The boxes (``covering``) let geopandas and GDAL read a part of the slide without decoding the
@@ -40,7 +40,7 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     return [path]
 
 
-def _schema(run: FinishedRun, scale: npt.NDArray[np.float64], unit: str) -> pa.Schema:
+def _schema(run: SlideResult, scale: npt.NDArray[np.float64], unit: str) -> pa.Schema:
     own = run.table.schema
     fields = list(own)
     fields.insert(own.get_field_index("geometry") + 1, pa.field("bbox", _BOX, nullable=False))
@@ -58,7 +58,7 @@ def _schema(run: FinishedRun, scale: npt.NDArray[np.float64], unit: str) -> pa.S
     return pa.schema(fields, {"geo": json.dumps(geo), "wsi_engine": json.dumps(facts)})
 
 
-def _extent(run: FinishedRun, scale: npt.NDArray[np.float64]) -> list[float]:
+def _extent(run: SlideResult, scale: npt.NDArray[np.float64]) -> list[float]:
     groups = run.table.groups(["geometry"])
     boxes = np.array([shapely.total_bounds(_polygons(group, scale)) for group in groups])
     return [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import shapely
 import tifffile
 
+from wsi_engine.errors import ExportError
 from wsi_engine.export.bands import Bands, Rows
-from wsi_engine.export.errors import ExportError
-from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.options import Options
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.raster import draw
+from wsi_engine.results.finished import SlideResult
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
@@ -33,7 +33,7 @@ Size = tuple[int, int]
 """Height and width."""
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write the label pyramid: uint32, 0 for background, k + 1 for the nucleus in row k.
 
     It covers the slide as QuPath shows it. A pixel belongs to the nucleus that holds its centre,
@@ -69,7 +69,7 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     return [path]
 
 
-def level_sizes(run: FinishedRun, step: npt.NDArray[np.float64]) -> list[Size]:
+def level_sizes(run: SlideResult, step: npt.NDArray[np.float64]) -> list[Size]:
     """Return the size of each level, halved until one tile holds it.
 
     Parameters
@@ -133,7 +133,7 @@ def _may_be_large(sizes: list[Size]) -> bool:
     return sum(4 * height * width for height, width in sizes) > _CLASSIC_TIFF_BYTES
 
 
-def _ome(run: FinishedRun, um: npt.NDArray[np.float64]) -> dict[str, object]:
+def _ome(run: SlideResult, um: npt.NDArray[np.float64]) -> dict[str, object]:
     """Return what OME-XML says of the image; its unit of length is µm."""
     # Left alone, tifffile makes a UUID of the time and of the machine.
     identity = namespace_of(run.record["slide"].get("fingerprint", run.name), f"labels {um}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 Which = Literal["essential", "all", "none"]
@@ -12,26 +13,37 @@ Which = Literal["essential", "all", "none"]
 class Options:
     """Choices; each format takes some of them, and the others are refused.
 
+    What each of them does is in its metadata, which the command line shows as well.
+
     Attributes
     ----------
-    um
-        Coordinates in µm in place of full-resolution pixels.
-    measurements
-        Which measurements are written.
-    split
-        Most nuclei per file; ``None`` for one file.
-    mpp
-        Side of a label pixel in µm; ``None`` for the slide's own pixels.
-    labels
-        Write a label image, too.
+    um, measurements, split, mpp, labels
+        Options of the formats of this package.
+    others
+        Options of formats of other packages, texts by name.
     """
 
-    um: bool = False
-    measurements: Which = "all"
-    split: int | None = None
-    mpp: float | None = None
-    labels: bool = False
+    um: bool = field(
+        default=False, metadata={"help": "coordinates in µm in place of full-resolution pixels"}
+    )
+    measurements: Which = field(default="all", metadata={"help": "which measurements QuPath gets"})
+    split: int | None = field(
+        default=None, metadata={"help": "most nuclei per file; one file by default"}
+    )
+    mpp: float | None = field(
+        default=None, metadata={"help": "side of a pixel in µm; by default the slide's"}
+    )
+    labels: bool = field(default=False, metadata={"help": "write a label image, too"})
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def chosen(self) -> set[str]:
         """Return the names of those that are not left at their default."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        return set(self.others) | {name for name in HELP if getattr(self, name) != _DEFAULTS[name]}
+
+
+HELP: dict[str, str] = {
+    each.name: each.metadata["help"] for each in fields(Options) if "help" in each.metadata
+}
+"""What each option of this package's formats does."""
+
+_DEFAULTS = {each.name: each.default for each in fields(Options)}

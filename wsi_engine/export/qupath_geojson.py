@@ -11,19 +11,19 @@ import pyarrow as pa
 
 from wsi_engine.corrections.record import read_corrections
 from wsi_engine.errors import ResultError
-from wsi_engine.export.finished import FinishedRun
 from wsi_engine.export.formats import FORMATS
-from wsi_engine.export.geoparquet import polygons_of
 from wsi_engine.export.options import Options, Which
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
+from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
-from wsi_engine.qupath.object_features import Feature
-from wsi_engine.qupath.objects import RGB, RGBA
+from wsi_engine.qupath.objects import Feature
 from wsi_engine.qupath.writer import CHUNK, GeoJSONWriter
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.nucleus_table import polygons_of
 from wsi_engine.writing import atomic_path
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write detections as `run` does: the same objects with the same UUIDs.
 
     Beside the measurements that are asked for each has its score. What a person noted in QuPath
@@ -62,7 +62,7 @@ def _fill(writer: GeoJSONWriter, features: Iterator[Feature], most: int) -> None
     writer.write(chunk)
 
 
-def _measurements(run: FinishedRun, which: Which) -> list[str]:
+def _measurements(run: SlideResult, which: Which) -> list[str]:
     if which == "none":
         return []
     names = run.table.measurements
@@ -77,10 +77,10 @@ def _measurements(run: FinishedRun, which: Which) -> list[str]:
     return [column.name for column in columns if column.essential]
 
 
-def _features(run: FinishedRun, names: Sequence[str]) -> Iterator[Feature]:
+def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
     corrections = read_corrections(run.folder)
     notes: dict[str, Mapping[str, str]] = {}
-    colours: dict[str, RGB | RGBA] = {}
+    colours: dict[str, Colour | ColourAlpha] = {}
     if corrections is not None:
         colours = corrections.colours()
         for items in (corrections.edited, corrections.added):

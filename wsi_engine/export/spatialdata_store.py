@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from wsi_engine.errors import ExportError
 from wsi_engine.export.anndata_table import anndata_of
-from wsi_engine.export.errors import ExportError
 from wsi_engine.export.extras import extra
-from wsi_engine.export.finished import FinishedRun
-from wsi_engine.export.geoparquet import polygons_of
 from wsi_engine.export.label_pyramid import TILE
 from wsi_engine.export.label_pyramid import write as write_labels
 from wsi_engine.export.options import Options
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.nucleus_table import polygons_of
 
 SHAPES, LABELS, TABLE = "nuclei", "nuclei_labels", "nuclei_table"
 UM = "um"
 """Coordinate system in µm; ``global`` is in full-resolution pixels as QuPath counts them."""
 
 
-def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
+def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write a ``.zarr`` store that ``spatialdata.read_zarr`` opens.
 
     The shapes ``nuclei`` are polygons in full-resolution pixels, with a transformation to the
@@ -62,7 +62,7 @@ def write(run: FinishedRun, path: Path, options: Options) -> list[Path]:
     return [path]
 
 
-def _transformations(run: FinishedRun) -> dict[str, Any]:
+def _transformations(run: SlideResult) -> dict[str, Any]:
     known = extra("spatialdata.transformations")
     return {
         "global": known.Identity(),
@@ -70,7 +70,7 @@ def _transformations(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _shapes(run: FinishedRun) -> Any:
+def _shapes(run: SlideResult) -> Any:
     geopandas, models = extra("geopandas"), extra("spatialdata.models")
     parts = [polygons_of(group) for group in run.table.groups(["geometry"])]
     polygons = np.concatenate([np.empty(0, object), *parts])
@@ -78,7 +78,7 @@ def _shapes(run: FinishedRun) -> Any:
     return models.ShapesModel.parse(frame, transformations=_transformations(run))
 
 
-def _table(run: FinishedRun) -> Any:
+def _table(run: SlideResult) -> Any:
     models, pandas = extra("spatialdata.models"), extra("pandas")
     table = anndata_of(run)
     table.obs["region"] = pandas.Categorical([SHAPES] * len(run), categories=[SHAPES])
@@ -88,7 +88,7 @@ def _table(run: FinishedRun) -> Any:
     )
 
 
-def _labels(run: FinishedRun, store: Any) -> Any:
+def _labels(run: SlideResult, store: Any) -> Any:
     array, models = extra("dask.array"), extra("spatialdata.models")
     pixels = array.from_zarr(extra("zarr").open(store, mode="r"))
     halvings = 0

@@ -23,7 +23,7 @@ import torch
 import torch._inductor
 from torch import nn
 
-from wsi_engine.config import digest
+from wsi_engine.digests import digest
 from wsi_engine.errors import ModelError
 from wsi_engine.models.protocol import Model
 
@@ -75,7 +75,7 @@ class Compilation:
     shape
         (n, channels, height, width) of the batches, channels last in memory.
     dtype
-        In which it computes.
+        Precision in which it computes.
     """
 
     network: nn.Module

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import sys
 
 import torch
@@ -60,9 +62,76 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device by what the last digits of its results depend on."""
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return f"{kind} {str(fastest_dtype(device)).removeprefix('torch.')}"
+    """Name a device by what the last digits of its results depend on.
+
+    Returns
+    -------
+    str
+        Kind, precision and, of a processor, the instructions that networks use on it, as
+        ``cpu bfloat16 amx_bf16``. Where two names differ, so may the nuclei.
+    """
+    dtype = fastest_dtype(device)
+    precision = str(dtype).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} {precision}"
+    return f"{device.type} {precision} {processor_instructions(dtype)}"
+
+
+def arithmetic_of(devices: list[torch.device]) -> list[str]:
+    """Name the arithmetic of some devices: each kind of device once, as `describe_device`."""
+    return sorted({describe_device(device) for device in devices})
+
+
+def processor_instructions(dtype: torch.dtype) -> str:
+    """Name the instructions that networks of a precision use on this processor.
+
+    oneDNN takes the best set that the processor has and ``ONEDNN_MAX_CPU_ISA`` allows. Sums in
+    bf16 come out differently by AMX, by AVX512_BF16 and by what is put together from older
+    instructions; in fp32 the sets from AVX-512 on are one. Elsewhere than on x86 it is torch's
+    own name.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}".lower()
+    best = min(_best_of_processor(), _most_allowed())
+    if dtype != torch.bfloat16:
+        best = min(best, _INSTRUCTIONS.index("avx512"))
+    return _INSTRUCTIONS[best]
+
+
+_INSTRUCTIONS = ("sse4", "avx", "avx2", "avx512", "avx512_bf16", "amx_bf16")
+"""Those of x86 that compute alike, each with all before it."""
+
+
+def _best_of_processor() -> int:
+    has = {
+        "amx_bf16": "_init_amx",  # the system may refuse AMX where the processor has it
+        "avx512_bf16": "_is_avx512_bf16_supported",
+    }
+    for name, question in has.items():
+        if getattr(torch.cpu, question, lambda: False)():
+            return _INSTRUCTIONS.index(name)
+    name = torch.backends.cpu.get_cpu_capability().lower()
+    return _INSTRUCTIONS.index(name) if name in _INSTRUCTIONS else 0
+
+
+def _most_allowed() -> int:
+    """Return what the user limits oneDNN to, by either name of the variable."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    # The first that fits, so the special ones come before those whose names they begin with.
+    names = {
+        "AMX": "amx_bf16",
+        "AVX10": "avx512_bf16",
+        "AVX512_CORE_BF16": "avx512_bf16",
+        "AVX512_CORE_FP16": "avx512_bf16",
+        "AVX512": "avx512",
+        "AVX2": "avx2",
+        "AVX": "avx",
+        "SSE41": "sse4",
+    }
+    for part, name in names.items():
+        if part in limit.upper():
+            return _INSTRUCTIONS.index(name)
+    return len(_INSTRUCTIONS) - 1
 
 
 def reuse_freed_memory() -> None:

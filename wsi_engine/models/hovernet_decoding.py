@@ -21,8 +21,8 @@ import numpy.typing as npt
 from scipy import ndimage, special
 from skimage import segmentation
 
-from wsi_engine.models.protocol import Predictions
-from wsi_engine.models.tracing import trace_labels
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.tracing import trace_labels
 
 DECODER_REACH_PX = 14
 """How far the decoder looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""
@@ -109,8 +109,8 @@ def separate_nuclei(
     distances
         float32, shape (height, width, 2), in [-1, 1]: horizontal, vertical.
     extremes
-        Of the slide. With those of the image itself the labels are those of TIAToolbox,
-        except in holes wider than ``LARGEST_OBJECT_PX``.
+        Extremes of the slide. With those of the image itself the labels are those of
+        TIAToolbox, except in holes wider than ``LARGEST_OBJECT_PX``.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def decode_maps(
         float32, shape (height, width, 3 or 4): nuclear probability, horizontal and vertical
         distance, and, where there are classes, the type (0 for background).
     extremes
-        Of the slide.
+        Extremes of the slide.
     class_count
         How many types there are, background aside.
     """

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.nuclei.predictions import Predictions
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
 
@@ -16,26 +20,42 @@ if TYPE_CHECKING:
 class ModelSpec:
     """The facts about a model that the engine plans by.
 
+    Lengths are in model pixels, squares of ``mpp`` µm. `wsi_engine.check_model` measures whether
+    they are true.
+
     Attributes
     ----------
+    name
+        One word, by which the model is asked for; the ids of nuclei depend on it.
+    summary
+        What it is, in a line.
     mpp
         Side in µm of the pixels that the model takes.
     stride
         Total stride of the network: tile origins are multiples of it, so that the pooling
         grids of neighbouring tiles agree.
     receptive_radius_px
-        How far a pixel's surroundings can change its prediction.
+        How far a pixel's surroundings can change its prediction, decoding included.
     largest_object_px
         Longest side of the bounding box of an object that the model reports.
     classes
         Class names by index; empty where the model does not classify.
+    licence
+        Licence of the weights, or of the method.
+    embedded
+        Whether the weights (if any) come with the package.
     max_overlap
         Share of the smaller of two nuclei that may lie in the other. Above it, two tiles
         saw one nucleus.
-    embedded
-        Whether the weights (if any) come with the package.
     reach_px
         How far from its anchor a nucleus can extend; ``largest_object_px`` if not stated.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> spec = we.available_models()["starconvex"].spec
+    >>> spec.mpp, spec.stride, spec.halo_px
+    (0.5, 8, 112)
     """
 
     name: str
@@ -44,9 +64,9 @@ class ModelSpec:
     stride: int
     receptive_radius_px: int
     largest_object_px: int
-    classes: tuple[str, ...]
-    licence: str
-    embedded: bool
+    classes: tuple[str, ...] = ()
+    licence: str = "not stated"
+    embedded: bool = True
     max_overlap: float = 0.3
     reach_px: int | None = None
 
@@ -58,40 +78,37 @@ class ModelSpec:
         return -(-needed // self.stride) * self.stride
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """The nuclei of one tile as columns, in model pixels from the tile's own corner.
+class Model(Protocol):
+    """A nucleus model.
+
+    Any object with these methods is one; nothing is inherited. Instances are used by many
+    threads and must not change in use. `wsi_engine.check_model` says whether an object keeps what
+    is promised here; a run stops, with the promise and the tile, where one is broken.
 
     Attributes
     ----------
-    xy
-        Vertices of all exterior rings one after the other, float64, shape (v, 2). Rings are
-        open (the first vertex is not repeated); coordinates are pixel corners.
-    offsets
-        Ring k is ``xy[offsets[k]:offsets[k + 1]]``; int64, shape (n + 1,).
-    anchors
-        One point per nucleus that decides which tile owns it; float64, shape (n, 2).
-    scores
-        float32 in [0, 1], shape (n,).
-    classes
-        Index into ``ModelSpec.classes``, -1 for none; int16, shape (n,).
-    probabilities
-        float32, shape (n, len(classes)), or ``None`` where the model gives none.
+    spec
+        Facts by which the engine plans.
+
+    Methods
+    -------
+    calibrate, settings
+        Set the statistics of a slide, and return them for the record of the run.
+    to
+        Move to a device.
+    maps, decode
+        Turn pixels into maps, and the maps of a tile into polygons.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import wsi_engine as we
+    >>> model: we.Model = we.available_models()["watershed"].load(None)
+    >>> glass = np.full((1, 256, 256, 3), 255, np.uint8)
+    >>> model = model.calibrate(glass)
+    >>> len(model.decode(model.maps(glass)[0]).scores)
+    0
     """
-
-    xy: npt.NDArray[np.float64]
-    offsets: npt.NDArray[np.int64]
-    anchors: npt.NDArray[np.float64]
-    scores: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.int16]
-    probabilities: npt.NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
-class Model(Protocol):
-    """A nucleus model. Instances are used by many threads and must not change in use."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -104,13 +121,14 @@ class Model(Protocol):
         Parameters
         ----------
         fields
-            Tissue of this slide at the model's mpp, shape (n, size, size, 3), chosen without
-            regard to the tiling. Called once per slide, so no threshold is ever a tile's own.
+            Tissue of this slide at the model's mpp, uint8, shape (n, 256, 256, 3), RGB,
+            1 <= n <= 48, chosen without regard to the tiling. Called once per slide, so no
+            threshold is ever a tile's own.
         """
         ...
 
     def settings(self) -> dict[str, float]:
-        """Return what ``calibrate`` found, for the record of the run."""
+        """Return what ``calibrate`` found, finite numbers by name, for the record of the run."""
         ...
 
     def to(self, device: torch.device) -> Self:
@@ -123,16 +141,41 @@ class Model(Protocol):
         Parameters
         ----------
         batch
-            uint8, shape (n, height, width, 3).
+            uint8, shape (n, height, width, 3), RGB at the model's mpp, height and width
+            multiples of the stride; not to be written to. What is beyond the slide is mirrored.
 
         Returns
         -------
         numpy.ndarray
             On the host, shape (n, height / k, width / k, ...), k a whole number that divides
-            the stride.
+            the stride. Maps of a tile do not depend on the others in the batch.
         """
         ...
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
-        """Turn the maps of one tile, ``maps(batch)[i]``, or a part of them into polygons."""
+        """Turn maps into polygons.
+
+        Parameters
+        ----------
+        maps
+            Those of one tile, ``maps(batch)[i]``, or a rectangle cut out of them.
+
+        Returns
+        -------
+        Predictions
+            In model pixels from the upper left corner of the maps' first point.
+        """
+        ...
+
+
+@runtime_checkable
+class Declaring(Protocol):
+    """A model that says what else its nuclei depend on.
+
+    For a model that is given to `wsi_engine.run` as an object, this decides, with its class, spec
+    and settings, whether a run is the same as an earlier one.
+    """
+
+    def basis(self) -> Mapping[str, Any]:
+        """Return JSON-like values by name, such as a threshold, or the digest of weights."""
         ...

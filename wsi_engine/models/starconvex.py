@@ -21,10 +21,11 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.devices import fastest_dtype
-from wsi_engine.models.protocol import ModelSpec, Predictions
+from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
 from wsi_engine.models.starconvex_network import StarConvexNet, folded, normalise, rebuild
-from wsi_engine.models.starconvex_spec import LARGE_SPEC, LARGEST_OBJECT_PX, SPEC
+from wsi_engine.models.starconvex_spec import LARGE_SPEC, LARGEST_OBJECT_PX, SPEC, WEIGHTS
+from wsi_engine.nuclei.predictions import Predictions
 
 __all__ = ["StarConvexModel", "StarConvexNet", "folded", "load_starconvex", "normalise"]
 
@@ -140,7 +141,7 @@ _NO_NETWORK = (
 
 
 def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) -> StarConvexModel:
-    """Read a network that `wsi_engine.learn.weights.save_weights` wrote, on the CPU in fp32.
+    """Read a network that `wsi_engine.training.weights.save_weights` wrote, on the CPU in fp32.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def load_starconvex(weights: Path | None = None) -> StarConvexModel:
     """
     if weights is not None:
         return load_weights(weights)
-    return load_weights(Path(__file__).parent / "weights" / "starconvex.safetensors", embedded=True)
+    return load_weights(WEIGHTS, embedded=True)
 
 
 def load_starconvex_large(weights: Path | None = None) -> StarConvexModel:

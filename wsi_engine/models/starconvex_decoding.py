@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from wsi_engine.models.protocol import Predictions
 from wsi_engine.models.suppression import ray_directions, star_polygons, suppress
+from wsi_engine.nuclei.predictions import Predictions
 
 GRID_PX = 2
 """Model pixels per point of the output grid, where a network does not state its own."""
@@ -25,8 +25,11 @@ _SHORTEST_PX = 0.25
 
 
 @njit(nogil=True, cache=True)
-def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
-    """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first."""
+def _local_maxima(logits: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.int64]:
+    """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first.
+
+    The logits have shape (h, w), the maxima (n, 2).
+    """
     height, width = logits.shape
     found = np.empty((height * width, 2), np.int64)
     count = 0
@@ -49,11 +52,18 @@ def _local_maxima(logits, threshold):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _seen_from(x, y, polygon, directions, seen):  # type: ignore[no-untyped-def]
+def _seen_from(
+    x: float,
+    y: float,
+    polygon: npt.NDArray[np.float64],
+    directions: npt.NDArray[np.float64],
+    seen: npt.NDArray[np.float64],
+) -> bool:
     """Write how far a polygon's boundary is along each ray from a point within it.
 
     Both go round in the same sense, so the edges are walked once. Returns whether every ray
-    met the boundary, which it does not where the point is outside.
+    met the boundary, which it does not where the point is outside. Polygon and directions have
+    shape (rays, 2), the distances (rays,).
     """
     rays = directions.shape[0]
     edge = 0
@@ -78,8 +88,10 @@ def _seen_from(x, y, polygon, directions, seen):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _add_softmax(logits, weight, total):  # type: ignore[no-untyped-def]
-    """Add the weighted class probabilities of one grid point to a total."""
+def _add_softmax(
+    logits: npt.NDArray[np.float32], weight: float, total: npt.NDArray[np.float64]
+) -> None:
+    """Add the weighted class probabilities of one grid point to a total; both (classes,)."""
     highest = logits.max()
     whole = 0.0
     for c in range(len(logits)):
@@ -89,7 +101,35 @@ def _add_softmax(logits, weight, total):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _consensus(maps, points, threshold, grid_px, radius, directions, out, votes):  # type: ignore[no-untyped-def]
+def _consensus(
+    maps: npt.NDArray[np.float32],
+    points: npt.NDArray[np.int64],
+    threshold: float,
+    grid_px: int,
+    radius: int,
+    directions: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+    votes: npt.NDArray[np.float32],
+) -> None:
+    """Average around each point what the grid points near it see.
+
+    Parameters
+    ----------
+    maps
+        Those of `decode_maps`, shape (h, w, 1 + rays + classes).
+    points
+        Row and column of the best grid points, shape (n, 2).
+    threshold
+        Lowest logit of a grid point that counts.
+    grid_px
+        Model pixels per grid point.
+    radius
+        How far from the best one they may be, in grid points.
+    directions
+        Unit vectors (x, y), shape (rays, 2).
+    out, votes
+        Filled with distances, shape (n, rays), and class probabilities, shape (n, classes).
+    """
     height, width = maps.shape[:2]
     rays = directions.shape[0]
     classes = votes.shape[1]
@@ -165,7 +205,7 @@ def decode_maps(
     Returns
     -------
     Predictions
-        In model pixels (corners); the anchor of a nucleus is its best grid point.
+        Nuclei in model pixels (corners); the anchor of a nucleus is its best grid point.
     """
     logit = math.log(threshold / (1 - threshold))
     points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX
 
 CHANNELS = (32, 64, 192)
 """Widths of the default network, from its output grid to its coarsest level."""
+
+WEIGHTS = Path(__file__).parent / "weights" / "starconvex.safetensors"
+"""Those that come with the package."""
 
 DEPTH = 4
 """Convolutions at the coarsest level of the default network."""

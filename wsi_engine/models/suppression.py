@@ -14,6 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from wsi_engine.nuclei.raster import add_crossings
+
+Float32 = npt.NDArray[np.float32]
+
 # Scan lines across the overlap of two bounding boxes. With 12, the area of overlap of two
 # ellipses is accurate to about one percent.
 _LINES = 12
@@ -40,7 +44,7 @@ def star_polygons(
     centres
         (x, y), shape (n, 2).
     distances
-        From the centre to the boundary along each ray, shape (n, rays).
+        Distances from the centre to the boundary along each ray, shape (n, rays).
     """
     directions = ray_directions(distances.shape[1])
     return np.asarray(centres[:, None, :] + distances[:, :, None] * directions[None], np.float64)
@@ -102,10 +106,38 @@ def suppress(
 
 
 @njit(nogil=True, cache=True)
-def _greedy(  # type: ignore[no-untyped-def]
-    polygons, areas, low, high, first, last, columns, rows, entries, max_overlap
-):
-    """Walk through the polygons, best first; buckets are linked lists of those that stay."""
+def _greedy(
+    polygons: Float32,
+    areas: npt.NDArray[np.float64],
+    low: Float32,
+    high: Float32,
+    first: npt.NDArray[np.int32],
+    last: npt.NDArray[np.int32],
+    columns: int,
+    rows: int,
+    entries: int,
+    max_overlap: float,
+) -> npt.NDArray[np.int64]:
+    """Walk through the polygons, best first; buckets are linked lists of those that stay.
+
+    Parameters
+    ----------
+    polygons, areas
+        Shape (n, rays, 2) and (n,).
+    low, high
+        Least and greatest x and y of each polygon, shape (n, 2).
+    first, last
+        Column and row of the first and the last bucket that it meets, shape (n, 2).
+    columns, rows, entries
+        Number of buckets, and of the entries of all polygons in them.
+    max_overlap
+        See `suppress`.
+
+    Returns
+    -------
+    ndarray
+        Positions of those that stay.
+    """
     count = polygons.shape[0]
     keep = np.zeros(count, np.bool_)
     head = np.full(columns * rows, -1, np.int32)
@@ -148,16 +180,22 @@ def _greedy(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _shared_area(p, q, low, high, i, j, crossings):  # type: ignore[no-untyped-def]
-    """Area of overlap of two polygons by the midpoint rule over horizontal lines."""
+def _shared_area(
+    p: Float32, q: Float32, low: Float32, high: Float32, i: int, j: int, crossings: Float32
+) -> float:
+    """Area of overlap of two polygons by the midpoint rule over horizontal lines.
+
+    The polygons, numbers i and j, have shape (rays, 2), their bounds (n, 2); there is room for
+    crossings, shape (2, rays + 1).
+    """
     top = max(low[i, 1], low[j, 1])
     bottom = min(high[i, 1], high[j, 1])
     spacing = (bottom - top) / np.float32(_LINES)
     total = np.float32(0)
     for line in range(_LINES):
         y = top + (np.float32(line) + np.float32(0.5)) * spacing
-        a = _crossings(p, y, crossings[0])
-        b = _crossings(q, y, crossings[1])
+        a = add_crossings(p, y, crossings[0], 0)
+        b = add_crossings(q, y, crossings[1], 0)
         m = n = 0
         while m + 1 < a and n + 1 < b:
             left = max(crossings[0, m], crossings[1, n])
@@ -169,23 +207,3 @@ def _shared_area(p, q, low, high, i, j, crossings):  # type: ignore[no-untyped-d
             else:
                 n += 2
     return total * spacing
-
-
-@njit(nogil=True, cache=True)
-def _crossings(polygon, y, out):  # type: ignore[no-untyped-def]
-    """Write where a polygon crosses a horizontal line, sorted; return how often."""
-    found = 0
-    before = polygon.shape[0] - 1
-    for k in range(polygon.shape[0]):
-        y0, y1 = polygon[before, 1], polygon[k, 1]
-        if (y0 <= y) != (y1 <= y):
-            x0, x1 = polygon[before, 0], polygon[k, 0]
-            x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
-            place = found
-            while place > 0 and out[place - 1] > x:
-                out[place] = out[place - 1]
-                place -= 1
-            out[place] = x
-            found += 1
-        before = k
-    return found

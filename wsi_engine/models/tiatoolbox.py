@@ -31,7 +31,8 @@ from wsi_engine.models.hovernet_decoding import (
     slope_extremes,
 )
 from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS, STRIDE, Geometry
-from wsi_engine.models.protocol import ModelSpec, Predictions
+from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.nuclei.predictions import Predictions
 
 CALIBRATION_FIELDS = 8
 """Networks of this size take seconds per field on a processor."""
@@ -51,12 +52,15 @@ class HoVerNetModel:
         TIAToolbox's ``HoVerNet`` with weights, on ``device``, in evaluation mode.
     extremes
         What the cut between touching nuclei is measured by; set for the slide by ``calibrate``.
+    weights
+        File that the weights were read from.
     """
 
     spec: ModelSpec
     network: Any = field(repr=False)
     device: torch.device
     extremes: SlopeExtremes = IDEAL_EXTREMES
+    weights: Path | None = None
 
     @property
     def _geometry(self) -> Geometry:
@@ -190,7 +194,8 @@ def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
             raise ModelError(f"{cause}: pass a weights file fetched elsewhere") from error
     network = HoVerNet(num_types=len(spec.classes) + 1 if spec.classes else None, mode=mode)
     _fit(network, _read_state(weights), weights)
-    return HoVerNetModel(spec, network.eval().requires_grad_(False), torch.device("cpu"))
+    network = network.eval().requires_grad_(False)
+    return HoVerNetModel(spec, network, torch.device("cpu"), weights=weights)
 
 
 @contextmanager

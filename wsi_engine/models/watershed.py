@@ -16,8 +16,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage import filters, morphology, segmentation
 
-from wsi_engine.models.protocol import ModelSpec, Predictions
-from wsi_engine.models.tracing import trace_labels
+from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.tracing import trace_labels
 from wsi_engine.slide.stain import MILLI, haematoxylin
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def _surroundings(density: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 @numba.njit(nogil=True, cache=True)
 def _box_sums(padded: npt.NDArray[np.int32], side: int) -> npt.NDArray[np.int32]:
+    """Sum boxes of (height + side - 1, width + side - 1); shape (height, width)."""
     # Running sums of integers: exact, so they do not depend on where the image starts.
     height, width = padded.shape[0] - side + 1, padded.shape[1] - side + 1
     columns = np.zeros(padded.shape[1], np.int32)

@@ -22,7 +22,7 @@ def nucleus_ids(namespace: uuid.UUID, anchors: npt.NDArray[np.float64]) -> list[
     Parameters
     ----------
     namespace
-        Of slide and model.
+        Namespace of slide and model.
     anchors
         float64, shape (n, 2), in QuPath pixels; hundredths count.
     """

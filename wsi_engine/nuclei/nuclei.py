@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.models.protocol import Predictions
-from wsi_engine.nuclei.polygons import Polygons, clipped, polygons_from_rings, settled
+from wsi_engine.nuclei.polygons import Polygons, clipped, polygons_from_rings, simplified_on_grid
+from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import ModelGrid
 
@@ -85,9 +85,9 @@ def nuclei_of_tile(
     Parameters
     ----------
     predictions
-        In model pixels from the corner of the tile's window.
+        Nuclei in model pixels from the corner of the tile's window.
     tile, grid
-        Where that window lies.
+        Place of that window.
     tolerance_um
         How far simplification may move a border, in µm.
     measure
@@ -104,7 +104,7 @@ def nuclei_of_tile(
     if measure is not None and neighbourhood_um > 0:
         seen = claims | _meet(rings, claims, neighbourhood_um / grid.slide_mpp.mean)
     inside = clipped(rings[seen], grid.slide_width, grid.slide_height)
-    polygons, kept = settled(inside, tolerance_px)
+    polygons, kept = simplified_on_grid(inside, tolerance_px)
     wanted = claims[seen][kept]
     claimed = np.flatnonzero(seen)[kept][wanted]
     if measure is None:

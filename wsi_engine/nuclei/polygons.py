@@ -26,7 +26,9 @@ def polygons_from_rings(xy: npt.NDArray[np.float64], offsets: npt.NDArray[np.int
     return np.asarray(shapely.polygons(shapely.linearrings(xy, indices=owners)))
 
 
-def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray[np.bool_]]:
+def simplified_on_grid(
+    polygons: Polygons, tolerance: float
+) -> tuple[Polygons, npt.NDArray[np.bool_]]:
     """Simplify, round to 0.01 px and make valid, in this order.
 
     QuPath 0.6 and later refuses a whole file for one invalid polygon, and a ring that is
@@ -36,7 +38,7 @@ def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray
     Parameters
     ----------
     polygons
-        In QuPath pixels.
+        Any polygons, in QuPath pixels.
     tolerance
         Largest distance in pixels by which simplification may move the border; around the
         first vertex of a ring, which GEOS drops last, it can be twice that.
@@ -60,18 +62,18 @@ def settled(polygons: Polygons, tolerance: float) -> tuple[Polygons, npt.NDArray
     return simple[kept], np.asarray(kept)
 
 
-def mended(geometries: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
+def repaired_on_grid(geometries: Polygons) -> tuple[Polygons, npt.NDArray[np.bool_]]:
     """Bring shapes from elsewhere onto the 0.01 px grid and make each a valid polygon.
 
     Parameters
     ----------
     geometries
-        In QuPath pixels, of any type and validity.
+        Geometries of any type and validity, in QuPath pixels.
 
     Returns
     -------
     polygons
-        Of several parts the largest; without those that have no area.
+        The largest part of each; those without an area are left out.
     kept
         bool, shape of the input: which have an area.
     """

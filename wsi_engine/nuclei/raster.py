@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+Floating = TypeVar("Floating", np.float32, np.float64)
+
 
 @njit(nogil=True, cache=True)
-def _draw(xy, rings, polygons, numbers, labels):  # type: ignore[no-untyped-def]
+def add_crossings(
+    ring: npt.NDArray[Floating], y: float, out: npt.NDArray[Floating], found: int
+) -> int:
+    """Add where a ring crosses a horizontal line to the crossings of other rings.
+
+    Parameters
+    ----------
+    ring
+        Vertices, shape (v, 2), closed or not.
+    y
+        The line. A vertex that lies on it counts as above.
+    out
+        The x of the crossings in ascending order, with room for v more.
+    found
+        How many there are.
+
+    Returns
+    -------
+    int
+        How many there are now.
+    """
+    before = len(ring) - 1
+    for k in range(len(ring)):
+        y0, y1 = ring[before, 1], ring[k, 1]
+        if (y0 <= y) != (y1 <= y):
+            x0, x1 = ring[before, 0], ring[k, 0]
+            x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+            place = found
+            while place > 0 and out[place - 1] > x:
+                out[place] = out[place - 1]
+                place -= 1
+            out[place] = x
+            found += 1
+        before = k
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _draw(
+    xy: npt.NDArray[np.float64],
+    rings: npt.NDArray[np.int64],
+    polygons: npt.NDArray[np.int64],
+    numbers: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+) -> None:
+    """Draw as `draw` does; numbers are of the type of the labels."""
     height, width = labels.shape
     for k in range(len(polygons) - 1):
         y_of_all = xy[rings[polygons[k]] : rings[polygons[k + 1]], 1]
@@ -21,21 +68,12 @@ def _draw(xy, rings, polygons, numbers, labels):  # type: ignore[no-untyped-def]
         top = max(0, math.floor(y_of_all.min()))
         bottom = min(height, math.ceil(y_of_all.max()))
         for row in range(top, bottom):
-            y = row + 0.5
             found = 0
             for r in range(polygons[k], polygons[k + 1]):
-                before = rings[r + 1] - 1
-                for v in range(rings[r], rings[r + 1]):
-                    y0, y1 = xy[before, 1], xy[v, 1]
-                    if (y0 <= y) != (y1 <= y):
-                        share = (y - y0) / (y1 - y0)
-                        crossings[found] = xy[before, 0] + share * (xy[v, 0] - xy[before, 0])
-                        found += 1
-                    before = v
-            inside = np.sort(crossings[:found])
+                found = add_crossings(xy[rings[r] : rings[r + 1]], row + 0.5, crossings, found)
             for pair in range(0, found - 1, 2):
-                first = max(0, math.ceil(inside[pair] - 0.5))
-                stop = min(width, math.ceil(inside[pair + 1] - 0.5))
+                first = max(0, math.ceil(crossings[pair] - 0.5))
+                stop = min(width, math.ceil(crossings[pair + 1] - 0.5))
                 for column in range(first, stop):
                     labels[row, column] = numbers[k]
 
@@ -70,3 +108,35 @@ def draw(
             np.asarray(numbers, labels.dtype),
             labels,
         )
+
+
+def rasterise(
+    xy: npt.NDArray[np.float64], offsets: npt.NDArray[np.int64], shape: tuple[int, int]
+) -> npt.NDArray[np.int32]:
+    """Draw rings into a label image: the pixels whose centres they hold (even-odd rule).
+
+    Parameters
+    ----------
+    xy, offsets
+        Rings as in `wsi_engine.models.protocol.Predictions`, pixel corners of the image.
+        Where rings overlap, the later one is on top.
+    shape
+        Height and width.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32, 0 for background and k + 1 for ring k.
+
+    Examples
+    --------
+    >>> square = np.array([[1.0, 0.0], [3.0, 0.0], [3.0, 2.0], [1.0, 2.0]])
+    >>> rasterise(square, np.array([0, 4]), (3, 4))
+    array([[0, 1, 1, 0],
+           [0, 1, 1, 0],
+           [0, 0, 0, 0]], dtype=int32)
+    """
+    labels = np.zeros(shape, np.int32)
+    each = np.arange(len(offsets))
+    draw(xy, offsets, each, each[1:], labels)
+    return labels

@@ -34,9 +34,9 @@ def resolve_seams(
     Parameters
     ----------
     tiles
-        In scan order; tiles may be missing.
+        Tiles and what they report, in scan order; tiles may be missing.
     tile_grid, model_grid
-        Where the tiles lie.
+        The grid of the tiles, and that of the model's pixels.
     largest_object_px
         Longest side of a nucleus, in model pixels. Nuclei further than this from the border
         of the core meet no other tile's.
@@ -53,8 +53,8 @@ def resolve_seams(
 
     Notes
     -----
-    Of two nuclei in conflict that stays which its own tile owns; then that of higher score;
-    then the upper, the left one. Memory holds the seams of three rows of tiles, more where
+    The nucleus that its own tile owns stays, of two in conflict; then that of higher score; then
+    the upper, the left one. Memory holds the seams of three rows of tiles, more where
     cores are not much larger than nuclei.
     """
     inset = -(largest_object_px + 2 * CLAIM_MARGIN_PX)

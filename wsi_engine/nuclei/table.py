@@ -25,8 +25,12 @@ class NucleusTable:
 
     Examples
     --------
-    >>> result = wsi_engine.run("slide.svs")  # doctest: +SKIP
-    >>> result.nuclei.arrow["Area µm^2"].to_numpy().mean()  # doctest: +SKIP
+    >>> import wsi_engine as we
+    >>> nuclei = we.run("slide.tif", "results", model="watershed").nuclei
+    >>> nuclei.arrow.column_names[:5]
+    ['id', 'geometry', 'x', 'y', 'class']
+    >>> nuclei.polygons[0].geom_type
+    'Polygon'
     """
 
     arrow: pa.Table

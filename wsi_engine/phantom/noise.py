@@ -50,7 +50,7 @@ def streaks(
     rng
         Source of the noise.
     orientations
-        How many fixed orientations.
+        Number of fixed orientations.
 
     Returns
     -------

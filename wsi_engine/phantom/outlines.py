@@ -184,7 +184,7 @@ def make_nuclei(
     rng
         Source of shape and staining.
     kind
-        Which kind they are.
+        Kind of the nuclei.
     angle
         Direction of the long axis in radians, one or n; by default random.
 

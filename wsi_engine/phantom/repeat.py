@@ -21,7 +21,7 @@ class RepeatedBlock:
     nuclei
         The truth of the block; none should reach over its edges.
     down, across
-        How often it is repeated.
+        Number of repetitions in each direction.
 
     Examples
     --------

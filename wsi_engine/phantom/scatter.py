@@ -30,7 +30,7 @@ def scatter_nuclei(
     Parameters
     ----------
     tissue
-        Where what lies.
+        Tissue over which the nuclei are scattered.
     rng
         Source of everything random.
     touching_share
@@ -82,7 +82,7 @@ def _candidates(kind: Kind, tissue: Tissue, rng: np.random.Generator) -> Phantom
 
 
 def _inside(nuclei: PhantomNuclei, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Tell which nuclei lie wholly inside the field."""
+    """Find the nuclei that lie wholly inside the field."""
     outlines = nuclei.outlines()
     low, high = outlines.min(axis=1), outlines.max(axis=1)
     limit = np.array([shape[1], shape[0]]) - _EDGE_PX

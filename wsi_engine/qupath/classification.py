@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from wsi_engine.qupath.colours import class_colour
-from wsi_engine.qupath.objects import RGB, RGBA, PathClass
-from wsi_engine.qupath.problems import Note
+from wsi_engine.qupath.colours import Colour, ColourAlpha, class_colour
+from wsi_engine.qupath.objects import PathClass
+from wsi_engine.qupath.problems import Note, describe
 
 MAX_PARENTS = 100
 
@@ -36,7 +36,7 @@ def read_class(value: Any, note: Note) -> PathClass | None:
     return PathClass(names, _class_colour(value, note) or class_colour(": ".join(names)))
 
 
-def read_colour(value: Any, note: Note) -> RGB | None:
+def read_colour(value: Any, note: Note) -> Colour | None:
     """Read the colour of an object itself: three values of 0 to 255, or one packed integer."""
     if value is None:
         return None
@@ -52,21 +52,6 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None
-
-
-def describe(value: Any) -> str:
-    """Name a JSON value in a message, without its length."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    text = str(value)
-    shown = text if len(text) <= 40 else f"{text[:40]}…"
-    return repr(shown) if isinstance(value, str) else shown
 
 
 def _usual_class(value: dict[str, Any]) -> PathClass | None:
@@ -126,7 +111,7 @@ def _split(name: str, note: Note) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _class_colour(value: dict[str, Any], note: Note) -> RGB | RGBA | None:
+def _class_colour(value: dict[str, Any], note: Note) -> Colour | ColourAlpha | None:
     if "color" in value:
         colour = value["color"]
         if colour is None or colour == []:
@@ -143,7 +128,7 @@ def _class_colour(value: dict[str, Any], note: Note) -> RGB | RGBA | None:
     return _colour(colour, note)
 
 
-def _colour(value: Any, note: Note) -> RGB | RGBA | None:
+def _colour(value: Any, note: Note) -> Colour | ColourAlpha | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value >> 16 & 255, value >> 8 & 255, value & 255
     if isinstance(value, str):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import colorsys
 import hashlib
 
-RGBColour = tuple[int, int, int]
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
-QUPATH_COLOURS: dict[str, RGBColour] = {
+ColourAlpha = tuple[int, int, int, int]
+"""The same, and the opacity."""
+
+QUPATH_COLOURS: dict[str, Colour] = {
     "Tumor": (200, 0, 0),
     "Stroma": (150, 200, 150),
     "Immune cells": (160, 90, 160),
@@ -22,7 +26,7 @@ QUPATH_COLOURS: dict[str, RGBColour] = {
 }
 
 
-def class_colour(name: str) -> RGBColour:
+def class_colour(name: str) -> Colour:
     """Return QuPath's own colour of a class, else one that depends on the name alone."""
     known = QUPATH_COLOURS.get(name.rstrip("*"))
     if known is not None:

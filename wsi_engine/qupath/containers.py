@@ -20,7 +20,7 @@ from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.json_stream import Readable
 
 EXTENSIONS = (".json", ".geojson", ".qpdata")
-"""Of the files, and the entries of archives, that QuPath reads; ``.gz`` may follow."""
+"""Ends of the names of files, and of entries of archives, that QuPath reads; ``.gz`` may follow."""
 
 BOMB_RATIO = 100
 BOMB_BYTES = 1 << 28
@@ -44,10 +44,10 @@ class Part(NamedTuple):
     Attributes
     ----------
     name
-        Of the file; of an entry of an archive, ``archive.zip/entry.geojson``.
+        Name of the file; of an entry of an archive, ``archive.zip/entry.geojson``.
     stream
-        To be read before the next part is asked for. Raises `GeoJSONError` where it is
-        damaged.
+        The bytes, to be read before the next part is asked for. Raises `GeoJSONError` where
+        they are damaged.
     """
 
     name: str
@@ -123,7 +123,7 @@ def _unpacked(file: IO[bytes]) -> Readable:
 
 
 class _Ratio:
-    """How much was unpacked from how much: entries of one archive may share their bytes."""
+    """Counts what is unpacked from how much: entries of one archive may share their bytes."""
 
     def __init__(self, packed: int) -> None:
         self._limit = max(packed * BOMB_RATIO, BOMB_BYTES)

@@ -11,7 +11,7 @@ from wsi_engine.qupath.json_stream import GEOMETRY_TYPES, Element, FeatureStream
 from wsi_engine.qupath.lenient_json import JSONError, parse_json
 
 HIERARCHY = "it is a whole hierarchy"
-"""How `FeatureStream` begins to say that a document is none that QuPath imports."""
+"""The words with which `FeatureStream` says that a document is none that QuPath imports."""
 
 MAX_MEMBERS = 100
 

@@ -11,8 +11,10 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.qupath.object_features import Feature, class_member, object_feature, rings_of
-from wsi_engine.qupath.objects import RGB, RGBA, ROI, PathClass, PathObject
+from wsi_engine.qupath.colours import Colour, ColourAlpha
+from wsi_engine.qupath.objects import Feature, PathClass, PathObject, class_member, object_feature
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.qupath.roi_members import rings_of
 
 __all__ = ["SCORE_NAME", "Feature", "annotation_feature", "detection_features"]
 
@@ -27,7 +29,7 @@ def detection_features(
     measurements: Mapping[str, npt.NDArray[np.float32]],
     names: Sequence[str | None] | None = None,
     metadata: Sequence[Mapping[str, str]] | None = None,
-    colours: Mapping[str, RGB | RGBA] = MappingProxyType({}),
+    colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
 ) -> list[Feature]:
     """Describe nuclei as QuPath detections.
 
@@ -42,9 +44,9 @@ def detection_features(
     measurements
         Columns by name. A value that is not finite is left out: QuPath 0.4 cannot read it.
     names, metadata
-        Of each nucleus, where there are any.
+        What each nucleus has of them, if any has.
     colours
-        Of classes that shall not have the colour that ``class_colour`` gives.
+        Colours of classes that shall not have the one that ``class_colour`` gives.
 
     Returns
     -------

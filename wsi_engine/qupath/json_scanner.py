@@ -20,7 +20,7 @@ class Source(Protocol):
 
 
 class Scan:
-    """How far a list of values has been read: it can go on with the next bytes."""
+    """The state of reading a list of values: it can go on with the next bytes."""
 
     def __init__(self) -> None:
         self._state = np.array([PLAIN, 0, -1, 0, 0, 0], np.int64)
@@ -35,7 +35,7 @@ class Scan:
 
     @property
     def start(self) -> int:
-        """Where the value that has been begun begins; -1 between values."""
+        """Start of the value that has been begun; -1 between values."""
         return int(self._state[2])
 
     @start.setter
@@ -54,12 +54,12 @@ class Scan:
 
     @property
     def closed_by(self) -> int:
-        """What closed the list: 1 for ], 2 for }, 0 if it is open."""
+        """The bracket that closed the list: 1 for ], 2 for }, 0 if it is open."""
         return int(self._state[4])
 
     @property
     def without_comma(self) -> int:
-        """How many values follow another without a comma."""
+        """Number of values that follow another without a comma."""
         return int(self._state[5])
 
 
@@ -69,12 +69,30 @@ _ENDS_WORD[list(b"/\\;#={}[]:, \t\f\r\n")] = True
 
 
 @numba.njit(nogil=True, cache=True)
-def _split(data, position, state, starts, stops):  # type: ignore[no-untyped-def]
+def _split(
+    data: npt.NDArray[np.uint8],
+    position: int,
+    state: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    stops: npt.NDArray[np.int64],
+) -> tuple[int, int]:
     """Find where the values of a list begin and end.
 
-    ``state`` is: what the scanner is within, depth, start of the value or -1, what stood last
-    in the list (0 nothing, 1 a value, 2 a comma), what closed the list (1 for ], 2 for }), missing
-    commas.
+    Parameters
+    ----------
+    data, position
+        Bytes, shape (n,), and which of them is looked at first.
+    state
+        What the scanner is within, depth, start of the value or -1, what stood last in the list
+        (0 nothing, 1 a value, 2 a comma), what closed the list (1 for ], 2 for }), missing
+        commas; shape (6,), changed.
+    starts, stops
+        Filled with where values begin and end, as far as there is room, shape (k,).
+
+    Returns
+    -------
+    count, position
+        How many values were found, and how far the scanner came.
     """
     within, depth, start, last = state[0], state[1], state[2], state[3]
     length = len(data)

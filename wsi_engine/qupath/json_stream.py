@@ -21,7 +21,7 @@ from wsi_engine.qupath.lenient_json import JSONError, parse_json
 
 BLOCK_BYTES = 1 << 22
 MAX_FEATURE_BYTES = 1 << 29
-"""Of one feature: a polygon of 10 million vertices takes some 200 MB."""
+"""The largest feature that is read: a polygon of 10 million vertices takes some 200 MB."""
 TOO_LARGE = (
     f"holds a single feature larger than {MAX_FEATURE_BYTES >> 20} MiB: split it into several"
 )
@@ -55,7 +55,7 @@ class Element:
     index
         Its place among the features, from 0.
     offset
-        Of its first byte in the (unpacked) file.
+        Place of its first byte in the (unpacked) file.
     raw
         Its JSON; empty where the list has a comma and no feature.
     """

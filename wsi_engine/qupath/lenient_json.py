@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 MAX_DEPTH = 1000
-"""Of nesting; a hierarchy of objects takes four for each generation."""
+"""The deepest nesting that is read; a hierarchy of objects takes four for each generation."""
 
 
 class JSONError(ValueError):

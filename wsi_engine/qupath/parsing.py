@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from wsi_engine.qupath.classification import describe, read_class, read_colour, text_of
+from wsi_engine.qupath.classification import read_class, read_colour, text_of
 from wsi_engine.qupath.json_stream import GEOMETRY_TYPES, Element
 from wsi_engine.qupath.lenient_json import JSONError, parse_json
-from wsi_engine.qupath.objects import (
-    OBJECT_TYPES,
-    ROI,
-    ObjectType,
-    PathObject,
-)
-from wsi_engine.qupath.problems import Note, Problem, UnreadableError
+from wsi_engine.qupath.objects import OBJECT_TYPES, ObjectType, PathObject
+from wsi_engine.qupath.problems import Note, Problem, UnreadableError, describe
+from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.shapes import (
     PolygonBatch,
     ellipse_within,
@@ -41,11 +37,11 @@ _MEMBERS = frozenset({"type", "id", "geometry", "nucleusGeometry", "properties"}
 _UUID = re.compile(r"-".join(rf"([0-9a-fA-F]{{1,{n}}})" for n in (8, 4, 4, 4, 12)))
 _PLAIN_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-Report = Callable[[Problem], None]
+OnProblem = Callable[[Problem], None]
 
 
 def parse_block(
-    elements: Iterable[Element], source: str, report: Report, *, in_collection: bool = False
+    elements: Iterable[Element], source: str, report: OnProblem, *, in_collection: bool = False
 ) -> Iterator[PathObject]:
     """Make features into objects, a block at a time: their polygons are built together.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 Note = Callable[[str], None]
 """Takes what is wrong with a feature that can be read all the same."""
@@ -22,9 +23,9 @@ class Problem:
     source
         Name of the file, or ``archive.zip/entry``.
     index
-        Of the feature in it, from 0; ``None`` where the file as a whole is meant.
+        Place of the feature in it, from 0; ``None`` where the file as a whole is meant.
     id
-        Of the object, where it has one.
+        UUID of the object, where it has one.
     reason
         What is wrong and what was made of it.
     skipped
@@ -42,3 +43,18 @@ class Problem:
         named = f" ({self.id})" if self.id else ""
         skipped = "; it is left out" if self.skipped else ""
         return f"{where}{named}: {self.reason}{skipped}"
+
+
+def describe(value: Any) -> str:
+    """Name a JSON value in a message, without its length."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = str(value)
+    shown = text if len(text) <= 40 else f"{text[:40]}…"
+    return repr(shown) if isinstance(value, str) else shown

@@ -10,7 +10,7 @@ from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.containers import is_archive, open_parts
 from wsi_engine.qupath.json_stream import FeatureStream
 from wsi_engine.qupath.objects import PathObject
-from wsi_engine.qupath.parsing import Report, parse_block
+from wsi_engine.qupath.parsing import OnProblem, parse_block
 from wsi_engine.qupath.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,11 @@ def read_objects(path: str | Path, *, strict: bool = False) -> PathObjects:
     strict
         Make the first problem an error.
 
+    Returns
+    -------
+    PathObjects
+        List of the objects, whose ``problems`` say what could not be read.
+
     Raises
     ------
     GeoJSONError
@@ -51,9 +56,12 @@ def read_objects(path: str | Path, *, strict: bool = False) -> PathObjects:
 
     Examples
     --------
-    >>> objects = read_objects("slide.geojson")  # doctest: +SKIP
-    >>> [item.class_name for item in objects if item.object_type == "annotation"]  # doctest: +SKIP
-    ['Tumor', 'Stroma']
+    >>> import wsi_engine as we
+    >>> tissue = we.read_objects("results/slide/tissue.geojson")
+    >>> {item.object_type for item in tissue}
+    {'annotation'}
+    >>> tissue.problems
+    []
     """
     objects = PathObjects()
     objects.extend(iter_objects(path, strict=strict, problems=objects.problems))
@@ -70,14 +78,26 @@ def iter_objects(
     Parameters
     ----------
     path, strict
-        As for `read_objects`.
+        File and strictness, as for `read_objects`.
     problems
-        Takes the problems as they are met.
+        List that takes the problems as they are met.
+
+    Yields
+    ------
+    PathObject
+        One object with its children, in the order of the file.
 
     Raises
     ------
     GeoJSONError
-        As `read_objects`; what comes before a truncation was yielded.
+        When `read_objects` raises it; what comes before a truncation was yielded.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> first = next(we.iter_objects("results/slide/nuclei.geojson.gz"))
+    >>> first.object_type
+    'detection'
     """
     path = Path(path)
     met = _Problems(strict, problems)
@@ -113,7 +133,7 @@ class _Problems:
         self._count = 0
 
     @property
-    def add(self) -> Report:
+    def add(self) -> OnProblem:
         return self._add
 
     def _add(self, problem: Problem) -> None:

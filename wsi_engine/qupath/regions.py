@@ -1,4 +1,8 @@
-"""Regions of interest that a pathologist drew in QuPath."""
+"""What a region is in a QuPath file, and which regions bound the work.
+
+An annotation is one, and so is a TMA core, if it has an area. Its id is its own, else that of its
+place, which is the same wherever the file is read and wherever in the file it stands.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +20,26 @@ import shapely
 
 from wsi_engine.errors import RegionError
 from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
-from wsi_engine.qupath.objects import PathClass, PathObject
-from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.problems import Problem
+from wsi_engine.qupath.reader import iter_objects
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Annotations that bound the work, and those that are cut out of it.
+    """Regions that bound the work, and those that are cut out of it.
 
     Attributes
     ----------
     source
         Name of the file they were read from.
     wanted
-        With an area and a UUID, the smallest first. Empty where only cuts were asked for: then
-        all the rest of the slide is wanted.
+        Regions with an area and a UUID, the smallest first. Empty where only cuts were asked
+        for: then all the rest of the slide is wanted.
     excluded
-        Likewise. What lies in one of them is not wanted, whatever else it lies in.
+        Regions likewise. What lies in one of them is not wanted, whatever else it lies in.
     """
 
     source: str
@@ -68,7 +73,7 @@ class Regions:
         Parameters
         ----------
         points
-            In QuPath pixels, shape (n, 2).
+            Positions in QuPath pixels, float64, shape (n, 2).
 
         Returns
         -------
@@ -93,16 +98,63 @@ class Regions:
         return shapely.STRtree(shapely.box(*shapely.bounds(shapes).T))
 
 
-def read_regions(
-    path: str | Path, roi_class: Sequence[str] = (), exclude_class: Sequence[str] = ()
-) -> Regions:
-    """Read the annotations of a GeoJSON file that bound the work.
+def read_annotations(
+    path: str | Path, problems: list[Problem] | None = None
+) -> dict[int, PathObject]:
+    """Read the regions of a GeoJSON file: all annotations and TMA cores that have an area.
+
+    Those nested in others are regions, too, each for itself. Points and lines are passed over
+    with a warning, all other objects without.
 
     Parameters
     ----------
     path
-        Written by QuPath, or by anything else in its dialect. Objects that are not annotations
-        are passed over; so are, with a warning, points and lines, which have no area.
+        Written by QuPath, or by anything else in its dialect.
+    problems
+        Takes what could not be read, or only by guessing.
+
+    Returns
+    -------
+    dict
+        Regions by their number among the annotations of the file, from 1, in their order. Each
+        has an id: its own, or else one that its shape gives. Of several with one shape and no
+        id the first has that of the shape, and each other one that follows from it.
+
+    Raises
+    ------
+    GeoJSONError
+        When the file cannot be read.
+    """
+    objects = (item for top in iter_objects(path, problems=problems) for item in top.flattened())
+    annotations = [item for item in objects if item.object_type in ("annotation", "tmaCore")]
+    areas = {k: item for k, item in enumerate(annotations, 1) if item.geometry.area > 0}
+    if len(areas) < len(annotations):
+        log.warning(
+            "%s: %d annotations are points or lines, which have no area: they are passed over",
+            Path(path).name,
+            len(annotations) - len(areas),
+        )
+    taken = {item.id for item in areas.values()}
+    for number, item in areas.items():
+        identity = item.id
+        if identity is None:
+            identity = _id_by_shape(item.geometry)
+            while identity in taken:
+                identity = str(uuid.uuid5(ENGINE_NAMESPACE, f"region {identity}"))
+            taken.add(identity)
+        areas[number] = replace(item, id=identity, children=[])
+    return areas
+
+
+def read_bounds_of_work(
+    path: str | Path, roi_class: Sequence[str] = (), exclude_class: Sequence[str] = ()
+) -> Regions:
+    """Read which regions of a GeoJSON file bound the work, and which are cut out of it.
+
+    Parameters
+    ----------
+    path
+        File of regions, as for `read_annotations`.
     roi_class
         Classes of the annotations that are wanted; none for all that are not excluded. A class
         stands for those derived from it, too: ``Tumor`` for ``Tumor: Positive``.
@@ -118,55 +170,34 @@ def read_regions(
         When no annotation is left to work in.
     """
     name = Path(path).name
-    read = read_objects(path)
-    for problem in read.problems:
+    problems: list[Problem] = []
+    annotations = [*read_annotations(path, problems).values()]
+    for problem in problems:
         if problem.skipped:
             raise RegionError(f"{problem}; without it the area would be another: mend the file")
-    objects = (item for top in read for item in top.flattened())
-    annotations = [item for item in objects if item.object_type == "annotation"]
-    excluded = [item for item in annotations if is_of_class(item.classification, exclude_class)]
-    wanted = [item for item in annotations if not is_of_class(item.classification, exclude_class)]
+    excluded = [item for item in annotations if item.is_of_class(exclude_class)]
+    wanted = [item for item in annotations if not item.is_of_class(exclude_class)]
     if roi_class:
-        wanted = [item for item in wanted if is_of_class(item.classification, roi_class)]
+        wanted = [item for item in wanted if item.is_of_class(roi_class)]
     if exclude_class and not excluded:
         log.warning("%s: nothing is cut out: %s", name, _no_such_class(exclude_class, annotations))
     if roi_class and not wanted:
         raise RegionError(f"{name}: {_no_such_class(roi_class, annotations)}")
     if not wanted and not excluded:
         raise RegionError(f"{name} holds no annotation with an area: draw one in QuPath")
-    flat = [item for item in wanted + excluded if item.geometry.area == 0]
-    if flat:
-        log.warning(
-            "%s: %d annotations are points or lines and cannot bound a region", name, len(flat)
-        )
-    regions = Regions(name, _with_area(wanted), _with_area(excluded))
-    if wanted and not regions.wanted:
-        raise RegionError(f"{name} holds no annotation with an area: draw one in QuPath")
-    return regions
-
-
-def is_of_class(classification: PathClass | None, wanted: Sequence[str]) -> bool:
-    """Whether a classification is one of some classes, or derived from one."""
-    if classification is None:
-        return False
-    stems = (PathClass.of(name).names for name in wanted)
-    return any(classification.names[: len(stem)] == stem for stem in stems)
+    return Regions(name, _smallest_first(wanted), _smallest_first(excluded))
 
 
 def _no_such_class(wanted: Sequence[str], annotations: Sequence[PathObject]) -> str:
     there = Counter(item.class_name or "no class" for item in annotations)
     found = ", ".join(f"{name} ({count})" for name, count in sorted(there.items()))
     asked = " or ".join(repr(name) for name in wanted)
-    return f"no annotation is of class {asked}; there are {found or 'no annotations'}"
+    there_are = f"there are {found}" if found else "there are no annotations with one"
+    return f"no annotation with an area is of class {asked}; {there_are}"
 
 
-def _with_area(annotations: Sequence[PathObject]) -> tuple[PathObject, ...]:
-    named = [
-        replace(item, id=item.id or _id_by_shape(item.geometry), children=[])
-        for item in annotations
-        if item.geometry.area > 0
-    ]
-    return tuple(sorted(named, key=lambda item: (item.geometry.area, item.id)))
+def _smallest_first(annotations: Sequence[PathObject]) -> tuple[PathObject, ...]:
+    return tuple(sorted(annotations, key=lambda item: (item.geometry.area, item.id)))
 
 
 def _id_by_shape(geometry: shapely.Geometry) -> str:

@@ -33,11 +33,10 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 Feature = dict[str, Any]
 
 NAMESPACE = uuid.UUID("0c4c33f5-0f4c-5d0a-9a53-2f2b8f3c7d11")
-"""Of ids that are made here: the same file is given the same ids every time."""
-
+"""Namespace of ids that are made here: the same file is given the same ids every time."""
 
 MAX_GENERATIONS = 50
-"""Of children within children: QuPath's parser takes some 255 levels of JSON."""
+"""The most generations of children that are kept: QuPath's parser takes 255 levels of JSON."""
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class Repair:
 
     @property
     def changes(self) -> list[Change]:
-        """In the order in which they first were made."""
+        """Changes in the order in which they first were made."""
         return list(self._changes.values())
 
     def say(self, what: str, place: Place) -> None:

@@ -24,7 +24,7 @@ FARTHEST_PX = 2.0**24
 """Beyond, 32-bit floats do not even hold whole pixels."""
 
 COARSER_GRIDS_PX = (GRID_PX, 1 / 8, 1.0)
-"""On which a polygon is repaired in turn, until it survives the rounding of its coordinates."""
+"""Grids to repair a polygon on in turn, until it survives the rounding of its coordinates."""
 
 
 def mended_geometry(geometry: Any, say: Say, *, as_ellipse: bool = False) -> list[Geometry]:

@@ -44,7 +44,7 @@ def mended_properties(properties: Properties, kind: str, say: Say) -> Properties
     Parameters
     ----------
     properties
-        As they are written.
+        The properties of a feature, as they are written.
     kind
         Object type, one that QuPath writes.
     say

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.nuclei.polygons import polygon_parts
-from wsi_engine.qupath.classification import describe
-from wsi_engine.qupath.objects import FIRST_PLANE, ROI, ImagePlane
-from wsi_engine.qupath.problems import Note, UnreadableError
+from wsi_engine.qupath.problems import Note, UnreadableError, describe
+from wsi_engine.qupath.roi import FIRST_PLANE, ROI, ImagePlane
 
 FARTHEST_PX = 2.0**31
 """No pixel of an image lies farther: its width and height are 32-bit integers."""
@@ -22,7 +21,7 @@ MAX_CROSSINGS = 5_000_000
 """Pairs of edges that may cross in a polygon that is repaired: more take hours and all memory."""
 
 ELLIPSE_CORNERS = 100
-"""As many as QuPath writes."""
+"""Number of corners of an ellipse, as QuPath writes it."""
 
 Array = npt.NDArray[np.float64]
 _NUMBERS = {int, float}

@@ -43,7 +43,7 @@ BATCH = 2000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something is: in which document, in which feature, and which id that has."""
+    """The place of something: its document, its feature, and the id of that."""
 
     document: str
     index: int | None = None
@@ -75,7 +75,7 @@ class Tally:
 
 
 class Report:
-    """What QuPath would do with a file.
+    """The answer to what QuPath would do with a file.
 
     Attributes
     ----------

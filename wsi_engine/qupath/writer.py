@@ -15,8 +15,7 @@ import orjson
 
 from wsi_engine.closing import Closing
 from wsi_engine.errors import GeoJSONError
-from wsi_engine.qupath.object_features import Feature, NonFinite, each_line, object_features
-from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.objects import Feature, NonFinite, PathObject, each_line, object_features
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,10 @@ class GeoJSONWriter(Closing):
 
     Examples
     --------
-    >>> with GeoJSONWriter(Path("nuclei.geojson.gz")) as writer:  # doctest: +SKIP
-    ...     writer.write(features)
+    >>> with GeoJSONWriter(Path("nothing.geojson.gz")) as writer:
+    ...     writer.write([])
+    >>> writer.count
+    0
     """
 
     def __init__(self, path: Path, *, name: str | None = None) -> None:
@@ -119,14 +120,15 @@ def write_objects(
     path
         ``.geojson``, or compressed ``.geojson.gz`` or ``.zip``. It appears when it is whole.
     objects
-        Taken one after the other: there may be more than memory holds.
+        Objects, taken one after the other: there may be more than memory holds.
     non_finite
-        ``"string"`` writes NaN and the infinities as QuPath 0.5 and later do.
+        ``"omit"`` leaves NaN and the infinities out, ``"string"`` writes them as QuPath 0.5 and
+        later do.
 
     Returns
     -------
     int
-        How many features were written.
+        Number of features that were written.
 
     Raises
     ------
@@ -134,6 +136,14 @@ def write_objects(
         If an object is nothing that QuPath could hold.
     OutputError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> nuclei = we.iter_objects("results/slide/nuclei.geojson.gz")
+    >>> large = (item for item in nuclei if item.measurements["Area µm^2"] > 40)
+    >>> we.write_objects("large.geojson", large) > 0
+    True
     """
     path = Path(path)
     notes: list[str] = []

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from wsi_engine.errors import ManifestError, ResultError
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.regions.finished import FinishedResult, finished_results
 from wsi_engine.regions.measure import RegionReport, measure_regions
 from wsi_engine.regions.tables import IDENTITY, write_table
+from wsi_engine.results.finished import SlideResult, finished_results
+from wsi_engine.results.layout import REGIONS_COLUMNS, REGIONS_TABLE
 from wsi_engine.study import read_study
 from wsi_engine.writing import clear_write_errors
 
@@ -34,9 +35,9 @@ class Manifest:
     Attributes
     ----------
     path
-        Where it was read.
+        Path of the file that was read.
     columns
-        Names, without that of the slide.
+        Names of the columns, without that of the slide.
     rows
         Values, as they were written (patient 007 stays 007), by the name of the slide, or by the
         absolute path where the manifest has paths.
@@ -48,7 +49,7 @@ class Manifest:
 
 
 def build_cohort(output: str | Path, manifest: str | Path | None = None) -> RegionReport:
-    """Join the regions of all finished slides in a folder into one table.
+    r"""Join the regions of all finished slides in a folder into one table.
 
     Parameters
     ----------
@@ -59,19 +60,33 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
         CSV with a column ``slide`` (names with or without suffix) and any others: patient,
         group… They follow the names of slide and region.
 
+    Returns
+    -------
+    RegionReport
+        The table, a row per region of each slide, and the files that were written.
+
     Raises
     ------
     ResultError
         When there is no finished slide, or regions are of other nuclei than the result.
     ManifestError
         When the manifest cannot be read, names a slide twice, or by a name that several have.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import wsi_engine as we
+    >>> _ = Path("study.csv").write_text("slide,patient\nslide.tif,007\n")
+    >>> cohort = we.build_cohort("results", "study.csv")
+    >>> set(cohort.table["patient"].to_pylist())
+    {'007'}
     """
     output = Path(output)
     folders = list(finished_results(output))
     if not folders:
         raise ResultError(f"{output} holds no finished result: run slides into it first")
     study = read_manifest(Path(manifest)) if manifest is not None else None
-    results = [FinishedResult(folder) for folder in folders]
+    results = [SlideResult(folder) for folder in folders]
     tables, dictionaries = zip(*[_regions_of(result) for result in results], strict=True)
     table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
     meanings = {column.name: column for columns in dictionaries for column in columns}
@@ -115,7 +130,7 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(path, columns, rows)
 
 
-def _joined(table: pa.Table, study: Manifest, results: Sequence[FinishedResult]) -> pa.Table:
+def _joined(table: pa.Table, study: Manifest, results: Sequence[SlideResult]) -> pa.Table:
     """Add the columns of a study behind those that name slide and region."""
     clash = sorted(set(study.columns) & set(table.column_names))
     if clash:
@@ -136,7 +151,7 @@ class _Owners:
     A result whose path the manifest has belongs to that row, whatever other rows are called.
     """
 
-    def __init__(self, study: Manifest, results: Sequence[FinishedResult]) -> None:
+    def __init__(self, study: Manifest, results: Sequence[SlideResult]) -> None:
         self._folders = {result.name for result in results}
         self._paths: defaultdict[str, set[str]] = defaultdict(set)
         self._names: defaultdict[str, set[str]] = defaultdict(set)
@@ -154,7 +169,7 @@ class _Owners:
 
 
 def _rows_by_slide(
-    study: Manifest, results: Sequence[FinishedResult]
+    study: Manifest, results: Sequence[SlideResult]
 ) -> dict[str, tuple[str | None, ...]]:
     """Find the row of each result."""
     rows: dict[str, tuple[str | None, ...]] = {}
@@ -188,9 +203,9 @@ def _rows_by_slide(
     return rows
 
 
-def _regions_of(result: FinishedResult) -> tuple[pa.Table, list[Column]]:
+def _regions_of(result: SlideResult) -> tuple[pa.Table, list[Column]]:
     """Read the regions of a result and what their columns mean; compute them if need be."""
-    path = result.folder / "regions.parquet"
+    path = result.folder / REGIONS_TABLE
     if not path.exists():
         measure_regions(result.folder)
     with _readable(path):
@@ -201,7 +216,7 @@ def _regions_of(result: FinishedResult) -> tuple[pa.Table, list[Column]]:
             f"{path} is of other nuclei than those that are there now: compute it again with "
             f"`wsi-engine regions {result.folder}`"
         )
-    path = result.folder / "regions_columns.json"
+    path = result.folder / REGIONS_COLUMNS
     with _readable(path):
         entries = {entry["name"]: Column(**entry) for entry in json.loads(path.read_bytes())}
         columns = [entries[name] for name in table.column_names]

@@ -9,31 +9,30 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wsi_engine.regions.finished import FinishedResult
-from wsi_engine.regions.region import Region, read_drawn_regions
 from wsi_engine.regions.summary import all_columns, summarise
 from wsi_engine.regions.tables import (
     IDENTITY,
-    read_annotations,
+    read_written_regions,
     region_table,
     write_annotations,
     write_table,
 )
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE
+from wsi_engine.results.region import Region, read_drawn_regions
 from wsi_engine.writing import clear_write_errors
-
-ANNOTATIONS, TABLE = "regions.geojson", "regions.parquet"
 
 
 @dataclass(frozen=True)
 class RegionReport:
-    """What was computed.
+    """The regions that were computed.
 
     Attributes
     ----------
     table
         One row per region, the slide first.
     files
-        What was written.
+        Paths of the files that were written.
     """
 
     table: pa.Table
@@ -52,12 +51,24 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
         GeoJSON from QuPath; without it those that bounded the run. Nested annotations count
         each for itself.
 
+    Returns
+    -------
+    RegionReport
+        The table, a row per region, and the files that were written.
+
     Raises
     ------
     EngineError
-        One sentence that says what is wrong and what to do.
+        When the folder is no finished result, or annotations cannot be read; says what to do.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> regions = we.measure_regions("results/slide")
+    >>> regions.table["kind"].to_pylist()
+    ['slide', 'tissue', 'tissue']
     """
-    result = FinishedResult(Path(folder))
+    result = SlideResult(Path(folder))
     drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
     return _measure(result, drawn)
 
@@ -70,33 +81,33 @@ def measure_regions_again(folder: Path) -> RegionReport:
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    return _measure(FinishedResult(folder), read_annotations(folder / ANNOTATIONS))
+    return _measure(SlideResult(folder), read_written_regions(folder / REGIONS_GEOJSON))
 
 
 def are_of(folder: Path, nuclei_sha256: str) -> bool:
     """Whether the regions that were written are of these nuclei."""
     try:
-        facts = pq.read_schema(folder / TABLE).metadata[b"wsi_engine"]
+        facts = pq.read_schema(folder / REGIONS_TABLE).metadata[b"wsi_engine"]
         return bool(json.loads(facts)["nuclei_sha256"] == nuclei_sha256)
     except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
         return False
 
 
-def _measure(result: FinishedResult, drawn: list[Region]) -> RegionReport:
+def _measure(result: SlideResult, drawn: list[Region]) -> RegionReport:
     regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
     figures = summarise(result, regions)
     facts = {"slide": result.record["slide"], "nuclei_sha256": result.digest}
     table = region_table(result.name, regions, figures, facts)
     with clear_write_errors(result.folder):
         columns = [*IDENTITY, *all_columns(figures)]
-        annotations = write_annotations(result.folder / ANNOTATIONS, regions, figures)
+        annotations = write_annotations(result.folder / REGIONS_GEOJSON, regions, figures)
         # The table comes last: it says of which nuclei all of them are.
         files = [*write_table(table, columns, result.folder / "regions"), annotations]
     return RegionReport(table, files)
 
 
 def _with_tissue(tissue: list[Region], drawn: list[Region]) -> list[Region]:
-    """Put tissue before annotations; tissue that came back from QuPath stands for itself."""
+    """Put tissue before annotations; tissue that came back from QuPath counts as tissue."""
     known = {piece.id for piece in tissue}
     returned = {region.id for region in drawn} & known
     return [

@@ -61,11 +61,11 @@ def ripley_l(
     Parameters
     ----------
     points, window
-        In µm.
+        Points and window in µm.
     radii
         Distances r in µm, shape (k,).
     seed
-        Of the choice of focal points.
+        Seed of the choice of focal points.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def clark_evans(points: Floats, window: shapely.Geometry) -> ClarkEvans:
     Parameters
     ----------
     points, window
-        In µm.
+        Points and window in µm.
 
     Notes
     -----
@@ -191,11 +191,11 @@ def neighbourhood_enrichment(
         Neighbours, int64, shape (p, 2), each pair once: those of ``neighbour_pairs``, or of a
         radius.
     classes
-        Their number c.
+        Number of classes c.
     permutations
-        How often the classes are dealt out anew over the nuclei; the neighbours stay.
+        Number of times that classes are dealt out anew over the nuclei; the neighbours stay.
     seed
-        Of the permutations.
+        Seed of the permutations.
 
     Notes
     -----
@@ -229,8 +229,13 @@ def neighbourhood_enrichment(
 
 
 @njit(nogil=True, cache=True)
-def _counts(kinds, ends, classes):  # type: ignore[no-untyped-def]
-    """Count the pairs of each two classes, symmetric."""
+def _counts(
+    kinds: npt.NDArray[np.int16], ends: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.int64]:
+    """Count the pairs of each two classes, symmetric.
+
+    Kinds have shape (n,), the two ends of pairs (p, 2), the counts (classes, classes).
+    """
     counts = np.zeros((classes, classes), np.int64)
     for k in range(len(ends)):
         counts[kinds[ends[k, 0]], kinds[ends[k, 1]]] += 1

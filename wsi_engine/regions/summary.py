@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.adjacency import neighbour_pairs
+from wsi_engine.nuclei.measure.adjacency import neighbour_pairs
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.regions.finished import FinishedResult
-from wsi_engine.regions.region import Region, areal
 from wsi_engine.regions.spatial import clark_evans, neighbourhood_enrichment, ripley_l
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.region import Region, areal
 from wsi_engine.slide.frames import Mpp
 
 log = logging.getLogger(__name__)
@@ -44,15 +44,15 @@ _AREA, _CIRCULARITY, _ORIENTATION = "Area µm^2", "Circularity", "Orientation °
 _ENGINE = "this engine"
 
 
-def summarise(result: FinishedResult, regions: Sequence[Region]) -> list[Figures]:
+def summarise(result: SlideResult, regions: Sequence[Region]) -> list[Figures]:
     """Compute all numbers of some regions.
 
     Parameters
     ----------
     result
-        Whose nuclei count.
+        The result whose nuclei count.
     regions
-        May overlap, be nested, or hold no nuclei.
+        Regions that may overlap, be nested, or hold no nuclei.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def _arrangement(anchors: npt.NDArray[np.float64], window: shapely.Geometry, mpp
 
 
 def _arrangement_by_class(
-    result: FinishedResult, inside: Members, window: shapely.Geometry
+    result: SlideResult, inside: Members, window: shapely.Geometry
 ) -> Figures:
     figures: Figures = {}
     for k, name in enumerate(result.classes):
@@ -292,9 +292,7 @@ def _clustering(
     return figures
 
 
-def _neighbourhoods(
-    result: FinishedResult, inside: Members, pairs: npt.NDArray[np.int64]
-) -> Figures:
+def _neighbourhoods(result: SlideResult, inside: Members, pairs: npt.NDArray[np.int64]) -> Figures:
     position = np.full(len(result), -1, np.int64)
     position[inside] = np.arange(len(inside))
     ends = position[pairs]

@@ -17,8 +17,8 @@ from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.writer import write_objects
-from wsi_engine.regions.region import Region, read_regions
 from wsi_engine.regions.summary import Figures, all_columns
+from wsi_engine.results.region import Region, read_regions
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
@@ -71,9 +71,9 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
     Parameters
     ----------
     table
-        To write.
+        Table to write.
     columns
-        What its columns mean.
+        Meaning of its columns.
     path
         Without suffix.
     """
@@ -103,13 +103,13 @@ def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[F
     return path
 
 
-def read_annotations(path: Path) -> list[Region]:
+def read_written_regions(path: Path) -> list[Region]:
     """Read regions that were written as annotations, without the figures that they carry.
 
     Raises
     ------
     ResultError
-        When the table beside them, which tells the figures, cannot be read.
+        When the table beside them, which holds the figures, cannot be read.
     """
     table_path = path.with_suffix(".parquet")
     try:

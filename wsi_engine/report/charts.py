@@ -28,7 +28,7 @@ class Distribution:
     Attributes
     ----------
     name, unit
-        As the table of nuclei has them.
+        Name and unit as in the table of nuclei.
     count
         Nuclei that have a value.
     percentiles
@@ -144,7 +144,7 @@ def box_plot(percentiles: tuple[float, ...], axis: Axis, y: float) -> Markup:
     percentiles
         5th, 25th, 50th, 75th, 95th.
     axis
-        On which they are placed.
+        Axis on which they are placed.
     y
         Height of the middle.
     """

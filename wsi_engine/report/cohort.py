@@ -9,18 +9,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wsi_engine.engine.output import RECORD, WORK
 from wsi_engine.regions.cohort import SLIDE, build_cohort
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.regions.measure import RegionReport
 from wsi_engine.regions.tables import IDENTITY
 from wsi_engine.report.cohort_charts import Group, boxes_by_group, dots_by_group
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import data_uri
 from wsi_engine.report.quality_files import read_flags
-from wsi_engine.report.slide import REPORT_FILE, SHOWN_AS_HISTOGRAM, THUMBNAIL_FILE
+from wsi_engine.report.slide import SHOWN_AS_HISTOGRAM
+from wsi_engine.results.failure import read_failure
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import FAILED_FILE, RECORD, REPORT_FILE, THUMBNAIL_FILE, WORK
 from wsi_engine.slide.quality.flag import Flag
-from wsi_engine.store.failure import FAILED_FILE, read_failure
 
 COHORT_FILE = "cohort.html"
 FIRST_FIGURE = "Area mm^2"
@@ -37,11 +37,11 @@ class SlideRow:
     thumbnail
         Data URI; ``None`` where there is none.
     page
-        Where the slide's own page is, relative to the cohort's.
+        Path of the slide's own page, relative to the cohort's.
     facts
-        What the manifest says of it.
+        Facts of the slide in the manifest.
     flags
-        Those that are not ok; ``None`` where the slide has not been checked since its run.
+        Flags that are not ok; ``None`` where the slide has not been checked since its run.
     """
 
     name: str
@@ -73,7 +73,13 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
     Raises
     ------
     ResultError, ManifestError
-        As ``build_cohort`` does.
+        When ``build_cohort`` raises it.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.write_cohort_report("results").files[-1].name
+    'cohort.html'
     """
     output = Path(output)
     report = build_cohort(output, manifest)
@@ -99,7 +105,7 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
 
 
 def _slide_row(folder: Path, row: dict[str, Any], facts: list[str]) -> SlideRow:
-    flags = read_flags(FinishedResult(folder))
+    flags = read_flags(SlideResult(folder))
     thumbnail = folder / THUMBNAIL_FILE
     return SlideRow(
         name=row[SLIDE],

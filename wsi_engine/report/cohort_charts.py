@@ -48,9 +48,9 @@ def boxes_by_group(title: str, groups: Sequence[Group], ranks: Sequence[Ranks]) 
     Parameters
     ----------
     title
-        What was measured.
+        Name of what was measured.
     groups
-        Of slides.
+        Groups of slides.
     ranks
         5th, 25th, 50th, 75th and 95th percentile of each slide; ``None`` where missing.
     """

@@ -1,4 +1,4 @@
-"""Colours that people with colour-blindness tell apart, on screen and in print."""
+"""Colours that people with colour-blindness can distinguish, on screen and in print."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ TISSUE = "#00695c"
 INK = "#1a1a1a"
 
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000", "#f0e442")
-"""For classes, those that stand out most on white first (Okabe & Ito, Color Universal Design,
-2008)."""
+"""Colours of classes, those that stand out most on white first (Okabe & Ito, Color Universal
+Design, 2008)."""
 UNCLASSIFIED = "#999999"
 
 _VIRIDIS = (
     "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70",
     "#7ad151", "#bddf26", "#fde725",
 )  # fmt: skip
-"""From 0 to 1 in tenths (Smith & van der Walt, SciPy 2015)."""
+"""Colours of values from 0 to 1 in tenths (Smith & van der Walt, SciPy 2015)."""
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

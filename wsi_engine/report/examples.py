@@ -11,11 +11,11 @@ import numpy.typing as npt
 import shapely
 from markupsafe import Markup
 
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report import svg
 from wsi_engine.report.charts import number, readable
-from wsi_engine.report.frames import scale_bar
+from wsi_engine.report.map_frame import scale_bar
 from wsi_engine.report.pictures import FieldReader, data_uri, jpeg
+from wsi_engine.results.finished import SlideResult
 
 SHOWN = 12
 COMPARED = (
@@ -42,7 +42,7 @@ class Example:
     Attributes
     ----------
     row
-        In the table of nuclei.
+        Row in the table of nuclei.
     stands_out
         The measurement that is farthest from the median, and its standard score.
     """
@@ -60,11 +60,11 @@ class Card:
     id
         UUID, as in QuPath.
     picture
-        Its field with its outline; ``None`` without the slide.
+        Picture of its field with its outline; ``None`` without the slide.
     numbers
         Name and value of its most telling measurements.
     why
-        What is unusual; ``None`` for a typical one.
+        What is unusual about it; ``None`` for a typical one.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Card:
     why: str | None
 
 
-def choose_examples(result: FinishedResult) -> tuple[list[Example], list[Example]]:
+def choose_examples(result: SlideResult) -> tuple[list[Example], list[Example]]:
     """Find the most typical and the most unusual nuclei.
 
     Each measurement is standardised by its median and by the quartile on the same side of it.
@@ -83,7 +83,7 @@ def choose_examples(result: FinishedResult) -> tuple[list[Example], list[Example
     Returns
     -------
     typical, unusual
-        At most twelve each, no nucleus in both; none where nothing was measured.
+        At most twelve nuclei each, none in both; no nuclei where nothing was measured.
     """
     count = len(result)
     names = [name for name in COMPARED if name in result.measurements]
@@ -125,7 +125,7 @@ def _standard_scores(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32
 
 
 def make_cards(
-    result: FinishedResult, examples: list[Example], fields: FieldReader | None
+    result: SlideResult, examples: list[Example], fields: FieldReader | None
 ) -> list[Card]:
     """Read what is shown of nuclei, and their pixels where the slide is at hand."""
     told = [name for name in TOLD if name in result.measurements]
@@ -160,7 +160,7 @@ def _picture(nucleus: dict[str, Any], fields: FieldReader) -> Markup:
     )
 
 
-def _short(name: str, result: FinishedResult) -> str:
+def _short(name: str, result: SlideResult) -> str:
     """Name a measurement as briefly as a small card asks for."""
     unit = result.unit(name)
     short = name.removesuffix(": Mean").split(" µm")[0]

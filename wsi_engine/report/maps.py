@@ -14,7 +14,7 @@ from scipy import ndimage
 from wsi_engine.report import svg
 from wsi_engine.report.colours import INK, OKABE_ITO, TISSUE, UNCLASSIFIED, rgb, viridis
 from wsi_engine.report.colours import viridis_stops as stops
-from wsi_engine.report.frames import MapFrame
+from wsi_engine.report.map_frame import MapFrame
 from wsi_engine.report.pictures import data_uri, png
 from wsi_engine.slide.quality.flag import Flag
 from wsi_engine.slide.quality.overview import raster
@@ -36,13 +36,13 @@ def tissue_map(
     Parameters
     ----------
     frame
-        Of the slide.
+        Frame of the slide.
     tissue
-        Where nuclei were looked for, QuPath pixels.
+        Area in which nuclei were looked for, QuPath pixels.
     photograph
         The slide as JPEG; ``None`` where the slide is not at hand.
     flags
-        Whose places are marked, each kind by colour and by dashes.
+        Flags whose places are marked, each kind by colour and by dashes.
     """
     ground = [svg.picture(data_uri(photograph), frame.width, frame.height)] if photograph else []
     outline = frame.outline((tissue,), fill="none", stroke=TISSUE, stroke_width=3)
@@ -85,11 +85,11 @@ def density(
     Parameters
     ----------
     frame
-        Of the slide.
+        Frame of the slide.
     anchors
         float64, shape (n, 2), QuPath pixels; on the slide.
     searched
-        Where nuclei were looked for, QuPath pixels.
+        Area in which nuclei were looked for, QuPath pixels.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def class_map(
     Parameters
     ----------
     frame
-        Of the slide.
+        Frame of the slide.
     anchors
         float64, shape (n, 2), QuPath pixels; on the slide.
     labels
@@ -186,7 +186,7 @@ def class_map(
     classes
         Names.
     searched
-        Where nuclei were looked for, QuPath pixels.
+        Area in which nuclei were looked for, QuPath pixels.
     """
     scale = CLASS_SIDE_PX / max(frame.width, frame.height)
     height, width = (max(1, math.ceil(side * scale)) for side in (frame.height, frame.width))

@@ -32,7 +32,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     template
         Name of a file in ``templates/``.
     values
-        By the names that the template knows; each must be there.
+        Values by the names that the template knows; each must be there.
 
     Raises
     ------

@@ -29,9 +29,9 @@ class FieldReader:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
-        Its facts, with a pixel size.
+        Facts of the slide, with a pixel size.
     """
 
     def __init__(self, slide: Slide, info: SlideInfo) -> None:

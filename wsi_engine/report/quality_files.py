@@ -11,12 +11,12 @@ import numpy as np
 import shapely
 
 from wsi_engine.errors import EngineError
-from wsi_engine.nuclei.polygons import mended, polygon_parts
+from wsi_engine.nuclei.polygons import polygon_parts, repaired_on_grid
 from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_features
-from wsi_engine.regions.finished import FinishedResult
-from wsi_engine.slide.quality.flag import Flag, Level
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
@@ -24,7 +24,7 @@ FLAGS_FILE, PLACES_FILE = "quality.json", "quality.geojson"
 CLASSES = {"blur": "Blur", "pen": "Pen", "folds": "Fold", "nuclei": "No nuclei"}
 
 
-def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
+def write_flags(result: SlideResult, flags: Sequence[Flag]) -> None:
     """Write ``quality.json``, and ``quality.geojson`` with the places that flags name.
 
     The second is left out, and an earlier one removed, where no flag names a place.
@@ -52,7 +52,7 @@ def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
             locked=True,
         )
         for flag in flags
-        for k, place in enumerate(mended(np.array(flag.where, object))[0], start=1)
+        for k, place in enumerate(repaired_on_grid(np.array(flag.where, object))[0], start=1)
     ]
     if places:
         write_features(result.folder / PLACES_FILE, places)
@@ -60,7 +60,7 @@ def write_flags(result: FinishedResult, flags: Sequence[Flag]) -> None:
         (result.folder / PLACES_FILE).unlink(missing_ok=True)
 
 
-def read_flags(result: FinishedResult) -> list[Flag] | None:
+def read_flags(result: SlideResult) -> list[Flag] | None:
     """Read the flags of a result and their places; ``None`` where there are none of this run."""
     try:
         facts: Any = json.loads((result.folder / FLAGS_FILE).read_text(encoding="utf-8"))
@@ -73,13 +73,13 @@ def read_flags(result: FinishedResult) -> list[Flag] | None:
 
 
 def _flag_of(kept: dict[str, Any], where: tuple[shapely.Polygon, ...]) -> Flag:
-    if kept["level"] not in get_args(Level):
+    if kept["level"] not in get_args(FlagLevel):
         raise ValueError(kept["level"])
     value = kept["value"] if kept["value"] is None else float(kept["value"])
     return Flag(kept["name"], kept["level"], value, kept["unit"], kept["sentence"], where)
 
 
-def _read_places(result: FinishedResult) -> dict[str, tuple[shapely.Polygon, ...]]:
+def _read_places(result: SlideResult) -> dict[str, tuple[shapely.Polygon, ...]]:
     """Return the places by the name of their flag."""
     path = result.folder / PLACES_FILE
     objects = read_objects(path) if path.exists() else []

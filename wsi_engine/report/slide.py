@@ -14,12 +14,9 @@ import shapely
 from PIL import Image
 
 from wsi_engine.errors import EngineError, ResultError, SlideError
-from wsi_engine.regions.finished import FinishedResult
 from wsi_engine.report.charts import distribution, histogram
-from wsi_engine.report.doubts import FLAGS_OF_NUCLEI, nuclei_flag, pixel_size_flag
 from wsi_engine.report.examples import Card, choose_examples, make_cards
-from wsi_engine.report.facts import class_rows, facts_of_run, headline, region_rows
-from wsi_engine.report.frames import MapFrame
+from wsi_engine.report.map_frame import MapFrame
 from wsi_engine.report.maps import (
     FLAG_COLOURS,
     class_map,
@@ -30,7 +27,11 @@ from wsi_engine.report.maps import (
 )
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import JPEG_QUALITY, FieldReader, jpeg
+from wsi_engine.report.plausibility import FLAGS_OF_NUCLEI, nuclei_flag, pixel_size_flag
 from wsi_engine.report.quality_files import read_flags, write_flags
+from wsi_engine.report.tables import class_rows, facts_of_run, headline, region_rows
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import REPORT_FILE, THUMBNAIL_FILE
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo
@@ -40,7 +41,6 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 
 log = logging.getLogger(__name__)
 
-REPORT_FILE, THUMBNAIL_FILE = "report.html", "thumbnail.jpg"
 THUMBNAIL_PX = 240
 SHOWN_AS_HISTOGRAM = ("Area µm^2", "Circularity", "Hematoxylin: Mean")
 NO_SLIDE = (
@@ -73,12 +73,12 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
         ``OUT/<slide>``; gets ``report.html``, ``quality.json``, ``thumbnail.jpg`` and, where flags
         name places, ``quality.geojson`` for QuPath.
     slide
-        Where the slide is, if it has moved since the run.
+        Path of the slide, if it has moved since the run.
 
     Returns
     -------
     Path
-        Of ``report.html``: one file that needs no network and runs no script.
+        Path of ``report.html``, one file that needs no network and runs no script.
 
     Raises
     ------
@@ -93,8 +93,14 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
     -----
     Without the slide the page has no pictures and says so, as a warning does. What was said of the
     pixels of this run stays.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.write_report("results/slide", slide="slide.tif").name
+    'report.html'
     """
-    result = FinishedResult(Path(folder))
+    result = SlideResult(Path(folder))
     with _slide_of(result, Path(slide) if slide is not None else None) as opened:
         seen = _look(result, opened)
     if seen.photograph is None:
@@ -149,11 +155,11 @@ def report_on(folder: Path) -> None:
 
 
 @contextmanager
-def _slide_of(result: FinishedResult, named: Path | None) -> Iterator[Slide | None]:
+def _slide_of(result: SlideResult, named: Path | None) -> Iterator[Slide | None]:
     """Open the slide of a result: where the user says, else where the run found it."""
     known = result.record.get("slide_path")
     path = named or (Path(known) if known else None)
-    if path is None or (named is None and not path.is_file()):
+    if path is None or (named is None and not path.exists()):
         yield None
         return
     identity = result.record["slide"].get("fingerprint")
@@ -175,7 +181,7 @@ def _slide_of(result: FinishedResult, named: Path | None) -> Iterator[Slide | No
             yield opened
 
 
-def _look(result: FinishedResult, slide: Slide | None) -> _Seen:
+def _look(result: SlideResult, slide: Slide | None) -> _Seen:
     typical, unusual = choose_examples(result)
     if slide is None:
         return _Seen(
@@ -198,20 +204,20 @@ def _look(result: FinishedResult, slide: Slide | None) -> _Seen:
     )
 
 
-def _earlier_flags(result: FinishedResult) -> list[Flag]:
+def _earlier_flags(result: SlideResult) -> list[Flag]:
     """Return what an earlier page of this run says of the pixels."""
     flags = [flag for flag in read_flags(result) or [] if flag.name not in FLAGS_OF_NUCLEI]
     return flags or [PIXELS_UNSEEN]
 
 
-def _tissue(result: FinishedResult, slide: Slide, info: SlideInfo) -> shapely.Geometry:
+def _tissue(result: SlideResult, slide: Slide, info: SlideInfo) -> shapely.Geometry:
     """Return where the checks look: tissue, also where the run took all of the slide."""
     if result.record["settings"]["tissue"]:
         return result.searched
     return result.searched & shapely.union_all(find_tissue(slide, info).pieces)
 
 
-def _histograms(result: FinishedResult) -> Iterator[dict[str, object]]:
+def _histograms(result: SlideResult) -> Iterator[dict[str, object]]:
     for name in SHOWN_AS_HISTOGRAM:
         if name in result.measurements:
             values = np.asarray(result.column(name))

@@ -17,7 +17,7 @@ def tag(name: str, *children: str, **attributes: str | float) -> Markup:
     Parameters
     ----------
     name
-        Of the element.
+        Name of the element.
     children
         Text is escaped, ``Markup`` is not.
     attributes

@@ -99,7 +99,7 @@ class StageClock:
         Parameters
         ----------
         model_share
-            Of its ``model_occupied`` that counts: with n processes at work 1 / n, so that the
+            Share of its ``model_occupied`` that counts: with n processes at work 1 / n, so that the
             sum is the mean over the processes.
         """
         with self._lock:

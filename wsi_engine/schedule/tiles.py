@@ -97,7 +97,7 @@ class TileGrid:
         Parameters
         ----------
         area
-            In model pixels. Tiles whose core does not touch it are left out.
+            Area in model pixels. Tiles whose core does not touch it are left out.
         """
         if area is not None:
             shapely.prepare(area)

@@ -19,7 +19,7 @@ def sample_fields(reader: GridReader, area: shapely.Geometry) -> npt.NDArray[np.
     Parameters
     ----------
     reader
-        Of the model grid.
+        Reads the model grid.
     area
         Tissue or region of interest, in QuPath pixels.
 

@@ -9,18 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsi_engine.errors import SlideError
+from wsi_engine.slide.readers import has_slide_suffix, is_slide_folder
 
 log = logging.getLogger(__name__)
-
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi"}
-    | {".dcm", ".png", ".jpg", ".jpeg", ".bmp"}
-)
-"""What a folder is searched for."""
 
 
 def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Path]:
     """Expand files, folders (searched to any depth) and glob patterns.
+
+    A folder that a reader takes for a slide is one, and is not searched.
 
     Parameters
     ----------
@@ -32,8 +29,8 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
     Returns
     -------
     list of Path
-        In the order given; the content of folders and patterns sorted. A file that has several
-        names, by symbolic links, is given once, by the first.
+        Slides in the order given; the content of folders and patterns sorted. A file that has
+        several names, by symbolic links, is given once, by the first.
 
     Raises
     ------
@@ -43,7 +40,7 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
     found: dict[str, Path] = {}
     for name in inputs:
         path = Path(name)
-        if path.is_dir():
+        if path.is_dir() and not is_slide_folder(path):
             slides = sorted(_slides_in(path, leave_out))
         elif path.exists():
             slides = [path]
@@ -68,9 +65,10 @@ def _slides_in(top: Path, leave_out: Path | None) -> Iterator[Path]:
             continue
         seen.add(here)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SLIDE_SUFFIXES:
-                yield Path(folder, name)
+        slides = [name for name in below if is_slide_folder(Path(folder, name))]
+        below[:] = [name for name in below if name not in slides]
+        slides += [name for name in files if not name.startswith(".") and has_slide_suffix(name)]
+        yield from (Path(folder, name) for name in slides)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -46,7 +46,7 @@ def best_level(levels: tuple[Level, ...], scale: float) -> Level:
     Parameters
     ----------
     levels
-        Of the slide, finest first.
+        Levels of the slide, finest first.
     scale
         Full-resolution pixels per grid pixel.
     """

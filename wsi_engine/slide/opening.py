@@ -1,22 +1,12 @@
-"""Opening a slide with the library that fits."""
+"""Opening a slide with the reader that takes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import openslide
-
-from wsi_engine.errors import SlideError
-from wsi_engine.slide.openslide_slide import OpenSlideSlide
-from wsi_engine.slide.plain_image import PlainImage
+from wsi_engine.errors import EngineError, SlideError
 from wsi_engine.slide.protocol import Slide
-
-PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm"}
-    | {".czi"}
-)
-"""Files that a folder is searched for, besides plain images."""
+from wsi_engine.slide.readers import OPENSLIDE, find_reader
 
 
 def open_slide(path: str | Path) -> Slide:
@@ -25,28 +15,45 @@ def open_slide(path: str | Path) -> Slide:
     Parameters
     ----------
     path
-        Any file that OpenSlide reads; else PNG, JPEG, BMP or plain TIFF.
+        Any file that OpenSlide reads; a file or folder that a reader of another package takes
+        (entry points ``wsi_engine.readers``); else PNG, JPEG, BMP or plain TIFF.
+
+    Returns
+    -------
+    Slide
+        Open; a context manager.
+
+    Returns
+    -------
+    Slide
+        The open slide, a context; its ``info`` has size, levels and pixel size.
 
     Raises
     ------
     SlideError
-        When there is no such file, or neither OpenSlide nor Pillow can read it.
+        When there is nothing of that name, or no reader can open it.
 
     Examples
     --------
-    >>> import wsi_engine
-    >>> with wsi_engine.open_slide("slide.svs") as slide:  # doctest: +SKIP
-    ...     slide.info.levels
+    >>> import wsi_engine as we
+    >>> with we.open_slide("slide.tif") as slide:
+    ...     print(len(slide.info.levels), slide.info.mpp)
+    5 Mpp(x=0.25, y=0.25)
     """
     path = Path(path)
     if not path.exists():
         raise SlideError(f"{path}: no such file")
-    if not path.is_file():
-        raise SlideError(f"{path} is not a file")
+    reader = find_reader(path)
+    if reader is None and not path.is_file():
+        raise SlideError(f"{path} is not a file, nor a folder that a reader takes for a slide")
     try:
-        known_to_openslide = openslide.OpenSlide.detect_format(path) is not None
-    except openslide.OpenSlideError:
-        known_to_openslide = False
-    if not known_to_openslide and path.suffix.lower() in PLAIN_SUFFIXES:
-        return PlainImage(path)
-    return OpenSlideSlide(path)
+        # Nobody says better than OpenSlide why a file is none.
+        return (reader or OPENSLIDE).open(path)
+    except EngineError:
+        raise
+    # A reader of another package raises what it likes.
+    except Exception as error:
+        name = (reader or OPENSLIDE).name
+        raise SlideError(
+            f"{path.name} cannot be opened by the reader {name!r} ({type(error).__name__}: {error})"
+        ) from error

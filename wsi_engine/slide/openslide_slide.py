@@ -119,6 +119,7 @@ class OpenSlideSlide(Closing):
 
 @numba.njit(nogil=True, cache=True)
 def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
+    """Lay pixels (height, width, 4) on white; shape (height, width, 3)."""
     height, width = rgba.shape[:2]
     rgb = np.empty((height, width, 3), np.uint8)
     for y in range(height):

@@ -42,10 +42,18 @@ class SlideInfo:
 
     Attributes
     ----------
+    path
+        File, or folder of a format that is one.
+    vendor
+        Who made the scanner or the format, as the reader calls it.
+    levels
+        Levels of the pyramid, finest first.
     bounds
         The part of level 0 that QuPath shows; the whole of it where the file has no bounds.
     mpp, mpp_source
         Pixel size and where it was found, or ``None`` and why not.
+    objective_power
+        Nominal magnification of the objective, ``None`` if unknown.
     focal_planes
         Number of focal planes (z).
     associated_images

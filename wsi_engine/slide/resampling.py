@@ -85,6 +85,11 @@ def _resample(
     y_first: npt.NDArray[np.int64],
     y_weights: npt.NDArray[np.int32],
 ) -> RGB:
+    """Resample (rows, columns, 3) to (height, width, 3).
+
+    Each output column begins at a source column, shape (width,), and adds so many with weights,
+    shape (width, taps); rows likewise.
+    """
     rows, width, height = source.shape[0], x_first.size, y_first.size
     x_taps, y_taps = x_weights.shape[1], y_weights.shape[1]
     narrow = np.empty((rows, width * 3), np.uint16)

@@ -10,7 +10,7 @@ from wsi_engine.errors import ResolutionError
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.protocol import SlideInfo
 
-FINEST_MPP, COARSEST_MPP = 0.05, 2.0
+SMALLEST_MPP, LARGEST_MPP = 0.05, 2.0
 """Outside this range (µm per pixel) no microscope slide shows nuclei that can be segmented."""
 
 OBJECTIVE_TOLERANCE = 1.5
@@ -30,7 +30,7 @@ def mpp_from_properties(properties: Mapping[str, str]) -> tuple[Mpp | None, str]
     y = _positive_float(properties.get("openslide.mpp-y"))
     if x is None or y is None:
         return None, "the file states none"
-    if not (FINEST_MPP <= x <= COARSEST_MPP and FINEST_MPP <= y <= COARSEST_MPP):
+    if not (SMALLEST_MPP <= x <= LARGEST_MPP and SMALLEST_MPP <= y <= LARGEST_MPP):
         return None, f"the file states {x:g} x {y:g} µm, which no slide of tissue has"
     return Mpp(x, y), "openslide.mpp-x/-y"
 
@@ -51,10 +51,10 @@ def with_resolution(info: SlideInfo, stated: float | None) -> SlideInfo:
         When neither the file nor the user states a usable pixel size.
     """
     if stated is not None:
-        if not (math.isfinite(stated) and FINEST_MPP <= stated <= COARSEST_MPP):
+        if not (math.isfinite(stated) and SMALLEST_MPP <= stated <= LARGEST_MPP):
             raise ResolutionError(
                 f"--mpp {stated:g} is not a usable pixel size: give µm per full-resolution "
-                f"pixel, between {FINEST_MPP} and {COARSEST_MPP} (40x is about 0.25)"
+                f"pixel, between {SMALLEST_MPP} and {LARGEST_MPP} (40x is about 0.25)"
             )
         return replace(info, mpp=Mpp(stated, stated), mpp_source="--mpp")
     if info.mpp is None:
@@ -65,7 +65,7 @@ def with_resolution(info: SlideInfo, stated: float | None) -> SlideInfo:
     return info
 
 
-def resolution_doubts(info: SlideInfo, stated: float | None) -> list[str]:
+def resolution_warnings(info: SlideInfo, stated: float | None) -> list[str]:
     """Say what contradicts the pixel size that will be used, if anything does.
 
     Parameters

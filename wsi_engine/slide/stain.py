@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.slide.optical_density import shifted_od
 from wsi_engine.slide.protocol import RGB
 
 RUIFROK_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -44,7 +45,7 @@ def haematoxylin(rgb: RGB, stains: npt.NDArray[np.float64] = RUIFROK_HED) -> npt
     """
     unit = stains / np.linalg.norm(stains, axis=1, keepdims=True)
     weights = np.rint(np.linalg.inv(unit)[:, 0] * (1 << _FIXED_BITS)).astype(np.int64)
-    density = -np.log10((np.arange(256) + 1) / 256) * MILLI
+    density = shifted_od(np.arange(256)) * MILLI
     table = np.rint(density[None, :] * weights[:, None]).astype(np.int64)
     flat = np.ascontiguousarray(rgb).reshape(-1, 3)
     return _weighted_sum(flat, table).reshape(rgb.shape[:-1])
@@ -52,6 +53,7 @@ def haematoxylin(rgb: RGB, stains: npt.NDArray[np.float64] = RUIFROK_HED) -> npt
 
 @numba.njit(nogil=True, cache=True)
 def _weighted_sum(rgb: RGB, table: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+    """Add what a table (3, 256) says of each channel of pixels (n, 3); shape (n,)."""
     out = np.empty(rgb.shape[0], np.int16)
     half = 1 << (_FIXED_BITS - 1)
     for i in range(rgb.shape[0]):

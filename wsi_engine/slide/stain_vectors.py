@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.slide.optical_density import WHITE, qupath_od
+
 StainSetting = Literal["H&E", "H-DAB", "estimated"]
 
-WHITE = 255.0
 HAEMATOXYLIN = (0.65111, 0.70119, 0.29049)
 EOSIN = (0.2159, 0.8012, 0.5581)
 DAB = (0.26917, 0.56824, 0.77759)
@@ -55,7 +56,7 @@ class Stains:
         residual = np.cross(pair[0], pair[1])
         basis = np.vstack([pair, residual / np.linalg.norm(residual)])
         weights = np.linalg.inv(basis)[:, :2].T
-        return np.asarray(weights[:, :, None] * optical_density(np.arange(256)))
+        return np.asarray(weights[:, :, None] * qupath_od(np.arange(256)))
 
     def describe(self) -> dict[str, Any]:
         """Return what a record keeps of them."""
@@ -71,11 +72,6 @@ H_AND_E = Stains("H&E", ("Hematoxylin", "Eosin"), (HAEMATOXYLIN, EOSIN))
 
 H_DAB = Stains("H-DAB", ("Hematoxylin", "DAB"), (HAEMATOXYLIN, DAB))
 """QuPath's default vectors, both of Ruifrok & Johnston (2001)."""
-
-
-def optical_density(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Optical density of 8-bit values, as in QuPath's ``ColorDeconvolutionHelper.makeOD``."""
-    return np.asarray(-np.log10(np.maximum(values, 1) / WHITE))
 
 
 def choose_stains(setting: StainSetting, fields: npt.NDArray[np.uint8]) -> Stains:
@@ -95,7 +91,7 @@ def choose_stains(setting: StainSetting, fields: npt.NDArray[np.uint8]) -> Stain
     return H_AND_E
 
 
-def stain_doubts(setting: StainSetting, stains: Stains) -> list[str]:
+def stain_warnings(setting: StainSetting, stains: Stains) -> list[str]:
     """Say so where the stains are not those that were asked for."""
     if setting == "estimated" and stains is H_AND_E:
         return ["no two stains could be told apart: measured with the default vectors of H&E"]
@@ -111,7 +107,7 @@ def estimate_stains(fields: npt.NDArray[np.uint8]) -> Stains | None:
     ISBI 2009:1107-1110.
     """
     every_fourth = fields[:, ::2, ::2].reshape(-1, 3)
-    density = optical_density(np.arange(256))[every_fourth]
+    density = qupath_od(np.arange(256))[every_fourth]
     density = density[np.linalg.norm(density, axis=1) > FAINTEST_OD]
     if len(density) < FEWEST_PIXELS:
         return None

@@ -13,6 +13,7 @@ from skimage import filters, measure
 
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.optical_density import floored_od
 from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
 
 COARSEST_MASK_MPP, FINEST_MASK_MPP = 8.0, 1.0
@@ -27,9 +28,6 @@ SMALLEST_PIECE_UM2 = 2_000.0
 LARGEST_FILLED_HOLE_UM2 = 20_000.0
 SMALLEST_INK_RADIUS_UM = 20.0
 INK_MARGIN_UM = 30.0
-
-DARKEST = 15
-"""Below this intensity a camera sees noise, and JPEG invents colours: it counts as this."""
 
 THRESHOLD_OD = 0.02
 """Tissue has more contrast than this. Glass has up to 0.015, pale stroma and fat little more:
@@ -74,7 +72,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
         Its facts, with a pixel size.
     """
@@ -82,7 +80,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
     mask_mpp = max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)
     grid = make_grid(info, mask_mpp)
-    density = optical_density(read_overview(GridReader(slide, grid)))
+    density = floored_od(read_overview(GridReader(slide, grid)))
     # Blurred before the channels are compared: noise is colourful, its mean is not.
     blurred = ndimage.gaussian_filter(density, BLUR_UM / mask_mpp, axes=(0, 1))
     contrast = np.ptp(blurred - _glass(density, blurred), axis=2)
@@ -97,12 +95,6 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     mpp = grid.slide_mpp
     area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
     return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2))
-
-
-def optical_density(rgb: RGB) -> npt.NDArray[np.float32]:
-    """Optical density by Beer and Lambert, log10 of white over intensity; shape as the image."""
-    intensity = np.maximum(np.arange(256, dtype=np.float32), DARKEST) + 1
-    return -np.log10(intensity / 256)[rgb]
 
 
 def _glass(

@@ -33,15 +33,15 @@ class Owner:
     host
         Name of the machine.
     machine
-        Where the number of the process is valid: the machine since it was started, and the
+        Scope in which the number of the process is valid: the machine since it was started, and the
         container. Names of hosts do not tell containers apart.
     pid
         Number of the process.
     process_started
-        In ticks since the machine was started, as numbers are given out again; ``None`` where
-        the system does not say.
+        Start of the process in ticks since the machine was started, as numbers are given out
+        again; ``None`` where the system does not say.
     token
-        Never the same twice.
+        Random text, never the same twice.
     """
 
     host: str
@@ -76,7 +76,7 @@ class Claim(Closing):
     Attributes
     ----------
     path
-        Of the file.
+        Path of the file.
     """
 
     def __init__(self, path: Path, content: bytes) -> None:
@@ -163,7 +163,7 @@ class Claim(Closing):
 def owner(folder: Path) -> Owner | None:
     """Return who seems to have a folder, at a glance; ``None`` if nobody.
 
-    To show to people: whether it can be had is known by `Claim.take` alone.
+    What is shown to people: whether it can be had is known by `Claim.take` alone.
     """
     for path in reversed(_claims(folder)):
         found, modified = _read(path), _modified_ns(path)

@@ -3,62 +3,101 @@
 from __future__ import annotations
 
 import math
+from typing import Generic, NamedTuple, TypeVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.columns import Column, Measurements, by_name
 from wsi_engine.nuclei.measure.pixels import PixelSets
+from wsi_engine.nuclei.measure.view import PixelView
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
 
-STATISTICS = ("Mean", "Median", "Min", "Max", "Std.Dev.")
+T = TypeVar("T")
+
+
+class Statistics(NamedTuple, Generic[T]):
+    """What is told of the values of one channel in a nucleus: numbers, or what describes them."""
+
+    mean: T
+    median: T
+    min: T
+    max: T
+    std: T
+
+
+STATISTICS_FIELDS = len(Statistics._fields)
+STATISTICS = Statistics("Mean", "Median", "Min", "Max", "Std.Dev.")
 RGB_CHANNELS = ("Red", "Green", "Blue")
 
-_SAYS = {
-    "Mean": "mean",
-    "Median": "median",
-    "Min": "smallest value",
-    "Max": "largest value",
-    "Std.Dev.": "sample standard deviation (n - 1)",
-}
+_FORMULAS = Statistics(
+    mean="mean",
+    median="median",
+    min="smallest value",
+    max="largest value",
+    std="sample standard deviation (n - 1)",
+)
 _NAMES = "as QuPath's addIntensityMeasurements"
 _SOURCE = f"Ruifrok & Johnston, Anal Quant Cytol Histol 23:291 (2001); {_NAMES}"
 
 
-def stain_columns(stains: Stains, prefix: str = "", where: str = "nucleus") -> tuple[Column, ...]:
+def stain_statistics(
+    stains: Stains, prefix: str = "", where: str = "nucleus"
+) -> list[Statistics[Column]]:
     """Describe the statistics of each stain."""
-    return tuple(
-        Column(
+
+    def described(channel: str, statistic: str, formula: str) -> Column:
+        return Column(
             f"{prefix}{channel}: {statistic}",
             "OD",
-            f"{_SAYS[statistic]} of {channel} in the {where}, by the vectors {stains.name}",
+            f"{formula} of {channel} in the {where}, by the vectors {stains.name}",
             _SOURCE,
-            essential=statistic == "Mean",
+            essential=statistic == STATISTICS.mean,
         )
+
+    return [
+        Statistics(*(described(channel, *both) for both in zip(STATISTICS, _FORMULAS, strict=True)))
         for channel in stains.channels
-        for statistic in STATISTICS
-    )
+    ]
 
 
-def rgb_columns() -> tuple[Column, ...]:
+def rgb_statistics() -> list[Statistics[Column]]:
     """Describe the statistics of red, green and blue."""
-    return tuple(
-        Column(
+
+    def described(channel: str, statistic: str, formula: str) -> Column:
+        return Column(
             f"{channel}: {statistic}",
             "",
-            f"{_SAYS[statistic]} of {channel}, 0 to 255, in the nucleus",
+            f"{formula} of {channel}, 0 to 255, in the nucleus",
             _NAMES,
         )
+
+    return [
+        Statistics(*(described(channel, *both) for both in zip(STATISTICS, _FORMULAS, strict=True)))
         for channel in RGB_CHANNELS
-        for statistic in STATISTICS
-    )
+    ]
 
 
-def stain_amounts(rgb: RGB, sets: PixelSets, stains: Stains) -> npt.NDArray[np.float32]:
-    """Amount of both stains in each pixel of some sets, in OD; float32, shape (2, p)."""
-    return _deconvolve(rgb.reshape(-1, 3), sets.index, stains.table)
+def stain_columns(stains: Stains) -> tuple[Column, ...]:
+    """Describe the columns of the group ``colour``."""
+    return tuple(column for channel in stain_statistics(stains) for column in channel)
+
+
+def rgb_columns(stains: Stains) -> tuple[Column, ...]:
+    """Describe the columns of the group ``rgb``, which are the same for all stains."""
+    return tuple(column for channel in rgb_statistics() for column in channel)
+
+
+def measure_colour(view: PixelView) -> Measurements:
+    """Measure the stains in nuclei."""
+    return statistics(view.amounts, view.pixels, stain_statistics(view.stains))
+
+
+def measure_rgb(view: PixelView) -> Measurements:
+    """Measure red, green and blue in nuclei."""
+    return statistics(rgb_values(view.field.rgb, view.pixels), view.pixels, rgb_statistics())
 
 
 def rgb_values(rgb: RGB, sets: PixelSets) -> npt.NDArray[np.float32]:
@@ -66,56 +105,60 @@ def rgb_values(rgb: RGB, sets: PixelSets) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(rgb.reshape(-1, 3)[sets.index].T, np.float32)
 
 
-def statistics(values: npt.NDArray[np.float32], sets: PixelSets) -> npt.NDArray[np.float32]:
-    """Take `STATISTICS` of each nucleus.
+def statistics(
+    values: npt.NDArray[np.float32], sets: PixelSets, columns: list[Statistics[Column]]
+) -> Measurements:
+    """Take the statistics of each nucleus.
 
     Parameters
     ----------
     values
         Channels by pixels, shape (c, p).
     sets
-        Whose pixels they are.
+        The pixels of the nuclei.
+    columns
+        Descriptions, for each channel.
 
     Returns
     -------
-    ndarray
-        float32, shape (n, 5 c), channel by channel; NaN where there are no pixels.
+    dict
+        Values by the names of the columns; NaN where there are no pixels.
     """
-    return _statistics(values, sets.offsets)
+    measured: Measurements = {}
+    for described, found in zip(columns, _statistics(values, sets.offsets), strict=True):
+        measured |= by_name(described, found)
+    return measured
 
 
 @numba.njit(nogil=True, cache=True)
-def _deconvolve(rgb, index, table):  # type: ignore[no-untyped-def]
-    out = np.empty((2, len(index)), np.float32)
-    for k in range(len(index)):
-        r, g, b = rgb[index[k], 0], rgb[index[k], 1], rgb[index[k], 2]
-        out[0, k] = table[0, 0, r] + table[0, 1, g] + table[0, 2, b]
-        out[1, k] = table[1, 0, r] + table[1, 1, g] + table[1, 2, b]
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def _statistics(values, offsets):  # type: ignore[no-untyped-def]
+def _statistics(
+    values: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the statistics of channels (c, p) in sets of pixels (n + 1,); shape (c, n, 5)."""
     channels, count = len(values), len(offsets) - 1
-    out = np.full((count, 5 * channels), np.nan, np.float32)
-    for i in range(count):
-        pixels = offsets[i + 1] - offsets[i]
-        if pixels == 0:
-            continue
-        for c in range(channels):
-            own = values[c, offsets[i] : offsets[i + 1]]
-            total, lowest, highest = 0.0, math.inf, -math.inf
-            for value in own:
-                total += value
-                lowest, highest = min(lowest, value), max(highest, value)
-            mean = total / pixels
-            squares = 0.0
-            for value in own:
-                squares += (value - mean) ** 2
-            out[i, 5 * c] = mean
-            out[i, 5 * c + 1] = np.median(own)
-            out[i, 5 * c + 2] = lowest
-            out[i, 5 * c + 3] = highest
-            if pixels > 1:
-                out[i, 5 * c + 4] = math.sqrt(squares / (pixels - 1))
+    out = np.full((channels, count, STATISTICS_FIELDS), np.nan, np.float32)
+    for c in range(channels):
+        for i in range(count):
+            if offsets[i + 1] > offsets[i]:
+                out[c, i] = _statistics_of(values[c, offsets[i] : offsets[i + 1]])
     return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _statistics_of(values: npt.NDArray[np.float32]) -> Statistics[float]:
+    """Return the statistics of values (k,), k > 0."""
+    total, lowest, highest = 0.0, math.inf, -math.inf
+    for value in values:
+        total += value
+        lowest, highest = min(lowest, value), max(highest, value)
+    mean = total / len(values)
+    squares = 0.0
+    for value in values:
+        squares += (value - mean) ** 2
+    return Statistics(
+        mean=mean,
+        median=float(np.median(values)),
+        min=lowest,
+        max=highest,
+        std=math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else math.nan,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,13 @@ class Column:
     Attributes
     ----------
     name
-        As it stands in files; QuPath's own name where QuPath measures the same.
+        Name of the column in files; QuPath's own name where QuPath measures the same.
     unit
         ``µm``, ``µm^2``, ``OD``, ``OD/µm``, ``°``, ``bit``; empty for a number without unit.
     formula
         How the value comes about, in a sentence.
     source
-        Who defined it.
+        Publication or program that defined it.
     essential
         Whether QuPath gets it by default.
     """
@@ -34,3 +35,19 @@ class Column:
     formula: str
     source: str
     essential: bool = False
+
+
+def by_name(columns: Sequence[Column], values: npt.NDArray[np.float32]) -> Measurements:
+    """Name the values that a kernel wrote.
+
+    Kernels return a named tuple of numbers for a nucleus, and the same class, filled with
+    columns, describes them: so a value and its description meet by the name of the field.
+
+    Parameters
+    ----------
+    columns
+        That named tuple, with a column in each of its k fields.
+    values
+        A row for each nucleus, in the order of the fields; float32, shape (n, k).
+    """
+    return {column.name: own for column, own in zip(columns, values.T, strict=True)}

@@ -7,9 +7,11 @@ happens to have its vertices.
 from __future__ import annotations
 
 import math
+from typing import Generic, NamedTuple, TypeVar
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wsi_engine.nuclei.measure.columns import Column
 
@@ -19,34 +21,55 @@ POINTS = 64
 STRIDES = (1, 2, 4, 8)
 """Lengths of the dividers' step, in points."""
 
-LOBES = (2, 3, 4, 5, 6)
-
 _ANGLE = 2 * math.pi * np.arange(POINTS) / POINTS
 _COSINE, _SINE = np.cos(_ANGLE), np.sin(_ANGLE)
 
-DESCRIPTORS = (
-    Column(
+T = TypeVar("T")
+Floats = npt.NDArray[np.float64]
+
+
+class Contour(NamedTuple, Generic[T]):
+    """What is told of a contour: numbers, or the columns that describe them."""
+
+    fractal_dimension: T
+    fourier_2: T
+    fourier_3: T
+    fourier_4: T
+    fourier_5: T
+    fourier_6: T
+
+
+CONTOUR_FIELDS = len(Contour._fields)
+
+
+def _fourier_column(lobes: int) -> Column:
+    return Column(
+        f"Fourier descriptor {lobes}",
+        "",
+        f"√(|c(1+{lobes})|² + |c(1-{lobes})|²) / |c(1)| of the contour x + iy at {POINTS} "
+        f"equal steps: {lobes} lobes; 0 for a circle",
+        "Granlund, IEEE Trans Comput C-21:195 (1972)",
+    )
+
+
+DESCRIPTORS = Contour(
+    fractal_dimension=Column(
         "Fractal dimension",
         "",
         f"1 - slope of log length over log step; the contour walked in {POINTS} equal steps and "
         "in steps of 2, 4 and 8 times that; 1 is smooth",
         "Richardson's dividers: Mandelbrot, Science 156:636 (1967)",
     ),
-    *(
-        Column(
-            f"Fourier descriptor {lobes}",
-            "",
-            f"√(|c(1+{lobes})|² + |c(1-{lobes})|²) / |c(1)| of the contour x + iy at {POINTS} "
-            f"equal steps: {lobes} lobes; 0 for a circle",
-            "Granlund, IEEE Trans Comput C-21:195 (1972)",
-        )
-        for lobes in LOBES
-    ),
+    fourier_2=_fourier_column(2),
+    fourier_3=_fourier_column(3),
+    fourier_4=_fourier_column(4),
+    fourier_5=_fourier_column(5),
+    fourier_6=_fourier_column(6),
 )
 
 
 @numba.njit(nogil=True, cache=True)
-def ring_length(ring):  # type: ignore[no-untyped-def]
+def ring_length(ring: Floats) -> float:
     """Length of a closed ring, shape (v, 2)."""
     total = 0.0
     for k in range(len(ring) - 1):
@@ -55,18 +78,26 @@ def ring_length(ring):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def describe_contour(ring, out):  # type: ignore[no-untyped-def]
-    """Write `DESCRIPTORS` of a closed ring, shape (v, 2); nothing where it has no length."""
+def describe_contour(ring: Floats) -> Contour[float]:
+    """Describe a closed ring, shape (v, 2); NaN where it has no length or no first harmonic."""
     points = np.empty((POINTS, 2))
     if not _walk(ring, points):
-        return
-    out[0] = _fractal_dimension(points)
-    _fourier(points, out[1:])
+        return Contour(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
+    turn = _turn(points)
+    size = _squared_coefficient(points, turn)
+    return Contour(
+        fractal_dimension=_fractal_dimension(points),
+        fourier_2=_fourier(points, turn, size, 2),
+        fourier_3=_fourier(points, turn, size, 3),
+        fourier_4=_fourier(points, turn, size, 4),
+        fourier_5=_fourier(points, turn, size, 5),
+        fourier_6=_fourier(points, turn, size, 6),
+    )
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(ring, points):  # type: ignore[no-untyped-def]
-    """Write points at equal distances along a ring; return whether it has a length."""
+def _walk(ring: Floats, points: Floats) -> bool:
+    """Write points (POINTS, 2) at equal distances along a ring; return whether it has a length."""
     length = ring_length(ring)
     if not length > 0:
         return False
@@ -88,8 +119,8 @@ def _walk(ring, points):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _fractal_dimension(points):  # type: ignore[no-untyped-def]
-    """Slope of the mean length over all starting points, by least squares."""
+def _fractal_dimension(points: Floats) -> float:
+    """Slope of the mean length over all starting points (POINTS, 2), by least squares."""
     count = len(STRIDES)
     sx = sy = sxx = sxy = 0.0
     for stride in STRIDES:
@@ -110,24 +141,28 @@ def _fractal_dimension(points):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _fourier(points, out):  # type: ignore[no-untyped-def]
+def _turn(points: Floats) -> int:
+    """Return 1 where a contour (POINTS, 2) turns from x to y, else -1."""
     area = 0.0
     for j in range(POINTS):
         k = (j + 1) % POINTS
         area += points[j, 0] * points[k, 1] - points[k, 0] * points[j, 1]
-    turn = 1 if area > 0 else -1
-    size = _squared_coefficient(points, turn)
-    if not size > 0:
-        return
-    for n in range(len(LOBES)):
-        lobes = LOBES[n]
-        power = _squared_coefficient(points, turn * (1 + lobes))
-        power += _squared_coefficient(points, turn * (1 - lobes))
-        out[n] = math.sqrt(power / size)
+    return 1 if area > 0 else -1
 
 
 @numba.njit(nogil=True, cache=True)
-def _squared_coefficient(points, order):  # type: ignore[no-untyped-def]
+def _fourier(points: Floats, turn: int, size: float, lobes: int) -> float:
+    """Strength of some lobes on a contour (POINTS, 2) whose first harmonic has a squared size."""
+    if not size > 0:
+        return math.nan
+    power = _squared_coefficient(points, turn * (1 + lobes))
+    power += _squared_coefficient(points, turn * (1 - lobes))
+    return math.sqrt(power / size)
+
+
+@numba.njit(nogil=True, cache=True)
+def _squared_coefficient(points: Floats, order: int) -> float:
+    """Return the squared Fourier coefficient of an order of a contour (POINTS, 2)."""
     real = imaginary = 0.0
     for j in range(POINTS):
         k = (order * j) % POINTS

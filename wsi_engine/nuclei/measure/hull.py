@@ -6,13 +6,16 @@ import math
 
 import numba
 import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
 
 _TOUCHES = 1e-12
 """Relative tolerance of the squared radius."""
 
 
 @numba.njit(nogil=True, cache=True)
-def least_width(hull):  # type: ignore[no-untyped-def]
+def least_width(hull: Floats) -> float:
     """Smallest distance between two parallel lines that hold a convex polygon between them.
 
     One of the lines lies on an edge; the farthest vertex moves on with the edge (rotating
@@ -42,7 +45,7 @@ def least_width(hull):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def bounding_circle_radius(hull):  # type: ignore[no-untyped-def]
+def bounding_circle_radius(hull: Floats) -> float:
     """Radius of the smallest circle around a convex polygon.
 
     The circle of at most three vertices grows by the vertex farthest outside until there is
@@ -71,8 +74,8 @@ def bounding_circle_radius(hull):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _smallest_circle(corners, count):  # type: ignore[no-untyped-def]
-    """Smallest circle around up to four points, the last of them on it.
+def _smallest_circle(corners: Floats, count: int) -> tuple[float, float, float, int]:
+    """Smallest circle around the first points of (4, 2), the last of them on it.
 
     Moves the points that define it to the front; returns centre, squared radius and how many.
     """
@@ -96,7 +99,8 @@ def _smallest_circle(corners, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _circle_through(p, q, r):  # type: ignore[no-untyped-def]
+def _circle_through(p: Floats, q: Floats, r: Floats) -> tuple[float, float, float]:
+    """Return centre and squared radius of the circle through three points of shape (2,)."""
     ax, ay, bx, by = p[0] - r[0], p[1] - r[1], q[0] - r[0], q[1] - r[1]
     double_cross = 2 * (ax * by - ay * bx)
     if double_cross == 0:
@@ -107,7 +111,8 @@ def _circle_through(p, q, r):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _holds(corners, count, x, y, squared):  # type: ignore[no-untyped-def]
+def _holds(corners: Floats, count: int, x: float, y: float, squared: float) -> bool:
+    """Whether a circle holds the first points of (4, 2)."""
     for k in range(count):
         if (corners[k, 0] - x) ** 2 + (corners[k, 1] - y) ** 2 > squared * (1 + 10 * _TOUCHES):
             return False

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.nuclei.measure import shape
-from wsi_engine.nuclei.measure.colour import (
-    rgb_columns,
-    rgb_values,
-    stain_amounts,
-    stain_columns,
-    statistics,
-)
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.nuclei.measure.outlines import Outlines
-from wsi_engine.nuclei.measure.pixels import binned, cover
-from wsi_engine.nuclei.measure.ring import REACH_UM, area_ratio, ring_columns, rings
-from wsi_engine.nuclei.measure.texture import measure_texture, texture_columns
+from wsi_engine.nuclei.measure.group import OutlineGroup, PixelGroup, in_order
+from wsi_engine.nuclei.measure.view import PixelView
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
+from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
-
-TileGroup = Literal["shape", "colour", "rgb", "texture", "ring"]
-TILE_GROUPS: tuple[TileGroup, ...] = get_args(TileGroup)
 
 
 @dataclass(frozen=True)
@@ -40,28 +27,26 @@ class Measurer:
     groups
         What to measure; columns come in this order.
     stains
-        For colour, texture and ring.
+        Stain vectors of the slide.
     """
 
-    groups: Sequence[TileGroup]
+    groups: Sequence[OutlineGroup | PixelGroup]
     stains: Stains
+
+    @cached_property
+    def _described(self) -> tuple[tuple[Column, ...], ...]:
+        return tuple(tuple(group.columns(self.stains)) for group in self.groups)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Describe what `measure` gives."""
-        described: dict[TileGroup, tuple[Column, ...]] = {
-            "shape": shape.COLUMNS,
-            "colour": stain_columns(self.stains),
-            "rgb": rgb_columns(),
-            "texture": texture_columns(self.stains),
-            "ring": ring_columns(self.stains),
-        }
-        return tuple(column for group in self.groups for column in described[group])
+        """The columns that `measure` fills."""
+        return tuple(column for columns in self._described for column in columns)
 
     @property
     def neighbourhood_um(self) -> float:
         """How far from a nucleus another one still changes what is measured of it."""
-        return REACH_UM if "ring" in self.groups else 0.0
+        reach = [g.neighbourhood_um for g in self.groups if isinstance(g, PixelGroup)]
+        return max(reach, default=0.0)
 
     def measure(
         self,
@@ -76,8 +61,8 @@ class Measurer:
         Parameters
         ----------
         polygons
-            In QuPath pixels, shape (n,), with all that lie within `neighbourhood_um` of one
-            that is wanted.
+            Outlines in QuPath pixels, shape (n,): those wanted, and all that lie within
+            `neighbourhood_um` of one of them.
         wanted
             Shape (n,).
         rgb, window, grid
@@ -87,50 +72,15 @@ class Measurer:
         -------
         ndarray
             float32, shape (wanted.sum(), len(columns)); NaN where a value is not defined.
+
+        Raises
+        ------
+        MeasurementError
+            When a group does not give the columns that it describes.
         """
         chosen = polygons[wanted]
-        found: dict[TileGroup, npt.NDArray[np.float32]] = {}
-        if "shape" in self.groups:
-            found["shape"] = shape.measure_shape(chosen, grid.slide_mpp)
-        if set(self.groups) - {"shape"}:
-            field = binned(rgb, window, grid)
-            everybody = cover(Outlines.of(polygons), field)
-            sets = everybody.take(wanted)
-            amounts = stain_amounts(field.rgb, sets, self.stains)
-            if "colour" in self.groups:
-                found["colour"] = statistics(amounts, sets)
-            if "rgb" in self.groups:
-                found["rgb"] = statistics(rgb_values(field.rgb, sets), sets)
-            if "texture" in self.groups:
-                found["texture"] = measure_texture(field, sets, amounts[0], self.stains)
-            if "ring" in self.groups:
-                around = rings(polygons, everybody, field).take(wanted)
-                inks = statistics(stain_amounts(field.rgb, around, self.stains), around)
-                found["ring"] = np.column_stack([inks, area_ratio(sets, around)])
-        columns = [found[group] for group in self.groups]
-        return np.hstack(columns) if columns else np.empty((len(chosen), 0), np.float32)
-
-
-def measured_alone(polygons: Polygons, names: Sequence[str], mpp: Mpp) -> npt.NDArray[np.float32]:
-    """Measure what outlines tell without pixels and neighbours.
-
-    Parameters
-    ----------
-    polygons
-        In QuPath pixels, shape (n,).
-    names
-        Of the columns wanted.
-    mpp
-        Pixel size.
-
-    Returns
-    -------
-    ndarray
-        float32, shape (n, len(names)); NaN in columns that need more than the outline.
-    """
-    values = np.full((len(polygons), len(names)), np.nan, np.float32)
-    measured = shape.measure_shape(polygons, mpp)
-    for k, column in enumerate(shape.COLUMNS):
-        if column.name in names:
-            values[:, names.index(column.name)] = measured[:, k]
-    return values
+        view = PixelView(chosen, grid.slide_mpp, polygons, wanted, rgb, window, grid, self.stains)
+        measured = [np.empty((len(chosen), 0), np.float32)]
+        for group, columns in zip(self.groups, self._described, strict=True):
+            measured.append(in_order(group.measure(view), columns, len(chosen), group.name))
+        return np.hstack(measured)

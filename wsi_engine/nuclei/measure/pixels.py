@@ -1,4 +1,4 @@
-"""Which pixels belong to a nucleus.
+"""Which pixels belong to a nucleus, and the stains in them.
 
 A pixel belongs to a nucleus when its centre lies inside the polygon. Where nuclei overlap it
 belongs to each of them, so that what is measured inside a nucleus depends on nothing else.
@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.nuclei.measure.outlines import Outlines
+from wsi_engine.nuclei.raster import add_crossings
 from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
+from wsi_engine.slide.stain_vectors import Stains
 
-FINEST_MPP = 0.5
+MEASURED_MPP = 0.5
 """Pixels are measured at about this size, in µm: finer ones are put together to it."""
 
 
@@ -31,9 +33,9 @@ class Field:
     rgb
         uint8, shape (window.height, window.width, 3).
     window
-        Where they lie on the grid.
+        Their place on the grid.
     grid
-        Of the slide; its pixels may be larger than the model's.
+        The frame of these pixels, which may be larger than the model's.
     """
 
     rgb: RGB
@@ -76,8 +78,8 @@ class PixelSets:
 
 
 def binned(rgb: RGB, window: ModelBox, grid: ModelGrid) -> Field:
-    """Put pixels that are finer than `FINEST_MPP` together, on a grid fixed to the slide."""
-    side = max(round(FINEST_MPP / grid.mpp), 1)
+    """Put pixels that are finer than `MEASURED_MPP` together, on a grid fixed to the slide."""
+    side = max(round(MEASURED_MPP / grid.mpp), 1)
     if side == 1:
         return Field(rgb, window, grid)
     left, top = -(-window.x // side), -(-window.y // side)
@@ -99,7 +101,7 @@ def cover(outlines: Outlines, field: Field) -> PixelSets:
     Parameters
     ----------
     outlines
-        In QuPath pixels.
+        Rings in QuPath pixels.
     field
         Pixels outside the window or the slide belong to nobody.
     """
@@ -113,12 +115,35 @@ def cover(outlines: Outlines, field: Field) -> PixelSets:
 
 
 @numba.njit(nogil=True, cache=True)
-def _cover(  # type: ignore[no-untyped-def]
-    xy, rings, members, x_origin, y_origin, width, left, top, right, bottom
-):
+def _cover(
+    xy: npt.NDArray[np.float64],
+    rings: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int64],
+    x_origin: int,
+    y_origin: int,
+    width: int,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Fill by scan lines through the pixels' centres, even and odd.
 
     Crossings are computed in coordinates of the slide, so they are the same in every window.
+
+    Parameters
+    ----------
+    xy, rings, members
+        Those of `Outlines`, in pixels of the grid.
+    x_origin, y_origin, width
+        Place and width of the window on the grid.
+    left, top, right, bottom
+        The part of the window that lies on the slide, in the window's pixels.
+
+    Returns
+    -------
+    index, offsets
+        Those of `PixelSets`.
     """
     count = len(members) - 1
     offsets = np.zeros(count + 1, np.int64)
@@ -134,9 +159,10 @@ def _cover(  # type: ignore[no-untyped-def]
             if stop - start > len(crossings):
                 crossings = np.empty(stop - start)
             for row in range(first, last):
-                found = _crossings(
-                    xy, rings, members[i], members[i + 1], row + y_origin + 0.5, crossings
-                )
+                found = 0
+                for r in range(members[i], members[i + 1]):
+                    ring = xy[rings[r] : rings[r + 1]]
+                    found = add_crossings(ring, row + y_origin + 0.5, crossings, found)
                 for k in range(0, found - 1, 2):
                     begin = max(math.ceil(crossings[k] - 0.5) - x_origin, left)
                     end = min(math.ceil(crossings[k + 1] - 0.5) - x_origin, right)
@@ -151,20 +177,19 @@ def _cover(  # type: ignore[no-untyped-def]
     return index[:used].copy(), offsets
 
 
+def stain_amounts(rgb: RGB, sets: PixelSets, stains: Stains) -> npt.NDArray[np.float32]:
+    """Amount of both stains in each pixel of some sets, in OD; float32, shape (2, p)."""
+    return _deconvolve(rgb.reshape(-1, 3), sets.index, stains.table)
+
+
 @numba.njit(nogil=True, cache=True)
-def _crossings(xy, rings, first_ring, stop_ring, y, out):  # type: ignore[no-untyped-def]
-    """Write where some rings cross a horizontal line, sorted; return how often."""
-    found = 0
-    for r in range(first_ring, stop_ring):
-        for k in range(rings[r], rings[r + 1] - 1):
-            y0, y1 = xy[k, 1], xy[k + 1, 1]
-            if (y0 <= y) != (y1 <= y):
-                x0, x1 = xy[k, 0], xy[k + 1, 0]
-                x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
-                place = found
-                while place > 0 and out[place - 1] > x:
-                    out[place] = out[place - 1]
-                    place -= 1
-                out[place] = x
-                found += 1
-    return found
+def _deconvolve(
+    rgb: RGB, index: npt.NDArray[np.int64], table: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Look up the amounts, shape (2, p), of pixels (p,) of an image (q, 3); table (2, 3, 256)."""
+    out = np.empty((2, len(index)), np.float32)
+    for k in range(len(index)):
+        r, g, b = rgb[index[k], 0], rgb[index[k], 1], rgb[index[k], 2]
+        out[0, k] = table[0, 0, r] + table[0, 1, g] + table[0, 2, b]
+        out[1, k] = table[1, 0, r] + table[1, 1, g] + table[1, 2, b]
+    return out

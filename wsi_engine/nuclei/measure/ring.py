@@ -20,11 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.measure.colour import stain_columns
-from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.pixels import Field, PixelSets
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.slide.stain_vectors import Stains
 
 WIDTH_UM = 3.0
 
@@ -34,20 +31,6 @@ REACH_UM = 2 * WIDTH_UM + 1.0
 BORDER_PX = 0.4
 """How far the border of a nucleus lies beyond the centres of its outermost pixels, on average:
 rings of ellipses then have the area that they should within 2 %."""
-
-RATIO = Column(
-    "Nucleus/Cell area ratio",
-    "",
-    f"nucleus / (nucleus + ring of {WIDTH_UM:g} µm, clipped at neighbours), in pixels",
-    "QuPath, ObjectMeasurements.addShapeMeasurements; the cell is the nucleus and its ring",
-    True,
-)
-
-
-def ring_columns(stains: Stains) -> tuple[Column, ...]:
-    """Describe the columns of the ring."""
-    where = f"ring of {WIDTH_UM:g} µm"
-    return (*stain_columns(stains, "Cytoplasm: ", where), RATIO)
 
 
 def width_px(mpp: float) -> float:
@@ -63,7 +46,7 @@ def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
     polygons, sets
         All nuclei that may be near one another, and their pixels.
     field
-        Where they lie.
+        The pixels on which they lie.
     """
     left, top = shapely.bounds(polygons).T[:2] if len(polygons) else np.empty((2, 0))
     rank = np.empty(len(polygons), np.int64)
@@ -74,13 +57,6 @@ def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
         inside.x, inside.y, inside.x_stop, inside.y_stop, _disc(width_px(field.grid.mpp)),
     )  # fmt: skip
     return PixelSets(index, offsets)
-
-
-def area_ratio(sets: PixelSets, around: PixelSets) -> npt.NDArray[np.float32]:
-    """Share of the nucleus in nucleus and ring; NaN where there are no pixels."""
-    own, ring = np.diff(sets.offsets), np.diff(around.offsets)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(own / np.where(own > 0, own + ring, np.nan), np.float32)
 
 
 def _disc(radius: float) -> npt.NDArray[np.int64]:
@@ -96,13 +72,41 @@ _RANK_BITS = 24
 
 
 @numba.njit(nogil=True, cache=True)
-def _rings(  # type: ignore[no-untyped-def]
-    index, offsets, rank, width, height, left, top, right, bottom, disc
-):
-    """Give each pixel near a nucleus to the nearest: by squared distance, then by rank."""
+def _rings(
+    index: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    rank: npt.NDArray[np.int64],
+    width: int,
+    height: int,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+    disc: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give each pixel near a nucleus to the nearest: by squared distance, then by rank.
+
+    Parameters
+    ----------
+    index, offsets
+        The pixels of n nuclei, as `PixelSets`.
+    rank
+        Which of two nuclei equally near comes first, shape (n,).
+    width, height
+        Size of the window.
+    left, top, right, bottom
+        The part of it that lies on the slide.
+    disc
+        Steps (dy, dx, squared length), shape (s, 3).
+
+    Returns
+    -------
+    index, offsets
+        The pixels of their rings, as `PixelSets`.
+    """
     count = len(offsets) - 1
     reach = disc[:, 0].max()
-    # Of a pixel: -1 in a nucleus, else the lowest key of distance and rank.
+    # -1 for a pixel in a nucleus, else its lowest key of distance and rank.
     key = np.full(width * height, np.int32(2**31 - 1), np.int32)
     for k in range(len(index)):
         key[index[k]] = -1
@@ -145,8 +149,17 @@ def _rings(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _on_border(key, y, x, width, left, top, right, bottom):  # type: ignore[no-untyped-def]
-    """Whether one of the four neighbours of a pixel lies in no nucleus."""
+def _on_border(
+    key: npt.NDArray[np.int32],
+    y: int,
+    x: int,
+    width: int,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+) -> bool:
+    """Whether one of the four neighbours of a pixel lies in no nucleus; key: (pixels,)."""
     pixel = y * width + x
     return (
         (y > top and key[pixel - width] >= 0)

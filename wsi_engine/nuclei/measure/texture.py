@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Generic, NamedTuple, TypeVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.nuclei.measure.pixels import Field, PixelSets
+from wsi_engine.nuclei.measure.columns import Column, Measurements, by_name
+from wsi_engine.nuclei.measure.view import PixelView
+from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
 
 LEVELS = 32
@@ -21,21 +23,55 @@ CLUMP_FACTOR = 1.2
 """A pixel is dark when it has this many times the mean of its nucleus."""
 SMALLEST_CLUMP_PX = 2
 
-HARALICK = (
-    ("Angular second moment (F0)", "", "Σ p²"),
-    ("Contrast (F1)", "", "Σ (i - j)² p"),
-    ("Correlation (F2)", "", "(Σ i j p - μ²) / σ²"),
-    ("Sum of squares (F3)", "", "Σ (i - μ)² p"),
-    ("Inverse difference moment (F4)", "", "Σ p / (1 + (i - j)²)"),
-    ("Sum average (F5)", "", "mean of i + j"),
-    ("Sum variance (F6)", "", "variance of i + j"),
-    ("Sum entropy (F7)", "bit", "entropy of i + j"),
-    ("Entropy (F8)", "bit", "-Σ p log₂ p"),
-    ("Difference variance (F9)", "", "variance of |i - j|"),
-    ("Difference entropy (F10)", "bit", "entropy of |i - j|"),
-    ("Information measure of correlation 1 (F11)", "", "(HXY - HXY1) / HX"),
-    ("Information measure of correlation 2 (F12)", "", "√(1 - exp(-2 (HXY2 - HXY)))"),
+T = TypeVar("T")
+Floats = npt.NDArray[np.float64]
+
+
+class Haralick(NamedTuple, Generic[T]):
+    """Haralick's features: numbers, or what describes them."""
+
+    angular_second_moment: T
+    contrast: T
+    correlation: T
+    sum_of_squares: T
+    inverse_difference_moment: T
+    sum_average: T
+    sum_variance: T
+    sum_entropy: T
+    entropy: T
+    difference_variance: T
+    difference_entropy: T
+    information_1: T
+    information_2: T
+
+
+class Chromatin(NamedTuple, Generic[T]):
+    """Gradient and clumps: numbers, or the columns that describe them."""
+
+    gradient_mean: T
+    gradient_std: T
+    dark_fraction: T
+    dark_clumps: T
+
+
+HARALICK_FIELDS, CHROMATIN_FIELDS = len(Haralick._fields), len(Chromatin._fields)
+
+HARALICK = Haralick(
+    angular_second_moment=("Angular second moment (F0)", "", "Σ p²"),
+    contrast=("Contrast (F1)", "", "Σ (i - j)² p"),
+    correlation=("Correlation (F2)", "", "(Σ i j p - μ²) / σ²"),
+    sum_of_squares=("Sum of squares (F3)", "", "Σ (i - μ)² p"),
+    inverse_difference_moment=("Inverse difference moment (F4)", "", "Σ p / (1 + (i - j)²)"),
+    sum_average=("Sum average (F5)", "", "mean of i + j"),
+    sum_variance=("Sum variance (F6)", "", "variance of i + j"),
+    sum_entropy=("Sum entropy (F7)", "bit", "entropy of i + j"),
+    entropy=("Entropy (F8)", "bit", "-Σ p log₂ p"),
+    difference_variance=("Difference variance (F9)", "", "variance of |i - j|"),
+    difference_entropy=("Difference entropy (F10)", "bit", "entropy of |i - j|"),
+    information_1=("Information measure of correlation 1 (F11)", "", "(HXY - HXY1) / HX"),
+    information_2=("Information measure of correlation 2 (F12)", "", "√(1 - exp(-2 (HXY2 - HXY)))"),
 )
+"""Name, unit and formula of each feature."""
 
 _GLCM = (
     f"; p: co-occurrence of {LEVELS} levels from 0 to {DARKEST_OD:g} OD at 1 px in the nucleus, "
@@ -48,23 +84,35 @@ _YOUNG = "after Young, Verbeek & Mayall, Cytometry 7:467 (1986)"
 def texture_columns(stains: Stains) -> tuple[Column, ...]:
     """Describe the columns of texture."""
     stain = stains.channels[0]
+    return (*_haralick_columns(stain), *_chromatin_columns(stain))
+
+
+def _haralick_columns(stain: str) -> Haralick[Column]:
+    return Haralick(
+        *(
+            Column(f"{stain}: Haralick {name}", unit, formula + _GLCM, _HARALICK)
+            for name, unit, formula in HARALICK
+        )
+    )
+
+
+def _chromatin_columns(stain: str) -> Chromatin[Column]:
     dark = f"{stain} at least {CLUMP_FACTOR:g} times the mean of the nucleus"
-    haralick = [
-        Column(f"{stain}: Haralick {name}", unit, formula + _GLCM, _HARALICK)
-        for name, unit, formula in HARALICK
-    ]
     gradient = f"length of the gradient of {stain}, by central differences"
-    return (
-        *haralick,
-        Column(f"{stain}: Gradient mean", "OD/µm", f"mean {gradient}", "central differences"),
-        Column(
+    return Chromatin(
+        gradient_mean=Column(
+            f"{stain}: Gradient mean", "OD/µm", f"mean {gradient}", "central differences"
+        ),
+        gradient_std=Column(
             f"{stain}: Gradient Std.Dev.",
             "OD/µm",
             f"sample standard deviation of the {gradient}",
             "central differences",
         ),
-        Column("Chromatin: Dark fraction", "", f"share of pixels with {dark}", _YOUNG),
-        Column(
+        dark_fraction=Column(
+            "Chromatin: Dark fraction", "", f"share of pixels with {dark}", _YOUNG
+        ),
+        dark_clumps=Column(
             "Chromatin: Dark clumps",
             "",
             f"number of groups of at least {SMALLEST_CLUMP_PX} adjoining pixels with {dark}",
@@ -73,39 +121,58 @@ def texture_columns(stains: Stains) -> tuple[Column, ...]:
     )
 
 
-def measure_texture(
-    field: Field, sets: PixelSets, amounts: npt.NDArray[np.float32], stains: Stains
-) -> npt.NDArray[np.float32]:
+def measure_texture(view: PixelView) -> Measurements:
     """Measure the texture of the first stain.
 
-    Parameters
-    ----------
-    field
-        For the pixels around a nucleus, where the gradient needs them.
-    sets, amounts
-        Pixels of the nuclei, and the amount of the first stain in each, shape (p,).
-    stains
-        By which those were found.
-
-    Returns
-    -------
-    ndarray
-        float32, shape (n, len(texture_columns)); NaN where a value is not defined: without
-        pixels, or of a correlation where all pixels are the same.
+    NaN where a value is not defined: without pixels, or of a correlation where all pixels are
+    the same.
     """
+    field, sets, stain = view.field, view.pixels, view.stains.channels[0]
     slide = field.inside
     edges = (slide.x, slide.y, slide.x_stop - 1, slide.y_stop - 1)
-    return _texture(
+    haralick, chromatin = _texture(
         field.rgb.reshape(-1, 3), field.window.width, edges,
-        sets.index, sets.offsets, amounts, stains.table[0], field.grid.mpp,
+        sets.index, sets.offsets, view.amounts[0], view.stains.table[0], field.grid.mpp,
     )  # fmt: skip
+    return by_name(_haralick_columns(stain), haralick) | by_name(
+        _chromatin_columns(stain), chromatin
+    )
 
 
 @numba.njit(nogil=True, cache=True)
-def _texture(rgb, width, edges, index, offsets, amounts, table, mpp):  # type: ignore[no-untyped-def]
+def _texture(
+    rgb: RGB,
+    width: int,
+    edges: tuple[int, int, int, int],
+    index: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    amounts: npt.NDArray[np.float32],
+    table: Floats,
+    mpp: float,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Measure n nuclei.
+
+    Parameters
+    ----------
+    rgb, width
+        The pixels of the window row by row, shape (q, 3), and how long a row is.
+    edges
+        First column and row of the window on the slide, and the last.
+    index, offsets, amounts
+        The pixels of the nuclei as `PixelSets`, and the stain in each, shape (p,).
+    table
+        Share of each channel's value in the amount of the stain, shape (3, 256).
+    mpp
+        Pixel size.
+
+    Returns
+    -------
+    haralick, chromatin
+        Fields of `Haralick` and `Chromatin`, shape (n, 13) and (n, 4).
+    """
     count = len(offsets) - 1
-    out = np.full((count, len(HARALICK) + 4), np.nan, np.float32)
-    features = np.empty(len(HARALICK))
+    haralick = np.full((count, HARALICK_FIELDS), np.nan, np.float32)
+    chromatin = np.full((count, CHROMATIN_FIELDS), np.nan, np.float32)
     for i in range(count):
         pixels = index[offsets[i] : offsets[i + 1]]
         if len(pixels) == 0:
@@ -120,21 +187,26 @@ def _texture(rgb, width, edges, index, offsets, amounts, table, mpp):  # type: i
         for k in range(len(pixels)):
             level = min(max(int(own[k] * (LEVELS / DARKEST_OD)), 0), LEVELS - 1)
             levels[pixels[k] // width - top + 1, pixels[k] % width - left + 1] = level
-        if _haralick(levels, features):
-            for f in range(len(HARALICK)):
-                out[i, f] = features[f]
-        tail = out[i, len(HARALICK) :]
-        _gradient(rgb, width, edges, pixels, table, mpp, tail)
-        tail[2], tail[3] = _clumps(levels, pixels, own, width, top, left)
-    return out
+        _haralick(levels, haralick[i])
+        gradient_mean, gradient_std = _gradient(rgb, width, edges, pixels, table, mpp)
+        dark_fraction, dark_clumps = _clumps(levels, pixels, own, width, top, left)
+        chromatin[i] = Chromatin(
+            gradient_mean=gradient_mean,
+            gradient_std=gradient_std,
+            dark_fraction=dark_fraction,
+            dark_clumps=float(dark_clumps),
+        )
+    return haralick, chromatin
 
 
 @numba.njit(nogil=True, cache=True)
-def _haralick(levels, out):  # type: ignore[no-untyped-def]
-    """Write the mean over the four directions; return whether there are any neighbours."""
-    out[:] = 0.0
+def _haralick(levels: npt.NDArray[np.int8], out: npt.NDArray[np.float32]) -> None:
+    """Write the mean over the four directions, shape (13,), where pixels have neighbours.
+
+    Levels of the pixels are framed by -1, which also stands for what is not in the nucleus.
+    """
+    total = np.zeros(HARALICK_FIELDS)
     used = 0
-    one = np.empty(len(HARALICK))
     for dy, dx in ((0, 1), (1, 1), (1, 0), (1, -1)):
         counts = np.zeros((LEVELS, LEVELS), np.int32)
         pairs = 0
@@ -146,16 +218,20 @@ def _haralick(levels, out):  # type: ignore[no-untyped-def]
                     counts[min(a, b), max(a, b)] += 1
                     pairs += 1
         if pairs:
-            _features(counts, pairs, one)
-            out += one
+            features = _features(counts, pairs)
+            for f in range(len(features)):
+                total[f] += features[f]
             used += 1
-    out /= max(used, 1)
-    return used > 0
+    if used:
+        out[:] = total / used
 
 
 @numba.njit(nogil=True, cache=True)
-def _features(counts, pairs, out):  # type: ignore[no-untyped-def]
-    """Haralick's features of a symmetric matrix, from the counts of unordered pairs."""
+def _features(counts: npt.NDArray[np.int32], pairs: int) -> Haralick[float]:
+    """Haralick's features of a symmetric matrix, from the counts of unordered pairs.
+
+    The counts have shape (LEVELS, LEVELS); only their upper half is filled.
+    """
     marginal = np.zeros(LEVELS)
     sums = np.zeros(2 * LEVELS - 1)
     differences = np.zeros(LEVELS)
@@ -164,7 +240,7 @@ def _features(counts, pairs, out):  # type: ignore[no-untyped-def]
         for j in range(i, LEVELS):
             if counts[i, j] == 0:
                 continue
-            # Of the pair in either order; on the diagonal there is but one.
+            # A pair counts in either order; on the diagonal there is but one.
             both = counts[i, j] / pairs
             p = both if i == j else both / 2
             marginal[i] += both / 2
@@ -180,23 +256,27 @@ def _features(counts, pairs, out):  # type: ignore[no-untyped-def]
     marginal_entropy = _entropy(marginal)
     # HXY1 and HXY2 are both twice the marginal entropy, the matrix being symmetric.
     information = max(2 * marginal_entropy - entropy, 0.0)
-    out[0] = asm
-    out[1] = difference_variance + difference_mean**2
-    out[2] = (product - mean**2) / variance if variance > 0 else math.nan
-    out[3] = variance
-    out[4] = homogeneity
-    out[5], out[6] = _moments(sums, 2)
-    out[7] = _entropy(sums)
-    out[8] = entropy
-    out[9] = difference_variance
-    out[10] = _entropy(differences)
-    out[11] = -information / marginal_entropy if marginal_entropy > 0 else math.nan
-    out[12] = math.sqrt(1 - math.exp(-2 * information))
+    sum_mean, sum_variance = _moments(sums, 2)
+    return Haralick(
+        angular_second_moment=asm,
+        contrast=difference_variance + difference_mean**2,
+        correlation=(product - mean**2) / variance if variance > 0 else math.nan,
+        sum_of_squares=variance,
+        inverse_difference_moment=homogeneity,
+        sum_average=sum_mean,
+        sum_variance=sum_variance,
+        sum_entropy=_entropy(sums),
+        entropy=entropy,
+        difference_variance=difference_variance,
+        difference_entropy=_entropy(differences),
+        information_1=-information / marginal_entropy if marginal_entropy > 0 else math.nan,
+        information_2=math.sqrt(1 - math.exp(-2 * information)),
+    )
 
 
 @numba.njit(nogil=True, cache=True)
-def _moments(p, first):  # type: ignore[no-untyped-def]
-    """Mean and variance of a distribution over first, first + 1, ..."""
+def _moments(p: Floats, first: int) -> tuple[float, float]:
+    """Mean and variance of a distribution (k,) over first, first + 1, ..."""
     mean = variance = 0.0
     for k in range(len(p)):
         mean += (k + first) * p[k]
@@ -206,7 +286,8 @@ def _moments(p, first):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _entropy(p):  # type: ignore[no-untyped-def]
+def _entropy(p: Floats) -> float:
+    """Entropy of a distribution (k,) in bits."""
     total = 0.0
     for value in p:
         if value > 0:
@@ -215,8 +296,18 @@ def _entropy(p):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _gradient(rgb, width, edges, pixels, table, mpp, out):  # type: ignore[no-untyped-def]
-    """Write mean and standard deviation; beyond the edge of the slide its last pixel repeats."""
+def _gradient(
+    rgb: RGB,
+    width: int,
+    edges: tuple[int, int, int, int],
+    pixels: npt.NDArray[np.int64],
+    table: Floats,
+    mpp: float,
+) -> tuple[float, float]:
+    """Return mean and standard deviation; beyond the edge of the slide its last pixel repeats.
+
+    Parameters are those of `_texture`, for the pixels (k,) of one nucleus.
+    """
     total = squares = 0.0
     for pixel in pixels:
         y, x = pixel // width, pixel % width
@@ -230,19 +321,31 @@ def _gradient(rgb, width, edges, pixels, table, mpp, out):  # type: ignore[no-un
         total += steep
         squares += steep * steep
     count = len(pixels)
-    out[0] = total / count
-    if count > 1:
-        out[1] = math.sqrt(max(squares - total * total / count, 0.0) / (count - 1))
+    if count == 1:
+        return total, math.nan
+    return total / count, math.sqrt(max(squares - total * total / count, 0.0) / (count - 1))
 
 
 @numba.njit(nogil=True, cache=True)
-def _amount(rgb, pixel, table):  # type: ignore[no-untyped-def]
+def _amount(rgb: RGB, pixel: int, table: Floats) -> float:
+    """Amount of a stain in one pixel of (q, 3), by a table (3, 256)."""
     return table[0, rgb[pixel, 0]] + table[1, rgb[pixel, 1]] + table[2, rgb[pixel, 2]]
 
 
 @numba.njit(nogil=True, cache=True)
-def _clumps(patch, pixels, own, width, top, left):  # type: ignore[no-untyped-def]
-    """Share of dark pixels and number of their groups (eight neighbours); uses up the patch."""
+def _clumps(
+    patch: npt.NDArray[np.int8],
+    pixels: npt.NDArray[np.int64],
+    own: npt.NDArray[np.float32],
+    width: int,
+    top: int,
+    left: int,
+) -> tuple[float, int]:
+    """Share of dark pixels and number of their groups (eight neighbours).
+
+    The patch has room for the nucleus and a frame of one pixel, and is overwritten; its pixels
+    (k,) in the window have amounts (k,) of the stain.
+    """
     total = 0.0
     for value in own:
         total += value

@@ -31,19 +31,19 @@ class Document:
     Attributes
     ----------
     name
-        Of the file, or of the entry of an archive.
+        Name of the file, or of the entry of an archive.
     packing
         What the file is by its content; none of an entry of an archive.
     members
         Names of the document's own members; none where it is a bare list.
     problems
-        Of the `FeatureStream`.
+        What the `FeatureStream` found odd.
     unreadable
         Why reading ended early, if it did.
     not_utf8
         Index of a feature that is not UTF-8, if there is one.
     objects, annotations
-        How many there are.
+        Number of objects, and of annotations among them.
     is_modern
         Whether any object states its type, or its measurements, as QuPath 0.4 and later do.
     """

@@ -30,7 +30,7 @@ DEPTHS = {
     "Polygon": 2,
     "MultiPolygon": 3,
 }
-"""How many lists there are around the positions of a geometry."""
+"""Number of lists around the positions of a geometry."""
 
 
 def _is_plainly_readable(geometry: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from wsi_engine.qupath.rules.classification import class_names
 from wsi_engine.qupath.rules.rule import JSONCheck, RuleTable, Severity, always, shown, since
 
 MAX_CLASSES = 10_000
-"""Of which the first colour is remembered."""
+"""The most classes of which the first colour is remembered."""
 
 REPETITION: RuleTable[Callable[[], JSONCheck]] = RuleTable()
 """Each makes, for one file, a check that is given all of its features in turn."""

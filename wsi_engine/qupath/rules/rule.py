@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 VERSIONS = ("0.3", "0.4", "0.5", "0.6", "0.7")
-"""Of QuPath, told apart by what they read; 0.3 stands for 0.2 as well."""
+"""Versions of QuPath, told apart by what they read; 0.3 stands for 0.2 as well."""
 
 NEWEST = VERSIONS[-1]
 
@@ -16,7 +16,7 @@ Check = TypeVar("Check", bound=Callable[..., Any])
 
 
 class Severity(IntEnum):
-    """What becomes of the file, from harmless to worst."""
+    """The fate of a file in QuPath, from harmless to worst."""
 
     FINE = 0
     ADVICE = 1

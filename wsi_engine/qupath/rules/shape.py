@@ -12,7 +12,7 @@ from wsi_engine.qupath.rules.rule import RuleTable, Severity, always, since
 from wsi_engine.qupath.rules.shape_columns import GRID_PX, Mask, Shapes
 
 ELLIPSE_TOLERANCE = 0.05
-"""By how much the area of an outline may differ from that of the ellipse in its box."""
+"""Share by which the area of an outline may differ from that of the ellipse in its box."""
 
 ShapeCheck = Callable[[Shapes], Mask]
 """Returns which shapes are wrong, bool, shape (n,)."""

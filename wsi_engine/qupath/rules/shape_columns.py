@@ -73,7 +73,7 @@ class Shapes:
 
     @cached_property
     def xy_shapes(self) -> npt.NDArray[np.int64]:
-        """To which shape a position belongs, int64, shape (v,)."""
+        """Index of the shape to which a position belongs, int64, shape (v,)."""
         return np.repeat(self.ring_shapes, np.diff(self.ring_offsets))
 
     def where_any(self, positions: npt.NDArray[np.bool_]) -> Mask:
@@ -101,12 +101,12 @@ class Shapes:
 
     @cached_property
     def is_valid(self) -> Mask:
-        """Which areas are valid as they are written; true for all else."""
+        """Mask of the areas that are valid as they are written; true for all else."""
         return _mask(shapely.is_valid(self.polygons) | ~self.is_area)
 
     @cached_property
     def is_doubtful(self) -> Mask:
-        """Which areas the reducer may change, or fail at."""
+        """Mask of the areas that the reducer may change, or fail at."""
         if self.rounded_polygons is self.polygons:
             stays_valid = self.is_valid
         else:
@@ -116,7 +116,7 @@ class Shapes:
 
     @cached_property
     def reduced(self) -> dict[int, shapely.Geometry | None]:
-        """What QuPath's reducer makes of the doubtful areas, None where it fails."""
+        """The doubtful areas as QuPath's reducer leaves them, None where it fails."""
         return {int(k): _reduced(self.polygons[k]) for k in np.flatnonzero(self.is_doubtful)}
 
     def doubtful(self, wrong: Callable[[int, shapely.Geometry | None], bool]) -> Mask:

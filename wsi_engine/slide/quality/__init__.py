@@ -5,7 +5,7 @@ memory is bounded, and nothing depends on tiles.
 """
 
 from wsi_engine.slide.quality.assess import assess_slide
-from wsi_engine.slide.quality.flag import Flag, Level
+from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.slide.quality.overview import Overview, read_slide_overview
 
-__all__ = ["Flag", "Level", "Overview", "assess_slide", "read_slide_overview"]
+__all__ = ["Flag", "FlagLevel", "Overview", "assess_slide", "read_slide_overview"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shapely
 
 from wsi_engine.slide.protocol import Slide, SlideInfo
-from wsi_engine.slide.quality.flag import Flag, Level
+from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.slide.quality.focus import focus_flag
 from wsi_engine.slide.quality.folds import folds_flag
 from wsi_engine.slide.quality.ink import ink_flag
@@ -23,13 +23,13 @@ def assess_slide(
     Parameters
     ----------
     slide
-        To read fields from.
+        Slide to read fields from.
     info
         Its facts, with a pixel size.
     area
         Tissue, or where else nuclei are looked for, in QuPath pixels.
     overview
-        Of the slide.
+        Overview of the slide.
     """
     assert info.mpp is not None
     tissue = overview.mask_of(area)
@@ -43,7 +43,7 @@ def assess_slide(
 
 def tissue_flag(area_mm2: float) -> Flag:
     """Say whether there is enough tissue for numbers per mm²."""
-    level: Level = "ok"
+    level: FlagLevel = "ok"
     sentence = f"{area_mm2:.2f} mm² of tissue."
     if area_mm2 < LITTLE_TISSUE_MM2:
         level = "look" if area_mm2 > 0 else "bad"

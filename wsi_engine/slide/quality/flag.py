@@ -7,7 +7,7 @@ from typing import Literal
 
 import shapely
 
-Level = Literal["ok", "look", "bad", "not checked"]
+FlagLevel = Literal["ok", "look", "bad", "not checked"]
 """Nothing found; a person should look; numbers of this slide should not be used unseen; unknown."""
 
 
@@ -24,20 +24,20 @@ class Flag:
     value, unit
         What was measured; ``None`` where it cannot be.
     sentence
-        The same for a reader, with what follows from it.
+        Sentence that tells it to a reader, with what follows from it.
     where
         Valid polygons in QuPath pixels.
     """
 
     name: str
-    level: Level
+    level: FlagLevel
     value: float | None
     unit: str
     sentence: str
     where: tuple[shapely.Polygon, ...] = ()
 
 
-def level_of(value: float, look: float, bad: float) -> Level:
+def level_of(value: float, look: float, bad: float) -> FlagLevel:
     """Return the level of a value that is better the smaller it is."""
     if value >= bad:
         return "bad"

@@ -13,9 +13,9 @@ from scipy import ndimage
 
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.optical_density import floored_od
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.quality.flag import Flag, level_of
-from wsi_engine.slide.tissue import optical_density
 
 FIELD_MPP, FIELD_PX = 0.5, 256
 LARGEST_FIELD_COUNT = 48
@@ -38,7 +38,7 @@ sharp of 204 fields has 0.42. Blurred by a Gaussian of 1 µm, with a camera's no
 less than 0.40; by 1.25 to 5 µm, all have less than 0.38."""
 
 SHARE_TO_LOOK, SHARE_BAD = 0.05, 0.25
-"""Of the fields. On the sharp slides above it was 0."""
+"""Shares of the fields that are blurred. On the sharp slides above it was 0."""
 
 
 def focus_flag(slide: Slide, info: SlideInfo, area: shapely.Geometry) -> Flag:
@@ -47,7 +47,7 @@ def focus_flag(slide: Slide, info: SlideInfo, area: shapely.Geometry) -> Flag:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
         Its facts, with a pixel size.
     area
@@ -95,7 +95,7 @@ def sharpness(field: npt.NDArray[np.uint8]) -> float:
     """
     wide = field.astype(np.uint16)
     four = wide[::2, ::2] + wide[::2, 1::2] + wide[1::2, ::2] + wide[1::2, 1::2]
-    density = optical_density(((four + 2) // 4).astype(np.uint8)) @ np.full(3, 1 / 3, np.float32)
+    density = floored_od(((four + 2) // 4).astype(np.uint8)) @ np.full(3, 1 / 3, np.float32)
     fine, middle, coarse = (
         ndimage.gaussian_filter(density, sigma / JUDGED_MPP) for sigma in (*FINE_UM, COARSE_UM[1])
     )

@@ -48,7 +48,7 @@ SMALLEST_ELONGATION = 3.0
 """Area over squared width. The darkest epithelium of TCGA-V5 that passes all else has 7,300 µm²."""
 
 SHARE_BAD = 0.02
-"""Of the tissue."""
+"""Share of the tissue that is folded."""
 
 
 def folds_flag(overview: Overview, tissue: Mask) -> Flag:
@@ -57,9 +57,9 @@ def folds_flag(overview: Overview, tissue: Mask) -> Flag:
     Parameters
     ----------
     overview
-        Of the slide.
+        Overview of the slide.
     tissue
-        Where there is tissue on it.
+        Tissue on it.
     """
     folds = find_folds(overview, tissue)
     if not folds.any():

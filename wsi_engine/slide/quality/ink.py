@@ -20,9 +20,9 @@ def ink_flag(overview: Overview, tissue: Mask) -> Flag:
     Parameters
     ----------
     overview
-        Of the slide.
+        Overview of the slide.
     tissue
-        Where there is tissue on it; ink was left out of it when it was found.
+        Tissue on it; ink was left out of it when it was found.
     """
     ink = find_ink(overview.density, overview.grid.mpp)
     area = overview.area_mm2(ink)

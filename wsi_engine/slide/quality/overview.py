@@ -11,10 +11,11 @@ import shapely
 
 from wsi_engine.slide.frames import ModelGrid
 from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.optical_density import floored_od
 from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
-from wsi_engine.slide.tissue import Mask, optical_density, outline, read_overview
+from wsi_engine.slide.tissue import Mask, outline, read_overview
 
-FINEST_MPP = 1.0
+FINEST_OVERVIEW_MPP = 1.0
 LARGEST_SIDE_PX = 1200
 """Bounds memory and time: a slide of 30 mm is seen at 25 µm per pixel, where a fold of 60 µm still
 has two."""
@@ -38,7 +39,7 @@ class Overview:
     @cached_property
     def density(self) -> npt.NDArray[np.float32]:
         """Optical density of the pixels, shape (height, width, 3)."""
-        return optical_density(self.rgb)
+        return floored_od(self.rgb)
 
     def mask_of(self, area: shapely.Geometry) -> Mask:
         """Return which pixels an area in QuPath pixels covers, shape (height, width)."""
@@ -62,13 +63,13 @@ def read_slide_overview(slide: Slide, info: SlideInfo) -> Overview:
     Parameters
     ----------
     slide
-        To read from.
+        Slide to read from.
     info
         Its facts, with a pixel size.
     """
     assert info.mpp is not None
     longest_um = max(info.bounds.width * info.mpp.x, info.bounds.height * info.mpp.y)
-    grid = make_grid(info, max(longest_um / LARGEST_SIDE_PX, FINEST_MPP, info.mpp.mean))
+    grid = make_grid(info, max(longest_um / LARGEST_SIDE_PX, FINEST_OVERVIEW_MPP, info.mpp.mean))
     return Overview(read_overview(GridReader(slide, grid)), grid)
 
 
@@ -78,7 +79,7 @@ def raster(area: shapely.Geometry, shape: tuple[int, int]) -> Mask:
     Parameters
     ----------
     area
-        In pixel corners of the mask.
+        Area in pixel corners of the mask.
     shape
         Height and width.
     """

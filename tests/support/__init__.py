@@ -1,0 +1,1 @@
+"""What several tests use: slides, results and objects made by hand."""

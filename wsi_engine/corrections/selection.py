@@ -1,0 +1,53 @@
+"""The nuclei of a corrected file, as they are taken in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from wsi_engine.nuclei.labels import OWN_KEYS
+from wsi_engine.qupath.nuclei import is_nucleus, nucleus_polygon
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
+
+FLAT = "without an area"
+
+
+class NucleusSelection:
+    """Takes the nuclei, as `wsi_engine.qupath.nuclei` has them, out of a stream of objects.
+
+    Parameters
+    ----------
+    drawn_class
+        Classes of annotations that are nuclei.
+
+    Attributes
+    ----------
+    left_out
+        Number of objects that were no nuclei, by type, or for want of an area.
+    """
+
+    def __init__(self, drawn_class: Sequence[str] = ()) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._drawn_class = drawn_class
+
+    def nuclei(self, objects: Iterable[PathObject]) -> Iterator[PathObject]:
+        """Yield nuclei as detections of one polygon each."""
+        for item in objects:
+            if not is_nucleus(item, self._drawn_class):
+                self.left_out[item.object_type] += 1
+                continue
+            polygon = nucleus_polygon(item)
+            if polygon is None:
+                self.left_out[FLAT] += 1
+                continue
+            metadata = {key: text for key, text in item.metadata.items() if key not in OWN_KEYS}
+            yield replace(
+                item,
+                object_type="detection",
+                roi=ROI(polygon),
+                nucleus=None,
+                metadata=metadata,
+                children=[],
+            )

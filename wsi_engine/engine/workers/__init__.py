@@ -1,0 +1,1 @@
+"""Processes and devices that compute the tiles of one slide."""

@@ -1,0 +1,114 @@
+"""The model on the devices of a run, compiled where that pays."""
+
+from __future__ import annotations
+
+import torch
+
+from wsi_engine.config import RunSettings
+from wsi_engine.engine.plan import Plan, core_side
+from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.models.compiling import (
+    Compilable,
+    Compilation,
+    CompilationError,
+    compiling_obstacle,
+)
+from wsi_engine.models.devices import default_batch_size, resolve_devices
+from wsi_engine.models.protocol import Model
+from wsi_engine.models.registry import find_model
+from wsi_engine.schedule.clock import StageClock
+
+MEGAPIXELS_TO_COMPILE = 1500
+"""As many pixels, halos included, save three times what compiling costs (benchmarks/model.md):
+some 1000 tiles of the default size, or 250 mm² of tissue. On fewer it is not begun unasked."""
+
+
+def batch_size_of(settings: RunSettings, devices: list[torch.device]) -> int:
+    """Return the number of tiles per batch."""
+    chosen = settings.batch_size
+    return default_batch_size(devices) if chosen == "auto" else chosen
+
+
+def place(
+    plan: Plan,
+    devices: list[torch.device],
+    tiles: int,
+    clock: StageClock,
+    observe: Observer = ignore,
+) -> list[Model]:
+    """Return the model of a plan on each device.
+
+    Compiled or not, a network gives the same maps to the last bit (`Compilation.build` sees to
+    it), so this changes how fast a run is and nothing else.
+
+    Parameters
+    ----------
+    tiles
+        Number of tiles that are still to be computed.
+    """
+    models: list[Model] = [plan.model.to(device) for device in devices]
+    if plan.settings.compile == "never" or tiles == 0:
+        return models
+    side, batch = plan.tile_grid.window_side, batch_size_of(plan.settings, devices)
+    return [_compiled(model, batch, side, plan, tiles, clock, observe) for model in models]
+
+
+def compile_network(settings: RunSettings) -> bool:
+    """Compile the network that runs with such settings use; return whether there is one.
+
+    Raises
+    ------
+    EngineError
+        When the model is unknown, or its network cannot be compiled.
+    """
+    devices = resolve_devices(settings.device)
+    model = find_model(settings.model).load(settings.weights).to(devices[0])
+    side = core_side(settings.tile_size, model.spec) + 2 * model.spec.halo_px
+    if not isinstance(model, Compilable):
+        return False
+    compilation = model.compilation(batch_size_of(settings, devices), side)
+    if compilation is not None and compilation.load() is None:
+        compilation.build()
+    return compilation is not None
+
+
+def _compiled(
+    model: Model,
+    batch: int,
+    side: int,
+    plan: Plan,
+    tiles: int,
+    clock: StageClock,
+    observe: Observer,
+) -> Model:
+    compilation = model.compilation(batch, side) if isinstance(model, Compilable) else None
+    if compilation is None:
+        return model
+    assert isinstance(model, Compilable)
+    with clock.measure("compile"):
+        network = compilation.load()
+        if network is None:
+            asked = plan.settings.compile == "always"
+            if not asked and not pays(compilation, tiles * side**2 / 1e6):
+                return model
+            observe(Progress(plan.info.path.name, "compiling"))
+            try:
+                network = compilation.build()
+            except CompilationError:
+                if asked:
+                    raise
+                return model
+    return model.with_network(network)
+
+
+def pays(compilation: Compilation, megapixels: float) -> bool:
+    """Decide whether to compile for so many pixels unasked.
+
+    The gain was measured in bf16; without instructions for it networks stay as they are.
+    """
+    return (
+        megapixels >= MEGAPIXELS_TO_COMPILE
+        and compilation.dtype == torch.bfloat16
+        and compiling_obstacle() is None
+        and not compilation.is_futile
+    )

@@ -1,0 +1,112 @@
+"""Evaluation of segmentations on disk: one pair of files, or two folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsi_engine.errors import DatasetError
+from wsi_engine.evaluation.metrics import (
+    Evaluation,
+    ImageScore,
+    centroids,
+    detections,
+    overlaps,
+    score,
+)
+from wsi_engine.evaluation.pairing import files_by_stem, is_segmentation, paired, stem_of
+from wsi_engine.evaluation.polygons import Polygons
+from wsi_engine.evaluation.segmentations import Segmentation, polygon_overlaps, read_segmentation
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation, of all nuclei and of the nuclei of each class.
+
+    Attributes
+    ----------
+    by_class
+        Empty unless both sides are GeoJSON with classifications. In the evaluation of a
+        class only the nuclei count that have it on either side.
+    """
+
+    overall: Evaluation
+    by_class: dict[str, Evaluation]
+
+
+def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:
+    """Pair two files, or the files of two folders by name: (prediction, truth).
+
+    Raises
+    ------
+    DatasetError
+        If a path does not exist, or a truth has no prediction.
+    """
+    for path in (prediction, truth):
+        if not path.exists():
+            raise DatasetError(f"{path} does not exist")
+    if prediction.is_dir() != truth.is_dir():
+        raise DatasetError("prediction and truth must be two files or two folders")
+    if truth.is_file():
+        return [(prediction, truth)]
+    wanted, found = (files_by_stem(folder, is_segmentation) for folder in (truth, prediction))
+    pairs = paired(wanted, found, where=prediction, what="prediction")
+    return [(predicted, true) for true, predicted in pairs]
+
+
+def score_pair(name: str, prediction: Segmentation, truth: Segmentation, mpp: float) -> ImageScore:
+    """Measure one prediction. Where one side is a label image, the other is drawn like it.
+
+    Where the truth states in which field it was annotated, only predictions whose centroid
+    lies there are judged.
+    """
+    if isinstance(prediction, Polygons) and isinstance(truth, Polygons):
+        if truth.field is not None:
+            prediction = prediction.within(truth.field)
+        found = detections(truth.centroids, prediction.centroids, mpp)
+        return score(name, polygon_overlaps(truth.shapes, prediction.shapes), found)
+    if isinstance(prediction, Polygons):
+        assert isinstance(truth, np.ndarray)
+        prediction = prediction.draw((truth.shape[0], truth.shape[1]))
+    elif isinstance(truth, Polygons):
+        truth = truth.draw((prediction.shape[0], prediction.shape[1]))
+    found = detections(centroids(truth), centroids(prediction), mpp)
+    return score(name, overlaps(truth, prediction), found)
+
+
+def evaluate(prediction: Path, truth: Path, *, mpp: float) -> Report:
+    """Measure predictions against the truth.
+
+    Parameters
+    ----------
+    prediction, truth
+        GeoJSON or label images (PNG, TIFF, npy): two files, or two folders whose files have
+        the same names.
+    mpp
+        Size in µm of the full-resolution pixels that labels and polygons refer to.
+
+    Raises
+    ------
+    DatasetError
+        If a file cannot be read, or prediction and truth do not belong together.
+    """
+    overall: list[ImageScore] = []
+    by_class: dict[str, list[ImageScore]] = {}
+    for predicted_path, true_path in pair_segmentations(prediction, truth):
+        name = stem_of(true_path)
+        predicted, true = read_segmentation(predicted_path), read_segmentation(true_path)
+        try:
+            overall.append(score_pair(name, predicted, true, mpp))
+        except DatasetError as error:
+            raise DatasetError(f"{predicted_path}: {error}") from error
+        if isinstance(predicted, Polygons) and isinstance(true, Polygons):
+            if not (predicted.classes != "").any():
+                continue
+            for kind in sorted({*true.classes, *predicted.classes} - {""}):
+                image = score_pair(name, predicted.of_class(kind), true.of_class(kind), mpp)
+                by_class.setdefault(str(kind), []).append(image)
+    return Report(
+        Evaluation(tuple(overall)), {k: Evaluation(tuple(v)) for k, v in by_class.items()}
+    )

@@ -1,0 +1,93 @@
+"""What a nucleus is in a QuPath file, whoever wrote it.
+
+A detection is one, and so is a cell, of which the nucleus counts, or the boundary where there is
+nothing else. What a person draws is an annotation: it is a nucleus if its class is said to be that
+of nuclei, or if the file holds neither detections nor cells. A nucleus has an area; who needs one
+polygon takes the largest of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from wsi_engine.nuclei.polygons import largest_part
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.reader import read_objects
+
+
+@dataclass(frozen=True)
+class ForeignNuclei:
+    """Nuclei as columns.
+
+    Attributes
+    ----------
+    geometries
+        Shapely geometries in QuPath pixels, of any type and validity, shape (n,).
+    ids
+        UUIDs; ``None`` where there is none.
+    classes
+        Names; ``None`` for none.
+    skipped
+        How many features of the file could not be read.
+    """
+
+    geometries: npt.NDArray[np.object_]
+    ids: list[str | None]
+    classes: list[str | None]
+    skipped: int = 0
+
+    def take(self, rows: npt.NDArray[np.int64]) -> ForeignNuclei:
+        """Return the nuclei at some positions."""
+        return ForeignNuclei(
+            self.geometries[rows],
+            [self.ids[k] for k in rows],
+            [self.classes[k] for k in rows],
+            self.skipped,
+        )
+
+
+def is_nucleus(item: PathObject, drawn_class: Sequence[str] = ()) -> bool:
+    """Whether an object is a nucleus: a detection, a cell, or an annotation of some classes."""
+    if item.object_type == "annotation":
+        return item.is_of_class(drawn_class)
+    return item.object_type in ("detection", "cell")
+
+
+def nucleus_outline(item: PathObject) -> shapely.Geometry:
+    """Return the outline of a nucleus, which for a cell is that of its nucleus, if known."""
+    return item.geometry if item.nucleus is None else item.nucleus.geometry
+
+
+def nucleus_polygon(item: PathObject) -> shapely.Polygon | None:
+    """Return the outline of a nucleus as one polygon, its largest part; none without an area."""
+    largest = largest_part(nucleus_outline(item))
+    return largest if largest.area > 0 else None
+
+
+def read_nuclei(path: str | Path) -> ForeignNuclei:
+    """Read the nuclei of a GeoJSON file; where it has none, all its objects.
+
+    Several programs write nuclei as annotations.
+
+    Raises
+    ------
+    GeoJSONError
+        When the file is absent or malformed.
+    """
+    read = read_objects(path)
+    objects = [item for top in read for item in top.flattened()]
+    nuclei = [item for item in objects if is_nucleus(item)] or objects
+    geometries = np.empty(len(nuclei), object)
+    geometries[:] = [nucleus_outline(item) for item in nuclei]
+    return ForeignNuclei(
+        geometries,
+        [item.id for item in nuclei],
+        [item.class_name for item in nuclei],
+        sum(problem.skipped for problem in read.problems),
+    )

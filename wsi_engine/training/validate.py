@@ -1,0 +1,195 @@
+"""Predictions of a model on annotated images, and the threshold that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.evaluation.metrics import (
+    Counts,
+    Evaluation,
+    Labels,
+    matches,
+    overlaps,
+    panoptic_quality,
+    present,
+    score_image,
+)
+from wsi_engine.models.starconvex import StarConvexModel
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.raster import rasterise
+from wsi_engine.training.class_counts import class_counts
+from wsi_engine.training.classes import NO_CLASS, Classes
+from wsi_engine.training.fields import Field
+
+_THRESHOLDS = tuple(np.round(np.arange(0.2, 0.71, 0.05), 2).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The maps of one image and the way from them to its pixels."""
+
+    maps: npt.NDArray[np.float16]
+    scale: npt.NDArray[np.float64]
+    shape: tuple[int, int]
+
+    def labels(self, model: StarConvexModel) -> npt.NDArray[np.int32]:
+        """Decode the maps to a label image of the annotated image; better scores on top."""
+        return self.labels_and_classes(model)[0]
+
+    def labels_and_classes(self, model: StarConvexModel) -> tuple[npt.NDArray[np.int32], Classes]:
+        """Decode the maps to a label image and the class index by label."""
+        nuclei = by_score(model.decode(self.maps))
+        labels = rasterise(nuclei.xy * self.scale, nuclei.offsets, self.shape)
+        return labels, np.concatenate([np.array([NO_CLASS], np.int16), nuclei.classes])
+
+
+def by_score(nuclei: Predictions) -> Predictions:
+    """Order nuclei by rising score. Their rings must all have the same length."""
+    if not len(nuclei):
+        return nuclei
+    order = np.argsort(nuclei.scores, kind="stable")
+    rings = nuclei.xy.reshape(len(nuclei), -1, 2)
+    return replace(
+        nuclei,
+        xy=rings[order].reshape(-1, 2),
+        anchors=nuclei.anchors[order],
+        scores=nuclei.scores[order],
+        classes=nuclei.classes[order],
+        probabilities=None if nuclei.probabilities is None else nuclei.probabilities[order],
+    )
+
+
+MapsOf = Callable[[StarConvexModel, npt.NDArray[np.uint8]], npt.NDArray[np.float16]]
+"""How a model gets from a batch of pixels to its maps."""
+
+
+def predict(
+    model: StarConvexModel,
+    image: npt.NDArray[np.uint8],
+    mpp: float,
+    *,
+    maps_of: MapsOf = StarConvexModel.maps,
+) -> Prediction:
+    """Run a model on one image.
+
+    The image is shrunk to the model's mpp by averaging over areas, and mirrored at its
+    border to whole strides and some context.
+
+    Parameters
+    ----------
+    maps_of
+        `StarConvexModel.maps`, or `wsi_engine.models.starconvex_turns.averaged_maps`.
+    """
+    height, width = image.shape[:2]
+    stride, context = model.spec.stride, 4 * model.spec.stride
+    inner = [max(1, round(side * mpp / model.spec.mpp)) for side in (height, width)]
+    resample = Image.Resampling.BOX if mpp < model.spec.mpp else Image.Resampling.BICUBIC
+    shrunk = np.asarray(Image.fromarray(image).resize((inner[1], inner[0]), resample))
+    padding = [(context, context + -side % stride) for side in inner]
+    padded = np.pad(shrunk, [*padding, (0, 0)], mode="reflect" if min(inner) > 48 else "edge")
+    maps = maps_of(model, padded[None])[0]
+    step = model.grid_px
+    grid = [slice(context // step, context // step + -(-side // step)) for side in inner]
+    scale = np.array([width / inner[1], height / inner[0]])
+    return Prediction(maps[grid[0], grid[1]], scale, (height, width))
+
+
+def evaluate_fields(
+    model: StarConvexModel,
+    fields: Sequence[Field],
+    predictions: Sequence[Prediction],
+) -> Evaluation:
+    """Measure predictions against annotations. Pixels of unknown truth are left out."""
+    return Evaluation(
+        tuple(
+            score_image(field.name, *_known(field, prediction.labels(model)), field.mpp)
+            for field, prediction in zip(fields, predictions, strict=True)
+        )
+    )
+
+
+def _known(field: Field, prediction: npt.NDArray[np.int32]) -> tuple[Labels, Labels]:
+    """Return truth and prediction without what lies where the truth is unknown."""
+    known = field.labels != UNKNOWN
+    return np.where(known, field.labels, 0), np.where(known, prediction, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """Fields of one set that are held out."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+
+def calibrated(
+    model: StarConvexModel, held_out: Sequence[ValidationSet]
+) -> tuple[StarConvexModel, dict[str, float]]:
+    """Set the threshold that suits held-out images, and measure the model with it.
+
+    The threshold is the one with the highest F1 at IoU 0.5; each set weighs the same,
+    however many images it has.
+
+    Returns
+    -------
+    model, figures
+        Figures are ``threshold``, ``f1`` and ``pq`` (means over sets of the pooled F1 and
+        of the mean PQ), and ``f1/<set>``, ``pq/<set>``. Where the model classifies, and any
+        held-out nucleus has a class, also ``class_f1`` (mean over classes) and
+        ``class_f1/<class>``; see `wsi_engine.training.class_counts`.
+    """
+    predictions = [
+        [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out
+    ]
+    best: tuple[StarConvexModel, dict[str, float]] | None = None
+    for threshold in _THRESHOLDS:
+        candidate = replace(model, threshold=threshold)
+        figures = {"threshold": threshold}
+        for part, maps in zip(held_out, predictions, strict=True):
+            pairs = [
+                overlaps(*_known(field, prediction.labels(candidate)))
+                for field, prediction in zip(part.fields, maps, strict=True)
+            ]
+            counts = sum((matches(pair) for pair in pairs), Counts(0, 0, 0))
+            figures[f"f1/{part.name}"] = counts.f1
+            figures[f"pq/{part.name}"] = float(np.mean([panoptic_quality(p)[0] for p in pairs]))
+        for measure in ("f1", "pq"):
+            values = [figures[f"{measure}/{part.name}"] for part in held_out]
+            figures[measure] = float(np.mean(values))
+        if best is None or figures["f1"] > best[1]["f1"]:
+            best = candidate, figures
+    assert best is not None
+    best[1].update(_class_figures(best[0], held_out, predictions))
+    return best
+
+
+def _class_figures(
+    model: StarConvexModel,
+    held_out: Sequence[ValidationSet],
+    predictions: Sequence[Sequence[Prediction]],
+) -> dict[str, float]:
+    """Return F1 by class and its mean, over all fields that have nuclei of known class."""
+    names = model.spec.classes
+    counts = [Counts(0, 0, 0)] * len(names)
+    for part, maps in zip(held_out, predictions, strict=True):
+        for field, prediction in zip(part.fields, maps, strict=True):
+            if (field.classes == NO_CLASS).all():
+                continue
+            labels, classes = prediction.labels_and_classes(model)
+            truth, found = _known(field, labels)
+            pairs = overlaps(truth, found)
+            of_field = class_counts(
+                pairs, field.classes[present(truth)], classes[present(found)], len(names)
+            )
+            counts = [before + more for before, more in zip(counts, of_field, strict=True)]
+    f1 = {name: each.f1 for name, each in zip(names, counts, strict=True) if each.tp + each.fn}
+    if not f1:
+        return {}
+    by_class = {f"class_f1/{name}": value for name, value in f1.items()}
+    return {"class_f1": float(np.mean(list(f1.values()))), **by_class}

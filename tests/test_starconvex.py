@@ -21,16 +21,20 @@ from wsi_engine.models.starconvex import (
     StarConvexNet,
     folded,
     load_starconvex,
+    load_starconvex_large,
     load_weights,
     normalise,
 )
 from wsi_engine.models.starconvex_decoding import GRID_PX
 from wsi_engine.models.starconvex_spec import (
+    LARGE_SPEC,
     LARGEST_OBJECT_PX,
     NETWORK_RADIUS_PX,
     RECEPTIVE_RADIUS_PX,
     STRIDE_PX,
 )
+from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.train import make_network
 from wsi_engine.training.weights import save_weights
 
 RAYS = 8
@@ -209,6 +213,16 @@ class TestShapes:
     def test_a_tile_of_another_stride_is_refused(self, model: StarConvexModel) -> None:
         with pytest.raises(ModelError, match="multiples of 4 px, not 64 x 34"):
             model.maps(pixels(34, 64))
+
+    def test_the_facts_of_the_large_network_are_those_of_its_recipe(self, tmp_path: Path) -> None:
+        config = TrainConfig.load(Path(__file__).parents[1] / "configs/train_large.yaml")
+        path = tmp_path / "large.safetensors"
+        save_weights(
+            path, make_network(config), mpp=config.network.mpp, threshold=0.5, max_overlap=0.3
+        )
+        model = load_starconvex_large(path)
+        assert replace(model.spec, embedded=True) == LARGE_SPEC
+        assert path.stat().st_size < 12e6
 
     def test_files_from_before_there_were_shapes(self, weights: Path) -> None:
         """With the names that tensors had then, and nothing said that was not said then."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.trainings import config_of, draw_field
+from tests.support.discs import config_of, draw_field
 from wsi_engine.errors import TrainingError
 from wsi_engine.models.starconvex import load_starconvex, load_weights
 from wsi_engine.models.starconvex_network import StarConvexNet, normalise
@@ -139,7 +139,7 @@ def test_the_shipped_weights_have_the_default_shape(data: Path) -> None:
     ("init", "message"),
     [
         ("starconvex", "has network.channels .* the run asks for"),
-        ("nowhere.safetensors", "the run cannot start from 'nowhere.safetensors'"),
+        ("nowhere.safetensors", "cannot start from 'nowhere.safetensors'"),
     ],
 )
 def test_weights_that_do_not_fit(data: Path, init: str, message: str) -> None:

@@ -128,7 +128,7 @@ class TestWarp:
 
 
 class TestSmallNuclei:
-    """Of 3 µm, between the points of a grid of 1 µm (a label pixel is 0.25 µm here)."""
+    """A nucleus of 3 µm, between the points of a grid of 1 µm (a label pixel is 0.25 µm here)."""
 
     labels = disc(80, x=40, y=40, radius=6)
 

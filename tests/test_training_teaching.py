@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.trainings import config_of, draw_field
+from tests.support.discs import config_of, draw_field
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.images import UNKNOWN, read_image, read_labels, read_taught
 from wsi_engine.models.starconvex import StarConvexModel, load_starconvex

@@ -11,22 +11,31 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.discs import config_of, draw_field
 from tests.support.drawn import export, points
-from tests.support.trainings import config_of, write_fields
 from wsi_engine.errors import DatasetError, EngineError, SettingsError, TrainingError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import centroids
 from wsi_engine.models.starconvex import load_weights
 from wsi_engine.training import train as training
+from wsi_engine.training.batches import Batch
 from wsi_engine.training.config import DataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset
 from wsi_engine.training.log import masked_crc32c
+from wsi_engine.training.losses import star_loss
 from wsi_engine.training.train import learning_rate, train
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return write_fields(tmp_path)
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for patient in "ab":
+        for number in range(2):
+            image, labels = draw_field(ord(patient) + 10 * number)
+            Image.fromarray(image).save(tmp_path / "images" / f"{patient}_{number}.png")
+            np.save(tmp_path / "labels" / f"{patient}_{number}.npy", labels)
+    return tmp_path
 
 
 class Killed(Exception):  # noqa: N818
@@ -141,6 +150,78 @@ def test_learning_rate_warms_up_stays_and_decays(data: Path) -> None:
     config = config_of(data, steps=100, warmup_steps=10, decay_steps=20, learning_rate=1.0)
     rates = [learning_rate(step, config) for step in (0, 9, 50, 80, 90, 99)]
     assert rates == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.505, 0.016], abs=0.001)
+
+
+class TestSetsWithoutNuclei:
+    def config(self, data: Path) -> TrainConfig:
+        for kind in ("images", "labels"):
+            (data / "empty" / kind).mkdir(parents=True)
+        image, labels = draw_field(1)
+        Image.fromarray(image).save(data / "empty/images/c_0.png")
+        np.save(data / "empty/labels/c_0.npy", np.zeros_like(labels))
+        (entry,) = config_of(data).model_dump()["data"]
+        empty = {
+            "name": "empty", "images": data / "empty/images", "labels": data / "empty/labels",
+            "mpp": 0.25, "split": {"group": "^(.)_", "validation": ["c"]},
+        }  # fmt: skip
+        return config_of(data, data=[entry, empty])
+
+    def test_they_are_a_mistake(self, data: Path) -> None:
+        with pytest.raises(DatasetError, match="no field of the set 'empty'"):
+            train(self.config(data))
+
+    def test_unless_they_are_meant(self, data: Path) -> None:
+        """Then all of them are trained on, and none measures anything."""
+        config = self.config(data)
+        meant = config.data[1].model_copy(update={"empty": True})
+        sources, held_out = training.load_sources(
+            config.model_copy(update={"data": (config.data[0], meant)})
+        )
+        assert [len(source.fields) for source in sources] == [2, 1]
+        assert [part.name for part in held_out] == ["discs"]
+
+
+def test_every_part_of_the_large_recipe_goes_into_a_run(data: Path) -> None:
+    augment = {"coarser": 2.0, "crowded": 0.5, "negatives": 0.5}
+    result = train(
+        config_of(
+            data, size_balance=0.5, distance_loss="relative", peaks_on_grid=True, augment=augment,
+            network={
+                "channels": [4, 4, 4, 8], "features": 4, "rays": 8, "mpp": 0.25, "depth": 3,
+                "residual": True,
+            },
+            crop_px=64,
+        )
+    )  # fmt: skip
+    assert load_weights(result.weights).spec.stride == 16
+
+
+class TestRelativeLoss:
+    """Distances of a nucleus of 4 and one of 40 pixels, both a quarter too long."""
+
+    def loss(self, size: float, *, relative: bool) -> float:
+        true = torch.full((1, 8), size)
+        raw = torch.log(torch.expm1(1.25 * true))
+        raw = torch.where(raw.isfinite(), raw, 1.25 * true)
+        maps = torch.cat([torch.zeros(1, 1), raw], dim=1).reshape(1, 9, 1, 1)
+        one = torch.ones(1, 1, 1)
+        batch = Batch(
+            torch.zeros(1, 2, 2, 3, dtype=torch.uint8), one, one, torch.zeros(1, dtype=torch.long),
+            true, torch.ones(1, 8), torch.full((1,), -1),
+        )  # fmt: skip
+        return star_loss(maps, batch, relative=relative).distance.item()
+
+    def test_in_pixels_the_large_one_counts_ten_times_as_much(self) -> None:
+        ratio = self.loss(40, relative=False) / self.loss(4, relative=False)
+        assert ratio == pytest.approx(10, rel=0.01)
+
+    def test_in_proportion_they_count_alike(self) -> None:
+        ratio = self.loss(40, relative=True) / self.loss(4, relative=True)
+        assert ratio == pytest.approx(1, abs=0.25)
+
+    def test_at_ten_pixels_both_are_the_same(self) -> None:
+        in_pixels, relative = (self.loss(10, relative=flag) for flag in (False, True))
+        assert relative == pytest.approx(in_pixels, rel=0.2)
 
 
 class TestBadInput:

@@ -1,4 +1,4 @@
-"""Training crops that are drawn, as scenes that things can be put into."""
+"""A training crop of discs, before anything is put into it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from wsi_engine.models.devices import fastest_dtype
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
 from wsi_engine.models.starconvex_network import StarConvexNet, folded, normalise, rebuild
-from wsi_engine.models.starconvex_spec import LARGEST_OBJECT_PX, SPEC, WEIGHTS
+from wsi_engine.models.starconvex_spec import LARGE_SPEC, LARGEST_OBJECT_PX, SPEC, WEIGHTS
 from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -149,8 +149,13 @@ _NO_NETWORK = (
 """What a file that is none leads to; its description may say anything."""
 
 
-def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
+def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) -> StarConvexModel:
     """Read a network that `wsi_engine.training.weights.save_weights` wrote, on the CPU in fp32.
+
+    Parameters
+    ----------
+    base
+        The facts that the file does not state: name, summary, licence.
 
     Raises
     ------
@@ -167,7 +172,7 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         consensus = int(description.get("consensus_points", CONSENSUS_POINTS))
         largest = int(description.get("largest_object_px", LARGEST_OBJECT_PX))
         spec = replace(
-            SPEC,
+            base,
             mpp=float(description["mpp"]),
             stride=unfolded.stride_px,
             receptive_radius_px=unfolded.radius_px + consensus * unfolded.grid_px,
@@ -193,3 +198,11 @@ def load_starconvex(weights: Path | None = None) -> StarConvexModel:
     if weights is not None:
         return load_weights(weights)
     return load_weights(WEIGHTS, embedded=True)
+
+
+def load_starconvex_large(weights: Path | None = None) -> StarConvexModel:
+    """Return the large network that comes with the package, or one from a file."""
+    if weights is not None:
+        return load_weights(weights, base=LARGE_SPEC)
+    path = Path(__file__).parent / "weights" / "starconvex-large.safetensors"
+    return load_weights(path, embedded=True, base=LARGE_SPEC)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX
 
-WEIGHTS = Path(__file__).parent / "weights" / "starconvex.safetensors"
-"""Those that come with the package."""
-
 CHANNELS = (32, 64, 192)
 """Widths of the default network, from its output grid to its coarsest level."""
+
+WEIGHTS = Path(__file__).parent / "weights" / "starconvex.safetensors"
+"""Those that come with the package."""
 
 DEPTH = 4
 """Convolutions at the coarsest level of the default network."""
@@ -68,3 +69,20 @@ SPEC = ModelSpec(
     # The anchor is the centre of the rays, and no ray is longer than this.
     reach_px=LARGEST_OBJECT_PX // 2,
 )
+
+_LARGE_MPP = 0.25
+_LARGE_LEVELS, _LARGE_DEPTH = 4, 7
+
+LARGE_SPEC = replace(
+    SPEC,
+    name="starconvex-large",
+    summary="Star-convex polygons from a large U-Net, trained by this project on H&E: slower and "
+    "more accurate, and better at small nuclei",
+    mpp=_LARGE_MPP,
+    stride=stride_px(_LARGE_LEVELS),
+    # As far as 2 µm, four points of a grid of 0.5 µm, count for a polygon.
+    receptive_radius_px=network_radius_px(_LARGE_LEVELS, _LARGE_DEPTH) + 4 * GRID_PX,
+    largest_object_px=2 * LARGEST_OBJECT_PX,
+    reach_px=LARGEST_OBJECT_PX,
+)
+"""The facts about the network of ``configs/train_large.yaml``."""

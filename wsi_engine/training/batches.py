@@ -14,6 +14,8 @@ from wsi_engine.training.augment import augment
 from wsi_engine.training.classes import Classes
 from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.crowding import crowd
+from wsi_engine.training.grounds import log_uniform
+from wsi_engine.training.mosaic import mosaic
 from wsi_engine.training.negatives import draw_negatives
 from wsi_engine.training.sampling import Sampler, Spot
 from wsi_engine.training.scene import Scene
@@ -59,14 +61,18 @@ class Batch:
 
 def draw_scene(spot: Spot, config: TrainConfig, rng: np.random.Generator) -> Scene:
     """Draw a crop of a field, with nuclei and other things put into it."""
-    field = spot.field
+    field, scale = spot.field, config.augment.scale
     grid, mpp = config.network.grid_px, config.network.mpp
     margin, finer = grid * round(_MARGIN_UM / mpp / grid), max(1, round(mpp / _LABEL_UM))
+    if config.augment.mosaic:
+        scale = (log_uniform(rng, *scale),) * 2
+        if config.crop_px * mpp / scale[0] > min(field.labels.shape) * field.mpp:
+            field = mosaic(field, spot.source.fields, rng)
     warp = random_warp(
         rng,
         field.labels.shape,
         px_per_model_px=mpp / field.mpp,
-        scale=config.augment.scale,
+        scale=scale,
         elastic_px=config.augment.elastic_um / mpp,
         crop_px=config.crop_px,
         margin_px=margin + 8,

@@ -168,6 +168,9 @@ class AugmentConfig(_Section):
     coarser
         Some crops are shown as if scanned at pixels up to so many times as large, so that a
         network of fine pixels knows slides that hold less than that.
+    mosaic
+        Whether a crop that is larger than its field, as where things are shown small, is
+        drawn from four fields laid together.
     crowded
         Share of the crops in which copies of nuclei are put beside nuclei; see
         `wsi_engine.training.crowding`.
@@ -188,6 +191,7 @@ class AugmentConfig(_Section):
     noise: float = Field(default=0.04, ge=0)
     jpeg: int = Field(default=35, ge=1, le=100)
     coarser: float = Field(default=1.0, ge=1)
+    mosaic: bool = False
     crowded: float = Field(default=0.0, ge=0, le=1)
     negatives: float = Field(default=0.0, ge=0, le=1)
 

@@ -248,7 +248,7 @@ def warp_map(
     Parameters
     ----------
     values
-        Of any size (h', w'), over an image of ``shape``.
+        Values of any size (h', w'), over an image of ``shape``.
     grid_px
         Model pixels per grid point.
 

@@ -1,18 +1,16 @@
-"""Fields that are drawn, and short trainings on them."""
+"""Discs on a plain ground as training data, and a run on them that takes a second."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from wsi_engine.training.config import TrainConfig
 
 
-def draw_field(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
-    """Draw an image of violet discs on pink ground at 0.25 µm, and its labels."""
+def draw_field(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw eight violet discs on pink ground, and their labels."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:96, :96] + 0.5
     labels = np.zeros((96, 96), np.uint16)
@@ -23,20 +21,8 @@ def draw_field(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]
     return np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8), labels
 
 
-def write_fields(folder: Path) -> Path:
-    """Write two fields each of the patients a and b."""
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
-    for patient in "ab":
-        for number in range(2):
-            image, labels = draw_field(ord(patient) + 10 * number)
-            Image.fromarray(image).save(folder / "images" / f"{patient}_{number}.png")
-            np.save(folder / "labels" / f"{patient}_{number}.npy", labels)
-    return folder
-
-
 def config_of(folder: Path, **changes: object) -> TrainConfig:
-    """A short run of a tiny network on what `write_fields` wrote."""
+    """Configure a short run of a small network on the discs in a folder."""
     document = {
         "output": folder / "run",
         "data": [

@@ -19,12 +19,12 @@ import torch
 from model_speed import tissue
 
 from wsi_engine.models.dense import unet
-from wsi_engine.models.dense.layers import folded
 from wsi_engine.models.dense.method import DenseMethod
 from wsi_engine.models.dense.model import DenseModel, untrained
 from wsi_engine.models.devices import reuse_freed_memory
+from wsi_engine.models.layers import folded
 from wsi_engine.models.registry import DENSE
-from wsi_engine.models.starconvex import load_starconvex
+from wsi_engine.models.starconvex.model import load_starconvex
 
 PIXELS_PER_NUCLEUS = 400
 

@@ -17,7 +17,7 @@ from wsi_engine.models.dense.model import DenseModel
 from wsi_engine.models.ensemble import ensemble
 from wsi_engine.models.fusion import fused
 from wsi_engine.models.map_layout import layout_of
-from wsi_engine.models.starconvex import load_starconvex
+from wsi_engine.models.starconvex.model import load_starconvex
 from wsi_engine.models.suppression import ray_directions
 from wsi_engine.models.threshold import Threshold
 from wsi_engine.models.turns import Turn, turns

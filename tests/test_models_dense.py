@@ -13,7 +13,6 @@ from safetensors.torch import save
 
 from tests.support.dense_maps import MARGIN_PX, label_discs
 from wsi_engine.errors import ModelError
-from wsi_engine.models.dense.layers import folded, normalise
 from wsi_engine.models.dense.model import (
     WEIGHTS_KEY,
     DenseModel,
@@ -21,6 +20,7 @@ from wsi_engine.models.dense.model import (
     save_weights,
     untrained,
 )
+from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.registry import DENSE, find_model
 
 CPU = torch.device("cpu")

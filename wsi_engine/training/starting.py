@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from wsi_engine.errors import ModelError, TrainingError
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
-from wsi_engine.models.starconvex_network import StarConvexNet, describe, normalise
+from wsi_engine.models.learning import Learner
 from wsi_engine.training.batches import Batch
 
-_SHIPPED = "starconvex"
 
-
-def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> None:
+def start_from(
+    network: nn.Module, learner: Learner, init: Path | None, batches: Iterable[Batch]
+) -> None:
     """Give a fresh network the weights of a trained one.
 
     Weights files hold no batch normalisation, it is folded into the convolutions. Here it is
@@ -24,12 +23,10 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
     few training crops, and the scale and shift that undo it. So the network says what the
     trained one says, and goes on from there as if it had always had them.
 
-    Classes that the trained network has by the same name are taken over, others start afresh.
-
     Parameters
     ----------
     init
-        ``starconvex`` for the weights that come with the package, or a file.
+        File of weights; ``None`` for those that come with the package.
     batches
         Training crops to take the statistics on.
 
@@ -38,11 +35,14 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
     TrainingError
         If the weights cannot be read or are those of a network of another shape.
     """
-    trained = _load(init)
-    assert isinstance(trained.network, StarConvexNet)
-    _check_shape(network, trained.network, init)
-    state = {name: value.float() for name, value in trained.network.state_dict().items()}
-    _take_head(network, trained.network, state)
+    try:
+        state = learner.trained(init)
+    except ModelError as error:
+        name = "the shipped weights" if init is None else repr(str(init))
+        raise TrainingError(
+            f"the run cannot start from {name} ({error}): state a file of weights of the same "
+            "shape, or change the section network"
+        ) from error
     with torch.no_grad():
         pairs = _normalised(network)
         for name, convolution, norm in pairs:
@@ -52,40 +52,8 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
         network.load_state_dict(
             {k: v for k, v in state.items() if k.rpartition(".")[0] not in folded}, strict=False
         )
-        _unfold(network, [(convolution, norm) for _, convolution, norm in pairs], batches)
-
-
-def _load(init: str) -> StarConvexModel:
-    try:
-        return load_starconvex() if init == _SHIPPED else load_weights(Path(init))
-    except ModelError as error:
-        raise TrainingError(
-            f"the run cannot start from {init!r} ({error}): state {_SHIPPED} or a file of weights"
-        ) from error
-
-
-def _check_shape(network: StarConvexNet, trained: StarConvexNet, init: str) -> None:
-    wanted, given = describe(network), describe(trained)
-    for name in wanted:
-        if name != "classes" and wanted[name] != given[name]:
-            raise TrainingError(
-                f"{init!r} has network.{name} {given[name]}, the run asks for {wanted[name]}: "
-                "a run that starts from weights must have their shape"
-            )
-
-
-def _take_head(
-    network: StarConvexNet, trained: StarConvexNet, state: dict[str, torch.Tensor]
-) -> None:
-    """Bring the last layer to the run's classes, in the run's order."""
-    known = 1 + network.rays
-    for name in ("head.weight", "head.bias"):
-        own = network.state_dict()[name].detach().clone()
-        own[:known] = state[name][:known]
-        for k, kind in enumerate(network.classes):
-            if kind in trained.classes:
-                own[known + k] = state[name][known + trained.classes.index(kind)]
-        state[name] = own
+        norms = [(convolution, norm) for _, convolution, norm in pairs]
+        _unfold(network, learner, norms, batches)
 
 
 def _normalised(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
@@ -101,6 +69,7 @@ def _normalised(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d
 
 def _unfold(
     network: nn.Module,
+    learner: Learner,
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]],
     batches: Iterable[Batch],
 ) -> None:
@@ -126,7 +95,8 @@ def _unfold(
     network.eval()
     device = next(network.parameters()).device
     for batch in batches:
-        network(normalise(batch.images.to(device)))
+        seen = batch.to(device)
+        learner.loss(network, seen.images, seen.targets)
     for hook in hooks:
         hook.remove()
     for norm, total in sums.items():

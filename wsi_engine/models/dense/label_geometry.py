@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-UNKNOWN = 65535
+from wsi_engine.nuclei import raster
+
+UNKNOWN = raster.UNKNOWN
+
 FINER = 2
 """Label pixels per model pixel."""
 

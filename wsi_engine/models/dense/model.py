@@ -19,9 +19,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
-from wsi_engine.models.dense.layers import folded, normalise
 from wsi_engine.models.dense.method import DenseMethod, weights_file
 from wsi_engine.models.devices import fastest_dtype
+from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
@@ -58,6 +58,10 @@ class DenseModel:
         """Return the model as it is."""
         del fields
         return self
+
+    def with_threshold(self, threshold: float) -> Self:
+        """Return the model with another threshold."""
+        return replace(self, threshold=threshold)
 
     def settings(self) -> dict[str, float]:
         """Return the threshold, for the record of the run."""

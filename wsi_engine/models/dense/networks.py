@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wsi_engine.models.dense.layers import GRID_PX, block, stem, to_pixels, twice
+from wsi_engine.models.layers import GRID_PX, block, stem, to_pixels, twice
 
 Widths = tuple[int, int, int]
 """Channels at 1, 2 and 4 µm per grid point."""

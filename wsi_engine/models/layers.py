@@ -1,4 +1,4 @@
-"""Layers that the networks are made of, and what inference does to them."""
+"""Layers that networks are made of, what they are given, and what inference does to them."""
 
 from __future__ import annotations
 

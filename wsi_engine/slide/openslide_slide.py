@@ -15,6 +15,7 @@ from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
 from wsi_engine.slide.resolution import mpp_from_properties
 
@@ -168,20 +169,8 @@ def _level(handle: openslide.OpenSlide, index: int) -> Level:
         tile_width = tile_height = None
     if not reported.is_integer():
         tile_width = tile_height = INEXACT_BLOCK_PX
-    downsample = _true_downsample(handle.dimensions, (width, height), reported)
+    downsample = true_downsample(handle.dimensions, (width, height), reported)
     return Level(index, width, height, downsample, tile_width, tile_height)
-
-
-def _true_downsample(full: tuple[int, int], size: tuple[int, int], reported: float) -> float:
-    """Undo what a level's size was rounded by.
-
-    OpenSlide divides the sizes: it says 2.0053 for 3001 x 201 pixels of which the last row and
-    column were dropped when they were halved to 1500 x 100. Taken at its word, the right end
-    of that level would lie 8 full-resolution pixels off.
-    """
-    nearest = round(reported)
-    rounded = all(abs(whole / nearest - part) < 1 for whole, part in zip(full, size, strict=True))
-    return float(nearest) if rounded else reported
 
 
 def _integer(text: str | None) -> int | None:

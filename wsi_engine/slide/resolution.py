@@ -30,9 +30,15 @@ def mpp_from_properties(properties: Mapping[str, str]) -> tuple[Mpp | None, str]
     y = _positive_float(properties.get("openslide.mpp-y"))
     if x is None or y is None:
         return None, "the file states none"
+    mpp, why_not = usable_mpp(x, y)
+    return mpp, "openslide.mpp-x/-y" if mpp is not None else why_not
+
+
+def usable_mpp(x: float, y: float) -> tuple[Mpp | None, str]:
+    """Return a pixel size in µm that a file states, or ``None`` and why no slide has it."""
     if not (SMALLEST_MPP <= x <= LARGEST_MPP and SMALLEST_MPP <= y <= LARGEST_MPP):
         return None, f"the file states {x:g} x {y:g} µm, which no slide of tissue has"
-    return Mpp(x, y), "openslide.mpp-x/-y"
+    return Mpp(x, y), ""
 
 
 def with_resolution(info: SlideInfo, stated: float | None) -> SlideInfo:

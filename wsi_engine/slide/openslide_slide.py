@@ -18,6 +18,7 @@ from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
 from wsi_engine.slide.resolution import mpp_from_properties
+from wsi_engine.slide.unsupported import why_not_supported
 
 DECODED_TILE_CACHE_BYTES = 32 << 20
 """One cache for the handles of all threads, so that memory does not grow with their number."""
@@ -56,12 +57,21 @@ class OpenSlideSlide(Closing):
             self._downsamples = tuple(float(value) for value in handle.level_downsamples)
             self._info = _describe(path, handle)
         except openslide.OpenSlideUnsupportedFormatError:
+            _require_supported(path)
             raise SlideError(
                 f"{path.name} is not a slide, or only part of one: OpenSlide does not know its "
                 "format"
             ) from None
         except openslide.OpenSlideError as error:
+            _require_supported(path)
             raise SlideError(f"{path.name} is damaged: {error}") from None
+        if self._info.vendor == "generic-tiff":
+            # Some it opens, to fail at every tile, or to show them black.
+            try:
+                _require_supported(path)
+            except SlideError:
+                self.close()
+                raise
 
     @property
     def info(self) -> SlideInfo:
@@ -132,6 +142,12 @@ def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
                     value = (value * alpha + np.uint32(255) * (255 - alpha) + 127) // 255
                 rgb[y, x, channel] = value
     return rgb
+
+
+def _require_supported(path: Path) -> None:
+    reason = why_not_supported(path)
+    if reason is not None:
+        raise SlideError(f"{path.name} is not supported: {reason}")
 
 
 def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:

@@ -96,6 +96,16 @@ def resolution_warnings(info: SlideInfo, stated: float | None) -> list[str]:
     ]
 
 
+def filling_in_warnings(info: SlideInfo, stated: float) -> list[str]:
+    """Say that a slide keeps the pixel size that it states, where the user states another."""
+    if info.mpp is None or _agree(stated, info.mpp.mean, 1.05):
+        return []
+    return [
+        f"the file states {info.mpp.mean:.4g} µm, which is used: of several slides, --mpp "
+        f"{stated:g} is for those that state none; --override-mpp replaces what they state"
+    ]
+
+
 def _agree(one: float, other: float, factor: float) -> bool:
     return abs(math.log(one / other)) <= math.log(factor)
 

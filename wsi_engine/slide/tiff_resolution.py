@@ -12,7 +12,13 @@ from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.resolution import usable_mpp
 
 UM_PER_UNIT = {
-    "m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "nm": 1e-3, "inch": 25_400.0, "in": 25_400.0,
+    "m": 1e6,
+    "dm": 1e5,
+    "cm": 1e4,
+    "mm": 1e3,
+    "nm": 1e-3,
+    "inch": 25_400.0,
+    "in": 25_400.0,
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", r"\u00b5m"), 1.0),
 }
 
@@ -54,7 +60,8 @@ def _from_tags(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
     per_unit = {_INCH: 25_400.0, _CENTIMETRE: 10_000.0}.get(int(unit))
     if per_unit is None:
         return None
-    return _sizes(*(_pixels(tags.valueof(f"{axis}Resolution")) for axis in "XY"), per_unit)
+    x, y = (_pixels(tags.valueof(f"{axis}Resolution")) for axis in "XY")
+    return _sizes(x, y, per_unit)
 
 
 def _from_imagej(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
@@ -66,7 +73,8 @@ def _from_imagej(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
     per_unit = UM_PER_UNIT.get(unit.lower())
     if per_unit is None:
         return None
-    return _sizes(*(_pixels(tags.valueof(f"{axis}Resolution")) for axis in "XY"), per_unit)
+    x, y = (_pixels(tags.valueof(f"{axis}Resolution")) for axis in "XY")
+    return _sizes(x, y, per_unit)
 
 
 def _from_ome(tiff: tifffile.TiffFile) -> tuple[float, float] | None:

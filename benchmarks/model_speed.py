@@ -1,10 +1,12 @@
 """Time the star-convex network's three steps on this machine: maps, decoding, suppression.
 
     python benchmarks/model_speed.py [--tile 1248] [--batch 1] [--repeat 9] [--slide FILE]
+    python benchmarks/model_speed.py --recipe configs/train_student.yaml [--repeat 9]
 
 The network runs as it is and compiled by turns, so that other load meets both alike. With
 ``--slide`` whole runs with and without compiling are timed by turns, too, each in a process of
-its own.
+its own. With ``--recipe`` the network that a training file asks for, untrained, is timed by turns
+with the shipped one, on the same tissue at each one's own pixel size.
 """
 
 from __future__ import annotations
@@ -17,14 +19,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex
+from wsi_engine.models.starconvex.model import (
+    StarConvexModel,
+    load_starconvex,
+)
 from wsi_engine.models.suppression import suppress
+from wsi_engine.training.config import TrainConfig
 
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
@@ -98,6 +105,35 @@ def compare_runs(slide: Path, repeats: int) -> None:
     report("end to end", megapixels, times["never"], times["always"])
 
 
+def compare_recipe(model: StarConvexModel, recipe: Path, tile_um: float, repeats: int) -> None:
+    """Time the network of a training file and a model's, on windows of the same tiles."""
+    config = TrainConfig.load(recipe)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "untrained.safetensors"
+        config.learner.write(path, config.learner.network(), threshold=0.5)
+        other = config.learner.model(path).to(model.device)
+        megabytes = path.stat().st_size / 1e6
+    rng = np.random.default_rng(0)
+    actions: list[Callable[[], object]] = []
+    for each in (model, other):
+        core = round(tile_um / each.spec.mpp / each.spec.stride) * each.spec.stride
+        batch = tissue(core + 2 * each.spec.halo_px, rng)[None]
+        actions.append(partial(each.maps, batch))
+    own, its = by_turns(actions, repeats)
+    gains = [one / two for one, two in zip(own, its, strict=True)]
+    mpp = other.spec.mpp
+    halos = (
+        f"{model.spec.halo_px * model.spec.mpp:g} and {other.spec.halo_px * other.spec.mpp:g} µm"
+    )
+    print(
+        f"{recipe.stem}: {megabytes:.2f} MB; with their halos ({halos}) on tiles of {tile_um:g} µm "
+        f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f}) times as fast"
+    )
+    sides = [action.args[0].shape[1] for action in actions]  # type: ignore[attr-defined]
+    windows = (sides[1] * mpp / (sides[0] * model.spec.mpp)) ** 2
+    print(f"the network alone, by area: {statistics.median(gains) * windows:.2f}")
+
+
 def tissue(side: int, rng: np.random.Generator) -> np.ndarray:
     """Draw pink ground with as many dark discs as dense tissue has nuclei."""
     image = np.full((side, side, 3), (228, 180, 208), np.float32)
@@ -116,10 +152,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--slide", type=Path)
+    parser.add_argument("--recipe", type=Path, help="compare with this network, and end")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     device = resolve_devices("auto")[0]
     model = load_starconvex().to(device)
+    if arguments.recipe is not None:
+        reuse_freed_memory()
+        compare_recipe(model, arguments.recipe, 512.0, arguments.repeat)
+        return
     batch = np.stack([tissue(arguments.tile, rng) for _ in range(arguments.batch)])
     megapixels = batch[..., 0].size / 1e6
     print(f"{device}, {model.dtype}, {torch.get_num_threads()} threads, batch {batch.shape}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,23 +15,25 @@ from safetensors.torch import save
 from shapely import Polygon
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.starconvex import (
+from wsi_engine.models.layers import folded, normalise
+from wsi_engine.models.starconvex.decoding import GRID_PX
+from wsi_engine.models.starconvex.model import (
     WEIGHTS_KEY,
     StarConvexModel,
-    StarConvexNet,
-    folded,
     load_starconvex,
+    load_starconvex_large,
     load_weights,
-    normalise,
+    save_weights,
 )
-from wsi_engine.models.starconvex_decoding import GRID_PX
-from wsi_engine.models.starconvex_spec import (
+from wsi_engine.models.starconvex.network import StarConvexNet
+from wsi_engine.models.starconvex.spec import (
+    LARGE_SPEC,
     LARGEST_OBJECT_PX,
     NETWORK_RADIUS_PX,
     RECEPTIVE_RADIUS_PX,
     STRIDE_PX,
 )
-from wsi_engine.training.weights import save_weights
+from wsi_engine.training.config import TrainConfig
 
 RAYS = 8
 CPU = torch.device("cpu")
@@ -82,6 +85,37 @@ class TestNetwork:
             touched = torch.nonzero(x.grad.abs().sum((0, 1))).double() + 0.5
             reach = max(reach, float((touched - (GRID_PX * row + 1)).abs().max()))
         assert NETWORK_RADIUS_PX - STRIDE_PX <= reach <= NETWORK_RADIUS_PX
+
+    @pytest.mark.parametrize(
+        ("channels", "facts", "stride", "radius"),
+        [
+            ((4, 6, 8), {}, 8, 64),
+            ((4, 6), {"grid_px": 1, "depth": 1}, 2, 14),
+            ((4, 6, 8, 8), {"grid_px": 1, "depth": 2}, 8, 58),
+            ((4, 6, 8, 8), {"depth": 7, "residual": True}, 16, 192),
+            ((4, 6, 8), {"grid_px": 4, "depth": 3, "residual": True}, 16, 112),
+            ((4, 6, 8), {"depth": 5, "residual": True, "pixel_features": 4}, 8, 72),
+        ],
+    )
+    def test_other_shapes(
+        self, channels: tuple[int, ...], facts: dict[str, Any], stride: int, radius: int
+    ) -> None:
+        """Stride and radius are what the shape says, and no path leads farther."""
+        torch.manual_seed(0)
+        network = folded(StarConvexNet(channels, 4, RAYS, **facts)).double()
+        for parameter in network.parameters():
+            parameter.data.abs_()
+        assert network.stride_px == stride
+        grid, reach, side = network.grid_px, 0.0, -(-(2 * radius + 4 * stride) // stride) * stride
+        for row in range(side // 2 // grid, side // 2 // grid + stride // grid):
+            x = torch.rand(1, 3, side, side, dtype=torch.double, requires_grad=True)
+            maps = network(x)
+            maps[0, 0, row, row].backward()
+            assert x.grad is not None
+            touched = torch.nonzero(x.grad.abs().sum((0, 1))).double() + 0.5
+            reach = max(reach, float((touched - grid * (row + 0.5)).abs().max()))
+        assert maps.shape == (1, 1 + RAYS, side // grid, side // grid)
+        assert network.radius_px - stride <= reach <= network.radius_px <= radius + stride
 
     def test_a_tile_sees_what_its_neighbour_sees(self, model: StarConvexModel) -> None:
         """Tiles at multiples of the stride agree beyond the receptive radius."""
@@ -147,6 +181,67 @@ class TestModel:
             path.write_bytes(content)
         with pytest.raises(ModelError, match="holds no star-convex network"):
             load_weights(path)
+
+
+class TestShapes:
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> StarConvexModel:
+        torch.manual_seed(0)
+        network = StarConvexNet((4, 6, 8), 4, RAYS, grid_px=1, depth=3, residual=True)
+        path = tmp_path / "finer.safetensors"
+        save_weights(path, network.eval(), mpp=0.25, threshold=0.1, max_overlap=0.3)
+        return load_weights(path)
+
+    def test_the_file_says_what_the_engine_plans_by(self, model: StarConvexModel) -> None:
+        assert (model.spec.mpp, model.spec.stride, model.grid_px) == (0.25, 4, 1)
+        assert (model.spec.largest_object_px, model.spec.reach_px) == (160, 80)
+        assert model.consensus == 8  # points of 0.25 µm
+        assert model.spec.receptive_radius_px == model.network.radius_px + 8
+
+    def test_maps_and_nuclei_are_on_its_grid(self, model: StarConvexModel) -> None:
+        maps = model.maps(pixels(36, 64))[0]
+        assert maps.shape == (36, 64, 1 + RAYS)
+        maps[:] = 0
+        maps[..., 0], maps[..., 1:] = -9, 4
+        maps[10, 20, 0] = 3
+        nuclei = model.decode(maps)
+        assert nuclei.anchors.tolist() == [[20.5, 10.5]]
+        assert nuclei.xy[:, 0].max() == pytest.approx(24.5, abs=0.1)
+
+    def test_a_tile_of_another_stride_is_refused(self, model: StarConvexModel) -> None:
+        with pytest.raises(ModelError, match="multiples of 4 px, not 64 x 34"):
+            model.maps(pixels(34, 64))
+
+    def test_the_facts_of_the_large_network_are_those_of_its_recipe(self, tmp_path: Path) -> None:
+        config = TrainConfig.load(Path(__file__).parents[1] / "configs/train_large.yaml")
+        path = tmp_path / "large.safetensors"
+        config.learner.write(path, config.learner.network(), threshold=0.5)
+        model = load_starconvex_large(path)
+        assert replace(model.spec, embedded=True) == LARGE_SPEC
+        assert path.stat().st_size < 12e6
+
+    def test_files_from_before_there_were_shapes(self, weights: Path) -> None:
+        """With the names that tensors had then, and nothing said that was not said then."""
+        with safe_open(str(weights), "pt") as file:
+            description = json.loads(file.metadata()[WEIGHTS_KEY])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        new = load_weights(weights)
+        former = ("channels", "features", "rays", "classes", "mpp", "threshold", "max_overlap")
+        description = {name: description[name] for name in former}
+        prefixes = {
+            "levels.0.0.": "fine.", "levels.1.": "middle.", "levels.2.": "coarse.",
+            "merges.1.blocks.": "up_middle.", "merges.0.blocks.": "up_fine.",
+        }  # fmt: skip
+        for present, then in prefixes.items():
+            state = {
+                n.replace(present, then) if n.startswith(present) else n: v
+                for n, v in state.items()
+            }
+        assert not any(name.startswith(("levels", "merges")) for name in state)
+        weights.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
+        old = load_weights(weights)
+        assert old.spec == new.spec
+        assert old.maps(pixels(64, 64)).tobytes() == new.maps(pixels(64, 64)).tobytes()
 
 
 class TestClasses:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.models.label_rays import boundary_peaks
+from wsi_engine.models.starconvex.targets import size_weights, star_targets
 from wsi_engine.models.suppression import ray_directions
-from wsi_engine.training.targets import boundary_peaks, star_targets
-from wsi_engine.training.warp import Warp, random_warp, warp_image, warp_labels
+from wsi_engine.training.warp import Warp, random_warp, warp_image, warp_labels, warp_map
 
 
 def disc(side: int, x: float, y: float, radius: float, label: int = 1) -> np.ndarray:
@@ -125,3 +126,62 @@ class TestWarp:
         )  # fmt: skip
         assert warp.step == pytest.approx(3 / scale)
         assert math.hypot(*warp.matrix[0]) == pytest.approx(3 / scale)
+
+
+class TestSmallNuclei:
+    """A nucleus of 3 µm, between the points of a grid of 1 µm (a label pixel is 0.25 µm here)."""
+
+    labels = disc(80, x=40, y=40, radius=6)
+
+    def test_no_point_is_in_the_middle_of_it(self) -> None:
+        assert targets_of(self.labels).probability.max() < 0.7
+
+    def test_the_best_point_has_the_peak(self) -> None:
+        plain = targets_of(self.labels).probability
+        raised = targets_of(self.labels, peaks_on_grid=True).probability
+        assert raised.max() == 1
+        np.testing.assert_allclose(raised, plain / plain.max(), rtol=1e-6)
+
+    def test_one_that_reaches_beyond_the_grid_keeps_its_own(self) -> None:
+        """Its best point may be out there."""
+        labels = disc(80, x=40, y=2, radius=6)
+        plain, raised = targets_of(labels), targets_of(labels, peaks_on_grid=True)
+        assert plain.probability.any()
+        np.testing.assert_array_equal(raised.probability, plain.probability)
+
+
+class TestSizeWeights:
+    distances = np.repeat(np.array([[2.0], [8.0]], np.float32), 32, axis=1)
+
+    @pytest.mark.parametrize(("power", "ratio"), [(0, 1), (0.5, 4), (1, 16)])
+    def test_they_go_with_the_area(self, power: float, ratio: float) -> None:
+        small, large = size_weights(self.distances, power)
+        assert small / large == pytest.approx(ratio, rel=1e-5)
+        assert (small + large) / 2 == pytest.approx(1, rel=1e-5)
+
+    def test_where_in_the_nucleus_a_point_is_makes_no_difference(self) -> None:
+        targets = targets_of(disc(80, x=40, y=42, radius=20))
+        inside = targets.distances[targets.probability > 0.1]
+        weights = size_weights(inside, 0.5)
+        assert weights.max() / weights.min() < 1.1
+
+    def test_no_nucleus_no_weight(self) -> None:
+        assert size_weights(np.zeros((0, 32), np.float32), 0.5).shape == (0,)
+
+
+class TestWarpedMap:
+    @pytest.mark.parametrize("grid_px", [1, 2, 4])
+    def test_it_lies_where_the_pixels_lie(self, grid_px: int) -> None:
+        """A map of half the image's size that holds its own x; a crop that is the image turned."""
+        values = np.tile((np.arange(64) * 2 + 1).astype(np.uint8), (64, 1))
+        turned = Warp(np.array([[0.0, 1.0], [-1.0, 0.0]]), (64, 64), np.zeros((2, 9, 9)), 80)
+        got = warp_map(values, turned, 64, grid_px=grid_px, shape=(128, 128))
+        assert got.shape == (64 // grid_px,) * 2
+        y = (np.arange(64 // grid_px) + 0.5) * grid_px - 32
+        np.testing.assert_allclose(got, np.tile(64 - y[:, None], (1, 64 // grid_px)), atol=1e-3)
+
+    def test_outside_of_the_image_nothing_is_known(self) -> None:
+        warp = Warp(np.eye(2), (0, 16), np.zeros((2, 9, 9)), 40)
+        got = warp_map(np.full((32, 32), 7, np.uint8), warp, 16, grid_px=2, shape=(32, 32))
+        assert np.isnan(got[:4]).all()
+        assert (got[4:] == 7).all()

@@ -11,27 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.discs import config_of, draw_field
 from tests.support.drawn import export, points
 from wsi_engine.errors import DatasetError, EngineError, SettingsError, TrainingError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import centroids
-from wsi_engine.models.starconvex import load_weights
+from wsi_engine.models.starconvex.learning import StarConvexLearner
+from wsi_engine.models.starconvex.losses import star_loss
+from wsi_engine.models.starconvex.model import load_weights
 from wsi_engine.training import train as training
 from wsi_engine.training.config import DataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset
 from wsi_engine.training.log import masked_crc32c
 from wsi_engine.training.train import learning_rate, train
-
-
-def draw_field(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:96, :96] + 0.5
-    labels = np.zeros((96, 96), np.uint16)
-    for k in range(1, 9):
-        y, x = rng.uniform(5, 91, 2)
-        labels[np.hypot(rows - y, columns - x) < rng.uniform(6, 11)] = k
-    image = np.where((labels > 0)[..., None], (90, 60, 140), (225, 170, 205))
-    return np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8), labels
 
 
 @pytest.fixture
@@ -44,32 +36,6 @@ def data(tmp_path: Path) -> Path:
             Image.fromarray(image).save(tmp_path / "images" / f"{patient}_{number}.png")
             np.save(tmp_path / "labels" / f"{patient}_{number}.npy", labels)
     return tmp_path
-
-
-def config_of(folder: Path, **changes: object) -> TrainConfig:
-    document = {
-        "output": folder / "run",
-        "data": [
-            {
-                "name": "discs",
-                "images": folder / "images",
-                "labels": folder / "labels",
-                "mpp": 0.25,
-                "split": {"group": "^(.)_", "validation": ["b"]},
-            }
-        ],
-        "network": {"channels": [4, 4, 8], "features": 4, "rays": 8},
-        "steps": 6,
-        "batch": 2,
-        "crop_px": 32,
-        "precision": "fp32",
-        "warmup_steps": 2,
-        "decay_steps": 2,
-        "validate_every": 3,
-        "checkpoint_every": 2,
-        "log_every": 1,
-    }
-    return TrainConfig.model_validate({**document, **changes})
 
 
 class Killed(Exception):  # noqa: N818
@@ -186,6 +152,80 @@ def test_learning_rate_warms_up_stays_and_decays(data: Path) -> None:
     assert rates == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.505, 0.016], abs=0.001)
 
 
+class TestSetsWithoutNuclei:
+    def config(self, data: Path) -> TrainConfig:
+        for kind in ("images", "labels"):
+            (data / "empty" / kind).mkdir(parents=True)
+        image, labels = draw_field(1)
+        Image.fromarray(image).save(data / "empty/images/c_0.png")
+        np.save(data / "empty/labels/c_0.npy", np.zeros_like(labels))
+        (entry,) = config_of(data).model_dump()["data"]
+        empty = {
+            "name": "empty", "images": data / "empty/images", "labels": data / "empty/labels",
+            "mpp": 0.25, "split": {"group": "^(.)_", "validation": ["c"]},
+        }  # fmt: skip
+        return config_of(data, data=[entry, empty])
+
+    def test_they_are_a_mistake(self, data: Path) -> None:
+        with pytest.raises(DatasetError, match="no field of the set 'empty'"):
+            train(self.config(data))
+
+    def test_unless_they_are_meant(self, data: Path) -> None:
+        """Then all of them are trained on, and none measures anything."""
+        config = self.config(data)
+        meant = config.data[1].model_copy(update={"empty": True})
+        sources, held_out = training.load_sources(
+            config.model_copy(update={"data": (config.data[0], meant)})
+        )
+        assert [len(source.fields) for source in sources] == [2, 1]
+        assert [part.name for part in held_out] == ["discs"]
+
+
+def test_every_part_of_the_large_recipe_goes_into_a_run(data: Path) -> None:
+    augment = {"coarser": 2.0, "crowded": 0.5, "negatives": 0.5}
+    result = train(
+        config_of(
+            data, augment=augment,
+            learning={"size_balance": 0.5, "distance_loss": "relative", "peaks_on_grid": True},
+            network={
+                "channels": [4, 4, 4, 8], "features": 4, "rays": 8, "mpp": 0.25, "depth": 3,
+                "residual": True,
+            },
+            crop_px=64,
+        )
+    )  # fmt: skip
+    assert load_weights(result.weights).spec.stride == 16
+
+
+class TestRelativeLoss:
+    """Distances of a nucleus of 4 and one of 40 pixels, both a quarter too long."""
+
+    def loss(self, size: float, *, relative: bool) -> float:
+        true = torch.full((1, 8), size)
+        raw = torch.log(torch.expm1(1.25 * true))
+        raw = torch.where(raw.isfinite(), raw, 1.25 * true)
+        maps = torch.cat([torch.zeros(1, 1), raw], dim=1).reshape(1, 9, 1, 1)
+        one = torch.ones(1, 1, 1)
+        targets = {
+            "probability": one, "probability_weight": one,
+            "points": torch.zeros(1, dtype=torch.long), "distances": true,
+            "distances_weight": torch.ones(1, 8), "classes": torch.full((1,), -1),
+        }  # fmt: skip
+        return star_loss(maps, targets, relative=relative).terms["distance"].item()
+
+    def test_in_pixels_the_large_one_counts_ten_times_as_much(self) -> None:
+        ratio = self.loss(40, relative=False) / self.loss(4, relative=False)
+        assert ratio == pytest.approx(10, rel=0.01)
+
+    def test_in_proportion_they_count_alike(self) -> None:
+        ratio = self.loss(40, relative=True) / self.loss(4, relative=True)
+        assert ratio == pytest.approx(1, abs=0.25)
+
+    def test_at_ten_pixels_both_are_the_same(self) -> None:
+        in_pixels, relative = (self.loss(10, relative=flag) for flag in (False, True))
+        assert relative == pytest.approx(in_pixels, rel=0.2)
+
+
 class TestBadInput:
     def test_nan_leaves_the_checkpoint_intact(
         self, data: Path, monkeypatch: pytest.MonkeyPatch
@@ -198,7 +238,7 @@ class TestBadInput:
         checkpoint = data / "run/checkpoint.pt"
         before = checkpoint.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(training, "star_loss", lambda *_: _nan_loss())
+            patch.setattr(StarConvexLearner, "loss", lambda *_: _nan_loss())
             with pytest.raises(TrainingError, match=r"nan at step 4.*checkpoint is intact"):
                 train(config)
         assert checkpoint.read_bytes() == before
@@ -275,6 +315,16 @@ class TestBadInput:
             ("steps: [", "is not YAML"),
             ("steps: 3", "Field required"),
             ("output: x\ndata: []", "data"),
+            (
+                "output: x\ncrop_px: 24\nnetwork: {channels: [4, 4, 4, 4]}\n"
+                "data: [{name: a, images: a, labels: a, mpp: 1}]",
+                "multiple of 16",
+            ),
+            (
+                "output: x\nnetwork: {depth: 4, residual: true}\n"
+                "data: [{name: a, images: a, labels: a, mpp: 1}]",
+                "depth must be odd",
+            ),
             ("output: x\ncrop_px: 30\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "multiple"),
             ("output: x\nstep: 3\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "step: Extra"),
         ],
@@ -292,7 +342,7 @@ class TestBadInput:
 
 def _nan_loss() -> training.Loss:
     nan = torch.tensor(float("nan"))
-    return training.Loss(nan, nan, nan, nan)
+    return training.Loss(nan)
 
 
 def with_data(folder: Path, **changes: object) -> TrainConfig:

@@ -10,6 +10,10 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from wsi_engine.errors import DatasetError
+from wsi_engine.nuclei import raster
+
+UNKNOWN = raster.UNKNOWN
+"""Label of a pixel of which nothing is known."""
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 
@@ -51,6 +55,22 @@ def read_labels(path: Path) -> npt.NDArray[np.uint16]:
     return np.ascontiguousarray(labels, np.uint16)
 
 
+def read_taught(path: Path) -> npt.NDArray[np.uint8]:
+    """Read what a teacher says, a grey image of 8 bits, uint8 (h, w).
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read or is something else.
+    """
+    pixels = _read_array(path)
+    if pixels.ndim != 2 or pixels.dtype != np.uint8:
+        raise DatasetError(
+            f"{path} is no grey 8-bit image: it has shape {pixels.shape} and type {pixels.dtype}"
+        )
+    return np.ascontiguousarray(pixels, np.uint8)
+
+
 def _read_array(path: Path) -> npt.NDArray[np.generic]:
     try:
         if path.suffix.lower() == ".npy":
@@ -62,6 +82,3 @@ def _read_array(path: Path) -> npt.NDArray[np.generic]:
             return np.asarray(file.convert("RGB") if convert else file)
     except (OSError, EOFError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
-
-
-UNKNOWN = 65535

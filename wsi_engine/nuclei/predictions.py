@@ -8,6 +8,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+NO_CLASS = -1
+"""Class of a nucleus of which none is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:

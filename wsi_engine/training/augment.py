@@ -131,4 +131,18 @@ def augment(
     crop = stain(crop, white, rng, config)
     crop = expose(crop, rng, config)
     crop = focus(crop, rng, config)
+    if config.coarser > 1 and rng.random() < 0.35:
+        side = round(crop.shape[0] / rng.uniform(1.0, config.coarser))
+        small = digitise(_resized(crop, side), rng, config)
+        enlarged = Image.fromarray(small).resize(crop.shape[1::-1], Image.Resampling.BICUBIC)
+        return np.asarray(enlarged)
     return digitise(crop, rng, config)
+
+
+def _resized(crop: Float32, side: int) -> Float32:
+    """Shrink a square crop to a side, by the mean over areas."""
+    channels = [
+        Image.fromarray(channel).resize((side, side), Image.Resampling.BOX)
+        for channel in np.moveaxis(crop, 2, 0)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)

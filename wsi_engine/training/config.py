@@ -11,12 +11,17 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializeAsAny,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
+    model_validator,
 )
 
-from wsi_engine.errors import SettingsError
+from wsi_engine.errors import ModelError, SettingsError
+from wsi_engine.models.learning import Learner
+from wsi_engine.models.registry import find_training
 
 Annotation = Literal["dense", "partial", "points"]
 
@@ -64,6 +69,9 @@ class SetConfig(_Section):
     rename
         Map from the names of classes in the set's files to those that the run learns. ``null``:
         such nuclei count for their shape only.
+    empty
+        Whether the set is there for what it shows beside nuclei, and need not hold any. It
+        then measures nothing: no field of it is held out.
     """
 
     name: str
@@ -71,6 +79,7 @@ class SetConfig(_Section):
     inner_boundary_weight: float = Field(default=1.0, ge=0, le=1)
     annotation: Annotation = "dense"
     rename: dict[str, str | None] = {}
+    empty: bool = False
     split: SplitConfig = SplitConfig()
 
 
@@ -91,10 +100,15 @@ class DataConfig(SetConfig):
         itself.
     class_names
         Names of the numbers; the classes of the run, in their order, where not given.
+    taught
+        Folder of images beside the labels in which a teacher says how sure it is of a nucleus,
+        of any size; see `wsi_engine.training.teaching`. Files are found by stem, and not every
+        image needs one.
     """
 
     images: Path
     labels: Path
+    taught: Path | None = None
     mpp: float = Field(gt=0.02, lt=10)
     classes: Path | None = None
     class_names: tuple[str, ...] = ()
@@ -154,6 +168,18 @@ class AugmentConfig(_Section):
         Largest Gaussian blur in model pixels, and largest noise in intensity.
     jpeg
         Lowest JPEG quality.
+    coarser
+        Some crops are shown as if scanned at pixels up to so many times as large, so that a
+        network of fine pixels knows slides that hold less than that.
+    mosaic
+        Whether a crop that is larger than its field, as where things are shown small, is
+        drawn from four fields laid together.
+    crowded
+        Share of the crops in which copies of nuclei are put beside nuclei; see
+        `wsi_engine.training.crowding`.
+    negatives
+        Share of the crops into which something is drawn that is no nucleus: red cells,
+        pigment, ink, folds, mucin, keratin; see `wsi_engine.training.negatives`.
     """
 
     scale: tuple[float, float] = (0.6, 1.5)
@@ -167,6 +193,10 @@ class AugmentConfig(_Section):
     blur_px: float = Field(default=1.3, ge=0)
     noise: float = Field(default=0.04, ge=0)
     jpeg: int = Field(default=35, ge=1, le=100)
+    coarser: float = Field(default=1.0, ge=1)
+    mosaic: bool = False
+    crowded: float = Field(default=0.0, ge=0, le=1)
+    negatives: float = Field(default=0.0, ge=0, le=1)
 
     @field_validator("scale", "hematoxylin", "eosin")
     @classmethod
@@ -176,15 +206,6 @@ class AugmentConfig(_Section):
         return value
 
 
-class NetworkConfig(_Section):
-    """Shape of the network; see `wsi_engine.models.starconvex.StarConvexNet`."""
-
-    channels: tuple[int, int, int] = (32, 64, 192)
-    features: int = Field(default=64, ge=1)
-    rays: int = Field(default=32, ge=8)
-    mpp: float = Field(default=0.5, gt=0)
-
-
 class TrainConfig(_Section):
     """A training run from its data to its weights.
 
@@ -192,6 +213,17 @@ class TrainConfig(_Section):
     ----------
     output
         Folder of checkpoints, log and weights.
+    method
+        Name of the method that learns, one of ``wsi-engine models``.
+    network, learning
+        Sections of the method's own: the shape of its network, and what it makes of labels; see
+        `wsi_engine.models.starconvex.learning` and `wsi_engine.models.dense.learning`.
+    init
+        Weights to start from in place of random ones: the name of the method for those that
+        come with the package, or a file. The network must have their shape.
+    freeze_statistics
+        Whether batch normalisation keeps the statistics that it starts with, so that few and
+        peculiar crops cannot disturb them. For runs that start from weights.
     classes
         Classes of nuclei that the network learns, in this order; without any it learns shapes.
     class_balance
@@ -209,10 +241,14 @@ class TrainConfig(_Section):
     """
 
     output: Path
+    method: str = "starconvex"
+    init: str | None = None
+    freeze_statistics: bool = False
     data: tuple[AnySet, ...] = Field(min_length=1)
     classes: tuple[str, ...] = ()
     class_balance: float = Field(default=0.0, ge=0, le=1)
-    network: NetworkConfig = NetworkConfig()
+    network: SerializeAsAny[BaseModel] = Field(default_factory=dict, validate_default=True)
+    learning: SerializeAsAny[BaseModel] = Field(default_factory=dict, validate_default=True)
     augment: AugmentConfig = AugmentConfig()
     seed: int = 1
     steps: int = Field(default=10_000, ge=1)
@@ -237,12 +273,41 @@ class TrainConfig(_Section):
             raise ValueError("must be names, each given once")
         return value
 
-    @field_validator("crop_px")
+    @field_validator("method")
     @classmethod
-    def _is_a_multiple_of_the_stride(cls, value: int) -> int:
-        if value % 8:
-            raise ValueError("must be a multiple of 8, the network's total stride")
+    def _is_a_method_that_learns(cls, value: str) -> str:
+        try:
+            find_training(value)
+        except ModelError as error:
+            raise ValueError(str(error)) from error
         return value
+
+    @field_validator("network", "learning", mode="before")
+    @classmethod
+    def _is_as_the_method_wants(cls, value: object, info: ValidationInfo) -> object:
+        if "method" not in info.data or info.field_name is None:
+            return _Section()  # the method is none, which is said
+        section: type[BaseModel] = getattr(find_training(info.data["method"]), info.field_name)
+        return section.model_validate(value)
+
+    @property
+    def learner(self) -> Learner:
+        """The method, ready to learn what this run is about."""
+        return find_training(self.method).learner(self.network, self.learning, self.classes)
+
+    @model_validator(mode="after")
+    def _suits_the_method(self) -> Self:
+        learner = self.learner
+        if self.crop_px % learner.stride_px:
+            raise ValueError(
+                f"crop_px must be a multiple of {learner.stride_px}, the network's total stride"
+            )
+        if self.classes and not learner.classifies:
+            raise ValueError(f"{self.method} tells no classes apart: leave classes out")
+        taught = next((s.name for s in self.data if getattr(s, "taught", None) is not None), None)
+        if taught is not None and not learner.teachable:
+            raise ValueError(f"{self.method} learns from no teacher: leave taught out of {taught}")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.drawings import read_drawing
-from wsi_engine.evaluation.images import IMAGE_SUFFIXES, read_image, read_labels
+from wsi_engine.evaluation.images import IMAGE_SUFFIXES, read_image, read_labels, read_taught
 from wsi_engine.evaluation.pairing import (
     files_by_stem,
     is_geojson,
@@ -68,7 +68,7 @@ def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] 
     else:
         where = config.labels
         fields = _image_fields(config, index)
-    if not any(len(field.peaks) > 1 for field in fields):
+    if not config.empty and not any(len(field.peaks) > 1 for field in fields):
         raise DatasetError(f"no field of the set {config.name!r} ({where}) holds a nucleus")
     sample = np.concatenate([field.image[::4, ::4].reshape(-1, 3) for field in fields])
     return DataSet(config, tuple(fields), np.percentile(sample, 99.5, axis=0))
@@ -93,10 +93,16 @@ def _image_fields(config: DataConfig, index: ClassIndex) -> list[Field]:
     if config.classes is not None and index.known:
         kinds = files_by_stem(config.classes, is_label_image)
         paired(images, kinds, where=config.classes, what="class image")
-    return [
-        load_field(image, drawn, config, index, kinds.get(image.stem))
-        for image, drawn in paired(images, labels, where=config.labels, what="labels")
-    ]
+    taught: dict[str, Path] = {}
+    if config.taught is not None:
+        taught = files_by_stem(config.taught, is_label_image)
+    fields = []
+    for image, drawn in paired(images, labels, where=config.labels, what="labels"):
+        field = load_field(image, drawn, config, index, kinds.get(image.stem))
+        if image.stem in taught:
+            field = replace(field, taught=read_taught(taught[image.stem]))
+        fields.append(field)
+    return fields
 
 
 def load_field(
@@ -189,6 +195,8 @@ def split_groups(groups: list[str], split: SplitConfig) -> set[str]:
 
 def split_dataset(data: DataSet) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
     """Split a set into training and validation fields; a group is never in both."""
+    if data.config.empty:
+        return data.fields, ()
     held_out = split_groups([field.group for field in data.fields], data.config.split)
     training = tuple(field for field in data.fields if field.group not in held_out)
     validation = tuple(field for field in data.fields if field.group in held_out)

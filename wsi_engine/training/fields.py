@@ -12,9 +12,9 @@ import numpy.typing as npt
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.polygons import Polygons
+from wsi_engine.models.label_rays import boundary_peaks
 from wsi_engine.training.classes import NO_CLASS, Classes
 from wsi_engine.training.config import Annotation, SetConfig
-from wsi_engine.training.targets import boundary_peaks
 from wsi_engine.training.weak import labels_from_partial, labels_from_points
 
 
@@ -30,13 +30,16 @@ class Field:
     image
         uint8 (h, w, 3).
     labels
-        uint16 (h, w); see `wsi_engine.training.targets`.
+        uint16 (h, w); see `wsi_engine.models.label_rays`.
     peaks
         Largest distance to the boundary by label, in pixels of this image.
     classes
         Class index by label, `NO_CLASS` where it is not known; as long as ``peaks``.
     mpp
         Pixel size in µm.
+    taught
+        Object probability by a teacher, 0 to 255, over the whole image at a size of its own,
+        uint8 (h', w'); ``None`` where there is none.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Field:
     peaks: npt.NDArray[np.float32]
     classes: Classes
     mpp: float
+    taught: npt.NDArray[np.uint8] | None = None
 
 
 def make_field(

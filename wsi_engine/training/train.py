@@ -1,4 +1,4 @@
-"""Training of the star-convex network."""
+"""Training: a method's network learns from annotated fields."""
 
 from __future__ import annotations
 
@@ -20,38 +20,35 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import DatasetError, TrainingError
-from wsi_engine.models.starconvex import (
-    StarConvexModel,
-    StarConvexNet,
-    load_weights,
-    normalise,
-)
-from wsi_engine.training.batches import Batch, batches
+from wsi_engine.models.learning import Loss, TrainedModel
+from wsi_engine.training.batches import Batch, batches, make_batch
 from wsi_engine.training.checkpoint import Average, load_checkpoint, save_checkpoint
 from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
-from wsi_engine.training.losses import Loss, star_loss
 from wsi_engine.training.sampling import Sampler, Source
+from wsi_engine.training.starting import start_from
 from wsi_engine.training.validate import ValidationSet, calibrated
-from wsi_engine.training.weights import save_weights, write_threshold
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 
 # What a run cannot change once it has started.
-_FIXED = ("network", "classes", "seed")
+_FIXED = ("method", "network", "classes", "seed")
+# Batches on which a run that starts from weights takes its statistics.
+_STATISTICS_STEPS = 8
 
 
 @dataclass
 class Run:
     """The changing state of a run."""
 
-    network: StarConvexNet
+    network: nn.Module
     optimiser: torch.optim.AdamW
     average: Average
     step: int = 0
@@ -73,7 +70,7 @@ class Run:
         """Take the state of a checkpoint."""
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.average.state = content["average"]
+        self.average.restore(self.network, content["average"])
         self.step, self.best = content["step"], content["best"]
         torch.set_rng_state(content["rng"])
 
@@ -94,14 +91,13 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * warmed * (0.01 + 0.99 * cosine)
 
 
-def make_network(config: TrainConfig) -> StarConvexNet:
-    """Return a fresh network of the shape that a run asks for."""
-    shape = config.network
-    return StarConvexNet(shape.channels, shape.features, shape.rays, config.classes)
-
-
-def start_run(config: TrainConfig) -> Run:
+def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     """Create a run, at its last checkpoint where there is one.
+
+    Parameters
+    ----------
+    sampler
+        Where a run that starts from weights takes the crops for its statistics.
 
     Raises
     ------
@@ -109,13 +105,17 @@ def start_run(config: TrainConfig) -> Run:
         If the checkpoint cannot be read or belongs to a run with other settings.
     """
     torch.manual_seed(config.seed)
-    network = make_network(config).to(config.device)
+    path = config.output / CHECKPOINT
+    network = config.learner.network().to(config.device)
+    if config.init is not None and sampler is not None and not path.exists():
+        crops = (make_batch(sampler, config, step) for step in range(_STATISTICS_STEPS))
+        init = None if config.init == config.method else Path(config.init)
+        start_from(network, config.learner, init, crops)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     run = Run(network, optimiser, Average(network, config.ema))
-    path = config.output / CHECKPOINT
     if path.exists():
         content = load_checkpoint(path)
         before = TrainConfig.model_validate_json(content["config"])
@@ -140,10 +140,8 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
         group["lr"] = learning_rate(run.step, config)
     device = torch.device(config.device)
     batch = batch.to(device)
-    pixels = normalise(batch.images).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        maps = run.network(pixels)
-    loss = star_loss(maps.float(), batch)
+        loss = config.learner.loss(run.network, batch.images, batch.targets)
     if not torch.isfinite(loss.total):
         raise TrainingError(
             f"the loss is {loss.total.item()} at step {run.step}; the last checkpoint is intact: "
@@ -156,6 +154,15 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     run.step += 1
     run.average.update(run.network, run.step)
     return loss
+
+
+def set_training(network: nn.Module, config: TrainConfig) -> None:
+    """Put a network into training, its statistics frozen where the run asks for it."""
+    network.train()
+    if config.freeze_statistics:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,19 +231,21 @@ def _check_classes(sources: list[Source], classes: tuple[str, ...]) -> None:
         )
 
 
-def averaged_model(run: Run, config: TrainConfig, path: Path) -> StarConvexModel:
-    """Write the averaged weights and read them back, as a user would get them."""
-    network = make_network(config)
+def averaged(run: Run, config: TrainConfig) -> nn.Module:
+    """Return a network of the averaged weights."""
+    network = config.learner.network()
     network.load_state_dict(run.average.state)
-    save_weights(path, network, mpp=config.network.mpp, threshold=0.5, max_overlap=0.3)
-    return load_weights(path).to(torch.device(config.device))
+    return network
 
 
 def validate(run: Run, config: TrainConfig, held_out: list[ValidationSet]) -> dict[str, float]:
     """Measure the averaged weights at the best threshold; keep them where they are the best."""
-    path = config.output / WEIGHTS
-    model, figures = calibrated(averaged_model(run, config, path), held_out)
-    write_threshold(path, model.threshold)
+    path, learner, network = config.output / WEIGHTS, config.learner, averaged(run, config)
+    learner.write(path, network, threshold=0.5)
+    # As a user would get them.
+    model: TrainedModel = learner.model(path).to(torch.device(config.device))
+    model, figures = calibrated(model, held_out)
+    learner.write(path, network, threshold=model.threshold)
     if figures["f1"] > run.best:
         run.best = figures["f1"]
         shutil.copyfile(path, config.output / BEST)
@@ -268,8 +277,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)
     sampler = Sampler(sources, config.class_balance)
-    run = start_run(config)
-    run.network.train()
+    run = start_run(config, sampler)
+    set_training(run.network, config)
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from scipy.ndimage import map_coordinates
 
 from wsi_engine.evaluation.images import UNKNOWN
 
@@ -82,6 +83,7 @@ def random_warp(
     scale: tuple[float, float],
     elastic_px: float,
     crop_px: int,
+    margin_px: int = 32,
     around: tuple[float, float] | None = None,
 ) -> Warp:
     """Draw a warp whose crop lies inside an image as far as it fits.
@@ -96,6 +98,8 @@ def random_warp(
         Range of magnification, log-uniform.
     elastic_px
         Standard deviation of the displacement of the nodes, in model pixels.
+    margin_px
+        How far beyond the crop the warp is defined, in model pixels.
     around
         A place in the image (y, x) that the crop is to show in its middle half, or as near
         to it as the image's border permits; anywhere if not given.
@@ -112,7 +116,7 @@ def random_warp(
     wanted = (None, None) if around is None else around
     centre = (_centre(rng, shape[0], half, wanted[0]), _centre(rng, shape[1], half, wanted[1]))
     nodes = rng.normal(0, elastic_px * step, (2, 9, 9))
-    return Warp(matrix, centre, nodes, reach=crop_px / 2 + 32)
+    return Warp(matrix, centre, nodes, reach=crop_px / 2 + margin_px)
 
 
 def _centre(rng: np.random.Generator, side: int, half: float, wanted: float | None) -> float:
@@ -229,3 +233,44 @@ def warp_labels(
     out = np.full((side, side), UNKNOWN, np.uint16)
     _sample_labels(labels, ys, xs, finer, out)
     return out
+
+
+def warp_map(
+    values: npt.NDArray[np.uint8],
+    warp: Warp,
+    crop_px: int,
+    *,
+    grid_px: int,
+    shape: tuple[int, int],
+) -> Float32:
+    """Return the values at a crop's grid points, between 0 and 255.
+
+    Parameters
+    ----------
+    values
+        Values of any size (h', w'), over an image of ``shape``.
+    grid_px
+        Model pixels per grid point.
+
+    Returns
+    -------
+    numpy.ndarray
+        (crop_px / grid_px,) * 2, NaN outside of the image.
+    """
+    ys, xs = warp.corners(crop_px)
+    if grid_px % 2:
+        ys, xs = (
+            (at[:-1, :-1] + at[1:, :-1] + at[:-1, 1:] + at[1:, 1:]) / np.float32(4)
+            for at in (ys, xs)
+        )
+    first = grid_px // 2
+    side = crop_px // grid_px
+    y, x = (at[first::grid_px, first::grid_px][:side, :side] for at in (ys, xs))
+    outside = (y < 0) | (x < 0) | (y >= shape[0]) | (x >= shape[1])
+    places = [
+        at * np.float32(size / whole) - np.float32(0.5)
+        for at, size, whole in zip((y, x), values.shape, shape, strict=True)
+    ]
+    sampled = map_coordinates(values, places, np.float32, order=1, mode="nearest")
+    sampled[outside] = np.nan
+    return np.asarray(sampled, np.float32)

@@ -16,7 +16,7 @@ from wsi_engine.models.suppression import ray_directions, star_polygons, suppres
 from wsi_engine.nuclei.predictions import Predictions
 
 GRID_PX = 2
-"""Model pixels per point of the output grid."""
+"""Model pixels per point of the output grid, where a network does not state its own."""
 
 CONSENSUS_POINTS = 2
 """How far away, in grid points, a point may be to have a say in a polygon."""
@@ -105,6 +105,7 @@ def _consensus(
     maps: npt.NDArray[np.float32],
     points: npt.NDArray[np.int64],
     threshold: float,
+    grid_px: int,
     radius: int,
     directions: npt.NDArray[np.float64],
     out: npt.NDArray[np.float32],
@@ -120,6 +121,8 @@ def _consensus(
         Row and column of the best grid points, shape (n, 2).
     threshold
         Lowest logit of a grid point that counts.
+    grid_px
+        Model pixels per grid point.
     radius
         How far from the best one they may be, in grid points.
     directions
@@ -148,8 +151,8 @@ def _consensus(
                     raw = maps[a, b, 1 + k]
                     distance = max(raw, 0.0) + math.log1p(math.exp(-abs(raw)))
                     distance = max(distance, _SHORTEST_PX)
-                    polygon[k, 0] = GRID_PX * (b - column) + distance * directions[k, 0]
-                    polygon[k, 1] = GRID_PX * (a - row) + distance * directions[k, 1]
+                    polygon[k, 0] = grid_px * (b - column) + distance * directions[k, 0]
+                    polygon[k, 1] = grid_px * (a - row) + distance * directions[k, 1]
                 if _seen_from(0.0, 0.0, polygon, directions, seen):
                     weight = 1.0 / (1.0 + math.exp(-maps[a, b, 0]))
                     weights += weight
@@ -171,6 +174,7 @@ def decode_maps(
     largest_px: float,
     classes: int = 0,
     consensus: int = CONSENSUS_POINTS,
+    grid_px: int = GRID_PX,
 ) -> Predictions:
     """Turn the maps of one tile into polygons.
 
@@ -195,6 +199,8 @@ def decode_maps(
         Number of classes.
     consensus
         Radius in grid points around the best one.
+    grid_px
+        Model pixels per grid point.
 
     Returns
     -------
@@ -207,11 +213,12 @@ def decode_maps(
     distances = np.empty((len(points), rays), np.float32)
     votes = np.empty((len(points), classes), np.float32)
     single = np.ascontiguousarray(maps, np.float32)
-    _consensus(single, points, logit, consensus, ray_directions(rays), distances, votes)
+    directions = ray_directions(rays)
+    _consensus(single, points, logit, grid_px, consensus, directions, distances, votes)
     np.clip(distances, _SHORTEST_PX, largest_px / 2, out=distances)
 
     rows, columns = points.T
-    centres = np.stack([columns, rows], axis=1) * float(GRID_PX) + GRID_PX / 2
+    centres = np.stack([columns, rows], axis=1) * float(grid_px) + grid_px / 2
     scores = (1 / (1 + np.exp(-single[rows, columns, 0]))).astype(np.float32)
     keep = suppress(centres, distances, scores, max_overlap)
     keep = keep[np.lexsort((centres[keep, 0], centres[keep, 1]))]

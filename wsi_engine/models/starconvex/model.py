@@ -15,125 +15,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.devices import fastest_dtype
+from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
-from wsi_engine.models.starconvex_spec import SPEC, STRIDE_PX, WEIGHTS
+from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
+from wsi_engine.models.starconvex.network import StarConvexNet, describe, rebuild
+from wsi_engine.models.starconvex.spec import (
+    LARGE_SPEC,
+    LARGE_WEIGHTS,
+    LARGEST_OBJECT_PX,
+    SPEC,
+    WEIGHTS,
+)
+from wsi_engine.models.starconvex.turns import averaged_maps
+from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
 
+# Both are lengths in life, so they do not depend on the network's pixels.
+_CONSENSUS_UM = 2.0
+_LARGEST_OBJECT_UM = 40.0
+
 _CPU = torch.device("cpu")
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class StarConvexNet(nn.Module):
-    """A U-Net on the 1 µm grid under a stem of stride 2.
-
-    Its only normalisation is batch normalisation, an affine map at inference, so a
-    prediction depends on nothing beyond `starconvex_spec.NETWORK_RADIUS_PX`.
-
-    Parameters
-    ----------
-    channels
-        Widths at 1, 2 and 4 µm per grid point.
-    features
-        Width of the last layers.
-    rays
-        Radial distances per grid point.
-    classes
-        Names of the classes that it tells apart; none by default.
-    """
-
-    def __init__(
-        self,
-        channels: tuple[int, int, int] = (32, 64, 192),
-        features: int = 64,
-        rays: int = 32,
-        classes: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__()
-        self.channels, self.features, self.rays = channels, features, rays
-        self.classes = classes
-        fine, middle, coarse = channels
-        # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, fine, 6, stride=GRID_PX, padding=2, bias=False),
-            nn.BatchNorm2d(fine),
-            nn.ReLU(inplace=True),
-        )
-        self.fine = _block(fine, fine)
-        self.middle = nn.Sequential(_block(fine, middle), _block(middle, middle))
-        self.coarse = nn.Sequential(
-            _block(middle, coarse), *(_block(coarse, coarse) for _ in range(3))
-        )
-        self.up_middle = nn.Sequential(_block(coarse + middle, middle), _block(middle, middle))
-        self.up_fine = nn.Sequential(_block(middle + fine, features), _block(features, features))
-        self.head = nn.Conv2d(features, 1 + rays + len(classes), 1)
-        # Start from few nuclei of a common size, and no class before another.
-        bias = torch.full((1 + rays + len(classes),), 5.0)
-        bias[0] = -2.0
-        bias[1 + rays :] = 0.0
-        self.head.bias = nn.Parameter(bias)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Predict from pixels.
-
-        Parameters
-        ----------
-        pixels
-            Intensities (n, 3, h, w) as `normalise` gives them; h and w multiples of the
-            stride.
-
-        Returns
-        -------
-        torch.Tensor
-            (n, 1 + rays + classes, h / 2, w / 2): logit of the object probability, the
-            distances in model pixels before the softplus that makes them positive, and the
-            logits of the classes.
-        """
-        fine = self.fine(self.stem(pixels))
-        middle = self.middle(functional.max_pool2d(fine, 2))
-        coarse = self.coarse(functional.max_pool2d(middle, 2))
-        middle = self.up_middle(torch.cat([_twice(coarse), middle], dim=1))
-        fine = self.up_fine(torch.cat([_twice(middle), fine], dim=1))
-        head: torch.Tensor = self.head(fine)
-        return head
-
-
-def _twice(maps: torch.Tensor) -> torch.Tensor:
-    return functional.interpolate(maps, scale_factor=2.0, mode="nearest")
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Map uint8 (n, h, w, 3) to (n, 3, h, w) around 0, the same way for every tile."""
-    return pixels.permute(0, 3, 1, 2).float().sub_(180.0).mul_(1 / 64.0)
-
-
-def folded(network: StarConvexNet) -> StarConvexNet:
-    """Return a copy for inference, its batch normalisation folded into the convolutions."""
-    network = copy.deepcopy(network).eval()
-    for block in network.modules():
-        if isinstance(block, nn.Sequential) and len(block) > 1:
-            convolution, norm = block[0], block[1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block[0], block[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    return network.requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -149,17 +60,27 @@ class StarConvexModel:
         Folded, in the precision that it runs in.
     threshold
         Lowest object probability that is reported.
+    grid_px
+        Model pixels per point of the output grid.
+    consensus
+        How far away, in grid points, a point may be to have a say in a polygon.
     """
 
     network: nn.Module
     spec: ModelSpec
     threshold: float
+    grid_px: int = GRID_PX
+    consensus: int = CONSENSUS_POINTS
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
     def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
         """Return the model as it is."""
         return self
+
+    def with_threshold(self, threshold: float) -> Self:
+        """Return the model with another threshold."""
+        return replace(self, threshold=threshold)
 
     def settings(self) -> dict[str, float]:
         """Return the threshold, for the record of the run."""
@@ -193,7 +114,7 @@ class StarConvexModel:
         Returns
         -------
         numpy.ndarray
-            What the network gives, float16 (n, h / 2, w / 2, 1 + rays + classes).
+            What the network gives, float16 (n, h / grid, w / grid, 1 + rays + classes).
 
         Raises
         ------
@@ -201,10 +122,11 @@ class StarConvexModel:
             If a tile is not made of whole strides.
         """
         height, width = batch.shape[1:3]
-        if height % STRIDE_PX or width % STRIDE_PX:
+        stride = self.spec.stride
+        if height % stride or width % stride:
             raise ModelError(
-                f"The network takes tiles whose sides are multiples of {STRIDE_PX} px, not "
-                f"{width} x {height}. Choose another tile size."
+                f"the network takes tiles whose sides are multiples of {stride} px, not "
+                f"{width} x {height}: choose another tile size"
             )
         with torch.inference_mode():
             # torch wants an array that it could write to, and tiles may be read-only.
@@ -214,6 +136,22 @@ class StarConvexModel:
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
 
+    def averaged_maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """Return the mean of the maps over all eight ways to lay a batch down."""
+        return averaged_maps(self.maps, batch, len(self.spec.classes))
+
+    def object_probability(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """Return the object probability at each grid point of one tile, shape (h, w)."""
+        return np.asarray(1 / (1 + np.exp(-maps[..., 0].astype(np.float32))), np.float32)
+
+    def upright(self, maps: npt.NDArray[np.generic], turn: Turn) -> npt.NDArray[np.generic]:
+        """Turn the maps of a turned batch back, and the rays of each point with them."""
+        upright = turn.undo(maps)
+        rays = maps.shape[-1] - 1 - len(self.spec.classes)
+        order = np.arange(maps.shape[-1])
+        order[1 : 1 + rays] = 1 + turn.undo_rays(rays)
+        return np.asarray(upright[..., order])
+
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons; see `decode_maps`."""
         return decode_maps(
@@ -222,7 +160,31 @@ class StarConvexModel:
             max_overlap=self.spec.max_overlap,
             largest_px=self.spec.largest_object_px,
             classes=len(self.spec.classes),
+            consensus=self.consensus,
+            grid_px=self.grid_px,
         )
+
+
+def save_weights(
+    path: Path, network: StarConvexNet, *, mpp: float, threshold: float, max_overlap: float
+) -> None:
+    """Write a network as safetensors in half precision, with what is needed to rebuild it.
+
+    Batch normalisation is folded first: its statistics may exceed the range of fp16.
+    """
+    state = {
+        name: value.to(torch.float16).contiguous()
+        for name, value in folded(network).state_dict().items()
+    }
+    description = {
+        **describe(network),
+        "mpp": mpp,
+        "consensus_points": max(1, round(_CONSENSUS_UM / (network.grid_px * mpp))),
+        "largest_object_px": round(_LARGEST_OBJECT_UM / mpp),
+        "threshold": threshold,
+        "max_overlap": max_overlap,
+    }
+    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
 
 
 _NO_NETWORK = (
@@ -232,8 +194,13 @@ _NO_NETWORK = (
 """What a file that is none leads to; its description may say anything."""
 
 
-def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
-    """Read a network that `wsi_engine.training.weights.save_weights` wrote, on the CPU in fp32.
+def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) -> StarConvexModel:
+    """Read a network that `save_weights` wrote, on the CPU in fp32.
+
+    Parameters
+    ----------
+    base
+        The facts that the file does not state: name, summary, licence.
 
     Raises
     ------
@@ -244,23 +211,25 @@ def load_weights(path: Path, *, embedded: bool = False) -> StarConvexModel:
         with safe_open(str(path), framework="pt") as file:
             description = json.loads((file.metadata() or {})[WEIGHTS_KEY])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        network = folded(
-            StarConvexNet(
-                tuple(description["channels"]),
-                description["features"],
-                description["rays"],
-                tuple(description.get("classes", ())),
-            )
-        )
+        unfolded = rebuild(description)
+        network = folded(unfolded)
         network.load_state_dict(state)
+        consensus = int(description.get("consensus_points", CONSENSUS_POINTS))
+        largest = int(description.get("largest_object_px", LARGEST_OBJECT_PX))
         spec = replace(
-            SPEC,
+            base,
             mpp=float(description["mpp"]),
+            stride=unfolded.stride_px,
+            receptive_radius_px=unfolded.radius_px + consensus * unfolded.grid_px,
+            largest_object_px=largest,
+            reach_px=largest // 2,
             max_overlap=float(description["max_overlap"]),
-            classes=tuple(description.get("classes", ())),
+            classes=unfolded.classes,
             embedded=embedded,
         )
-        return StarConvexModel(network, spec, float(description["threshold"]))
+        return StarConvexModel(
+            network, spec, float(description["threshold"]), unfolded.grid_px, consensus
+        )
     except _NO_NETWORK as error:
         raise ModelError(f"{path} holds no star-convex network: {error}") from error
 
@@ -274,3 +243,10 @@ def load_starconvex(weights: Path | None = None) -> StarConvexModel:
     if weights is not None:
         return load_weights(weights)
     return load_weights(WEIGHTS, embedded=True)
+
+
+def load_starconvex_large(weights: Path | None = None) -> StarConvexModel:
+    """Return the large network that comes with the package, or one from a file."""
+    if weights is not None:
+        return load_weights(weights, base=LARGE_SPEC)
+    return load_weights(LARGE_WEIGHTS, embedded=True, base=LARGE_SPEC)

@@ -1,0 +1,151 @@
+"""Training that starts from weights goes on from where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.discs import config_of, draw_field
+from wsi_engine.errors import TrainingError
+from wsi_engine.models.layers import normalise
+from wsi_engine.models.starconvex.model import load_starconvex, load_weights
+from wsi_engine.models.starconvex.network import StarConvexNet
+from wsi_engine.training.batches import make_batch
+from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.sampling import Sampler
+from wsi_engine.training.starting import start_from
+from wsi_engine.training.train import load_sources, train
+
+SHAPES = {
+    "as the default": {"channels": [4, 4, 8], "features": 4, "rays": 8},
+    "finer and residual": {
+        "channels": [4, 4, 6, 8], "features": 4, "rays": 8, "mpp": 0.25, "grid_px": 2,
+        "depth": 3, "residual": True, "pixel_features": 4,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for patient in "ab":
+        image, labels = draw_field(ord(patient))
+        Image.fromarray(image).save(tmp_path / "images" / f"{patient}_0.png")
+        np.save(tmp_path / "labels" / f"{patient}_0.npy", labels)
+    return tmp_path
+
+
+def shaken(network: StarConvexNet) -> StarConvexNet:
+    """Give a fresh network statistics, scales and shifts of its own."""
+    torch.manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.3)
+    return network
+
+
+def trained(config: TrainConfig, path: Path, classes: tuple[str, ...] = ()) -> Path:
+    learner = config.model_copy(update={"classes": classes}).learner
+    learner.write(path, shaken(learner.network()), threshold=0.4)
+    return path
+
+
+def started(config: TrainConfig, init: Path) -> tuple[StarConvexNet, torch.Tensor]:
+    """A network that started from weights, and pixels of the crops that it saw."""
+    sampler = Sampler(load_sources(config)[0])
+    crops = [make_batch(sampler, config, step) for step in range(3)]
+    network = config.learner.network()
+    start_from(network, config.learner, init, crops)
+    return network, normalise(torch.cat([crop.images for crop in crops]))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+class TestStart:
+    def test_it_says_what_the_weights_say(self, data: Path, shape: dict[str, object]) -> None:
+        config = config_of(data, network=shape)
+        path = trained(config, data / "own.safetensors")
+        network, pixels = started(config, path)
+        with torch.no_grad():
+            wanted = load_weights(path).network(pixels)
+            torch.testing.assert_close(network.eval()(pixels), wanted, atol=2e-3, rtol=2e-3)
+
+    def test_and_so_it_does_with_the_statistics_of_a_batch(
+        self, data: Path, shape: dict[str, object]
+    ) -> None:
+        """Training does not begin with a jump, as it would with statistics of 0 and 1."""
+        config = config_of(data, network=shape)
+        path = trained(config, data / "own.safetensors")
+        network, pixels = started(config, path)
+        with torch.no_grad():
+            wanted = load_weights(path).network(pixels)
+            torch.testing.assert_close(network.train()(pixels), wanted, atol=1e-2, rtol=1e-2)
+
+    def test_a_run_begins_there(self, data: Path, shape: dict[str, object]) -> None:
+        config = config_of(data, network=shape)
+        path = trained(config, data / "own.safetensors")
+        slow = {"network": shape, "init": str(path), "learning_rate": 1e-9, "steps": 1, "ema": 0}
+        frozen = train(config_of(data, **slow, freeze_statistics=True, output=data / "frozen"))
+        pixels = normalise(torch.from_numpy(draw_field(5)[0][None]))
+        with torch.no_grad():
+            wanted = load_weights(path).network(pixels)
+            given = load_weights(frozen.weights).network(pixels)
+        torch.testing.assert_close(given, wanted, atol=0.02, rtol=0.02)
+
+
+def test_frozen_statistics_stay(data: Path) -> None:
+    path = trained(config_of(data), data / "own.safetensors")
+    fixed = {"init": str(path), "freeze_statistics": True}
+    results = [
+        train(config_of(data, **fixed, steps=steps, output=data / f"{steps}")) for steps in (1, 4)
+    ]
+    first, last = (torch.load(r.checkpoint, weights_only=True)["network"] for r in results)
+    names = [name for name in first if "running" in name]
+    assert names
+    assert all(torch.equal(first[name], last[name]) for name in names)
+
+
+def test_known_classes_are_taken_over(data: Path) -> None:
+    config = config_of(data)
+    path = trained(config, data / "own.safetensors", classes=("Tumor", "Immune"))
+    classed = config.model_copy(update={"classes": ("Immune", "Stroma")})
+    learner = classed.learner
+    network = learner.network()
+    before = network.head.weight.detach().clone()
+    crops = [make_batch(Sampler(load_sources(config)[0]), classed, 0)]
+    start_from(network, learner, path, crops)
+    head = load_weights(path).network.head
+    rays = network.rays
+    torch.testing.assert_close(network.head.weight[: 1 + rays], head.weight[: 1 + rays])
+    torch.testing.assert_close(network.head.weight[1 + rays], head.weight[2 + rays])
+    torch.testing.assert_close(network.head.weight[2 + rays], before[2 + rays])
+
+
+def test_the_shipped_weights_have_the_default_shape(data: Path) -> None:
+    config = config_of(data, network={}, crop_px=32)
+    network = config.learner.network()
+    crops = [make_batch(Sampler(load_sources(config)[0]), config, 0)]
+    start_from(network, config.learner, None, crops)
+    pixels = normalise(torch.from_numpy(draw_field(5)[0][None]))
+    with torch.no_grad():
+        wanted = load_starconvex().network(pixels)
+        torch.testing.assert_close(network.eval()(pixels), wanted, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("starconvex", "has network.channels .* the run asks for"),
+        ("nowhere.safetensors", "cannot start from 'nowhere.safetensors'"),
+    ],
+)
+def test_weights_that_do_not_fit(data: Path, init: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train(config_of(data, init=init))

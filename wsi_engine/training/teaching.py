@@ -1,0 +1,148 @@
+"""What a trained network knows, written as a set to train another on.
+
+A teacher runs eight-fold over images that have labels, or that nobody labelled. For each it
+leaves an image of its object probability, and for the unlabelled ones its nuclei as labels:
+what it is sure of as nuclei, what it is not sure of as unknown. A student then learns from them
+through the same crops, warps and stains as from labels; see ``taught`` in
+`wsi_engine.training.config.DataConfig` (Hinton et al., "Distilling the knowledge in a neural
+network", 2015).
+
+    python -m wsi_engine.training.teaching WEIGHTS OUT --mpp 0.25 IMAGES_OR_SLIDES...
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from wsi_engine.errors import ModelError
+from wsi_engine.evaluation.images import IMAGE_SUFFIXES, UNKNOWN, read_image
+from wsi_engine.models.learning import Teacher
+from wsi_engine.models.registry import find_model
+from wsi_engine.nuclei.raster import rasterise
+from wsi_engine.slide.frames import ModelBox, Mpp
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.protocol import RGB
+from wsi_engine.training.validate import Prediction, by_score, predict
+
+# Between these probabilities a teacher does not say whether it is a nucleus.
+_UNSURE, _SURE = 0.25, 0.5
+# Fields of a slide are cut as large as this, and taken where this share of them is no glass.
+_FIELD_PX = 1024
+_LEAST_TISSUE = 0.3
+_GLASS_DENSITY = 0.08
+
+
+def teach(
+    model: Teacher, image: RGB, mpp: float
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
+    """Return what a teacher says of an image.
+
+    Returns
+    -------
+    probability, labels
+        Object probability from 0 to 255 on the teacher's grid over the whole image, uint8;
+        and its nuclei in the image's pixels, uint16, see `wsi_engine.models.label_rays`.
+    """
+    prediction = predict(model, image, mpp, maps_of=model.averaged_maps)
+    probability = np.rint(255 * model.object_probability(prediction.maps)).astype(np.uint8)
+    return probability, _labels(model, prediction)
+
+
+def _labels(model: Teacher, prediction: Prediction) -> npt.NDArray[np.uint16]:
+    nuclei = by_score(model.with_threshold(_UNSURE).decode(prediction.maps))
+    drawn = rasterise(nuclei.xy * prediction.scale, nuclei.offsets, prediction.shape)
+    sure = np.concatenate([[True], nuclei.scores >= _SURE])
+    labels = np.where(sure[drawn], drawn, UNKNOWN)
+    return labels.astype(np.uint16)
+
+
+def teach_images(model: Teacher, images: Sequence[Path], mpp: float, out: Path) -> None:
+    """Write, for images that have labels of their own, what a teacher says of them."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        target = out / f"{path.stem}.png"
+        if not target.exists():
+            probability, _ = teach(model, read_image(path), mpp)
+            _save(target, probability)
+
+
+def teach_slide(model: Teacher, slide: Path, mpp: float | None, out: Path) -> None:
+    """Write fields of a slide that nobody labelled, with a teacher's labels.
+
+    Parameters
+    ----------
+    mpp
+        Pixel size of the slide in µm where the file states none.
+    out
+        Gets the folders ``images``, ``labels`` and ``taught``. What is there already is kept,
+        so that a stopped run can go on.
+    """
+    for name in ("images", "labels", "taught"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for name, field in _tissue_fields(slide, mpp, model.spec.mpp):
+        if (out / "images" / f"{name}.png").exists():
+            continue
+        probability, labels = teach(model, field, model.spec.mpp)
+        _save(out / "taught" / f"{name}.png", probability)
+        _save(out / "labels" / f"{name}.png", labels)
+        _save(out / "images" / f"{name}.png", field)
+
+
+def _tissue_fields(path: Path, mpp: float | None, model_mpp: float) -> Iterator[tuple[str, RGB]]:
+    with open_slide(path) as slide:
+        info = slide.info if mpp is None else replace(slide.info, mpp=Mpp(mpp, mpp))
+        reader = GridReader(slide, make_grid(info, model_mpp))
+        width, height = reader.grid.extent.width, reader.grid.extent.height
+        for y in range(0, height - _FIELD_PX // 2, _FIELD_PX):
+            for x in range(0, width - _FIELD_PX // 2, _FIELD_PX):
+                box = ModelBox(x, y, min(_FIELD_PX, width - x), min(_FIELD_PX, height - y))
+                field = reader.read(box)
+                density = -np.log((field[::8, ::8].astype(np.float32) + 1) / 256).mean(axis=2)
+                if (density > _GLASS_DENSITY).mean() >= _LEAST_TISSUE:
+                    yield f"{path.stem}_{x}_{y}", field
+
+
+def _teacher(method: str, weights: Path) -> Teacher:
+    model = find_model(method).load(weights).to(torch.device("cpu"))
+    if not isinstance(model, Teacher):
+        raise ModelError(f"{method} cannot teach: it states no object probability")
+    return model
+
+
+def _save(path: Path, pixels: npt.NDArray[np.generic]) -> None:
+    partial = path.with_suffix(".partial")
+    Image.fromarray(pixels).save(partial, "PNG")
+    partial.replace(path)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run from the command line, or from the words of one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("paths", type=Path, nargs="+", help="a folder of images, or slides")
+    parser.add_argument("--method", default="starconvex", help="whose weights they are")
+    parser.add_argument("--mpp", type=float, help="of images, and of slides that state none")
+    arguments = parser.parse_args(words)
+    model = _teacher(arguments.method, arguments.weights)
+    for path in arguments.paths:
+        if path.is_dir():
+            images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            teach_images(model, images, arguments.mpp, arguments.out)
+        else:
+            teach_slide(model, path, arguments.mpp, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

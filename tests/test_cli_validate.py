@@ -116,9 +116,10 @@ def test_an_unknown_version_is_an_error(capsys, folder):
     assert err == "error: --qupath 8: give one of 0.2, 0.3, 0.4, 0.5, 0.6, 0.7\n"
 
 
-def test_a_file_of_which_nothing_could_be_mended_is_a_failure(capsys, folder):
-    path = folder / "null.geojson"
-    path.write_text("[null, null]")
+@pytest.mark.parametrize("raw", [b"[null, null]", "[]".encode("utf-16"), b"\x1f\x8b\x08"])
+def test_a_file_of_which_nothing_could_be_mended_is_a_failure(capsys, folder, raw):
+    path = folder / "nothing.geojson"
+    path.write_bytes(raw)
     assert run_cli(capsys, path, "--fix", folder / "mended.geojson")[0] == 1
 
 

@@ -208,6 +208,11 @@ MENDED = {
         {"geometry": POLYGON},
         "made a polygon of a ring",
     ),
+    "ring that is not nested": (
+        an_object({"type": "Polygon", "coordinates": RING}),
+        {"geometry": POLYGON},
+        "made a polygon of a ring that was not nested",
+    ),
     "smallest square": (
         an_object(polygon([[0, 0], [0.02, 0], [0.02, 0.02], [0, 0.02], [0, 0]])),
         {"geometry": polygon([[0, 0], [0.02, 0], [0.02, 0.02], [0, 0.02], [0, 0]])},

@@ -120,7 +120,7 @@ def validate(
     if fix is not None:
         done = repair(files[0], fix, qupath)
         judged = [validate_file(fix)]
-        failed |= done.left_out > 0 and done.written == 0
+        failed |= done.written == 0 and (done.left_out > 0 or reports[0].aborts(qupath))
         reports = reports + judged
         if not as_json:
             _print_repair(done, fix)

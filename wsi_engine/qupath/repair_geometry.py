@@ -159,6 +159,9 @@ def _parts(geometry: Geometry, say: Say) -> tuple[list[list[XY]], list[XY], XY]:
 
 def _rings(coordinates: Any, say: Say) -> list[XY]:
     rings = []
+    if isinstance(coordinates, list) and coordinates and all(map(_is_position, coordinates)):
+        say("made a polygon of a ring that was not nested")
+        coordinates = [coordinates]
     for number, ring in enumerate(_positions(each, say) for each in _listed(coordinates)):
         if len(ring) and not np.array_equal(ring[0], ring[-1]):
             say("closed a ring")
@@ -188,6 +191,10 @@ def _positions(listed: Any, say: Say) -> XY:
         else:
             say("left out a position that is no pair of numbers")
     return np.array(found, np.float64).reshape(-1, 2)
+
+
+def _is_position(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and not isinstance(value[0], list)
 
 
 def _number(value: Any) -> float:

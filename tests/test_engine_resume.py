@@ -278,7 +278,7 @@ def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp
 
 
 def compute_in(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    for user in ("devices", "starconvex"):
+    for user in ("devices", "starconvex.model"):
         monkeypatch.setattr(f"wsi_engine.models.{user}.fastest_dtype", lambda _: dtype)
 
 

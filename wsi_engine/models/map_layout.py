@@ -21,7 +21,7 @@ class MapLayout:
     shape
         What a point holds.
     dtype
-        Of one value.
+        Type of one value.
     """
 
     step: int

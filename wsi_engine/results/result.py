@@ -62,8 +62,12 @@ class RunResult(Result):
 
     Attributes
     ----------
+    folder
+        ``OUT/<slide>``, or ``None`` where no output was asked for.
     record
         The content of ``run.json`` by attributes, such as ``record.tiles.seconds``.
+    is_earlier
+        Whether it was there already, and nothing was done.
 
     Examples
     --------

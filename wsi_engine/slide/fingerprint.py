@@ -14,7 +14,7 @@ from wsi_engine.slide.slide_files import SlideFile, slide_files
 SAMPLE_BYTES = 1 << 20
 
 SMALLEST_SAMPLE_BYTES, SAMPLES_OF_A_SLIDE_BYTES = 1 << 14, 1 << 26
-"""Of a slide of many files, each is sampled, the shorter the more there are."""
+"""Bytes that are sampled of all files of a slide: of each the fewer, the more there are."""
 
 MOST_TIME_WATCHING = 0.05
 """Share of the time that may go into looking at the files of a folder again and again."""

@@ -24,7 +24,7 @@ UNET_RADIUS_PX = 64
 """How far away from a pixel another can change what a U-Net says of it."""
 
 LIMITS = ObjectLimits(smallest=24, largest=2400, longest=64, thinnest=3.0)
-"""Of 6 to 600 µm² and at most 32 µm long, at 0.5 µm/px."""
+"""Nuclei of 6 to 600 µm² that are at most 32 µm long, at 0.5 µm/px."""
 
 Maps = npt.NDArray[np.uint8]
 """Shape (height, width, maps), 0 to 255 for 0 to 1."""

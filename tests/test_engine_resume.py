@@ -321,9 +321,9 @@ def test_tiles_of_another_machine_are_done_again_with_force_and_where_that_is_wa
     forced = wsi_engine.run(slide, begun_in_fp32, **NETWORK, force=True)
     redone = wsi_engine.run(slide, other, **NETWORK, redo_foreign_tiles=True)
     for result in (forced, redone):
-        assert result.record["tiles"]["resumed"] == 0
+        assert result.record.tiles.resumed == 0
         assert outputs(result.folder) == outputs(whole.folder)
-    (warning,) = set(redone.record["warnings"]) - set(whole.record["warnings"])
+    (warning,) = set(redone.record.warnings) - set(whole.record.warnings)
     assert re.search("tiles of an unfinished run were computed again.*float32.*bfloat16", warning)
 
 

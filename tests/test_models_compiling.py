@@ -209,8 +209,7 @@ class TestModels:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_network_that_is_really_compiled(cache: Path) -> None:
     """Built, found again, and the same to the last bit; another batch does as well."""
-    from test_starconvex import small_net
-
+    from tests.test_starconvex import small_net
     from wsi_engine.models.layers import folded
     from wsi_engine.models.starconvex.model import StarConvexModel
     from wsi_engine.models.starconvex.spec import SPEC

@@ -239,9 +239,9 @@ def test_tiles_rest_on_the_machines_that_compute_them(
     """The process that writes may have no GPU, where its workers have some."""
     monkeypatch.setattr("wsi_engine.engine.workers.worker.arithmetic_of", lambda _: ["H200"])
     result = wsi_engine.run(sample.slide_path, tmp_path / "away", **FAST, executor=thread)
-    assert result.record["basis"]["arithmetic"] == ["H200"]
+    assert result.record.basis["arithmetic"] == ["H200"]
     result = wsi_engine.run(sample.slide_path, tmp_path / "here", **FAST)
-    assert result.record["basis"]["arithmetic"] == arithmetic_of([torch.device("cpu")])
+    assert result.record.basis["arithmetic"] == arithmetic_of([torch.device("cpu")])
 
 
 def test_a_run_that_workers_of_another_kind_began_is_refused(

@@ -88,9 +88,12 @@ class RunSettings(BaseModel):
     mpp: Annotated[
         float | None,
         _ChangesResult(
-            "Pixel size of the slide, where the file's is absent or not right", unit="µm"
+            "Pixel size of the slide; of several slides, of those that state none", unit="µm"
         ),
     ] = None
+    override_mpp: Annotated[
+        bool, _KeepsResult("Let mpp replace what several slides state of their pixel size")
+    ] = False
     roi: Annotated[
         Path | None, _ChangesResult("GeoJSON with annotations from QuPath that bound the work")
     ] = None

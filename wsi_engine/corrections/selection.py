@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from wsi_engine.nuclei.labels import OWN_KEYS
+from wsi_engine.corrections.marks import notes_of
 from wsi_engine.qupath.nuclei import is_nucleus, nucleus_polygon
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.roi import ROI
@@ -42,12 +42,11 @@ class NucleusSelection:
             if polygon is None:
                 self.left_out[FLAT] += 1
                 continue
-            metadata = {key: text for key, text in item.metadata.items() if key not in OWN_KEYS}
             yield replace(
                 item,
                 object_type="detection",
                 roi=ROI(polygon),
                 nucleus=None,
-                metadata=metadata,
+                metadata=notes_of(item),
                 children=[],
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 
 import numpy as np
@@ -13,7 +14,7 @@ from wsi_engine.errors import SettingsError, SlideError
 from wsi_engine.models.normalised import Normalised
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
-from wsi_engine.slide.normalisation.looks import look_of
+from wsi_engine.slide.normalisation.looks import describe_look, look_of, read_look
 from wsi_engine.slide.normalisation.reinhard import to_lab
 from wsi_engine.slide.normalisation.stain_matrix import StainLook
 
@@ -81,6 +82,31 @@ class TestEveryMethod:
         np.testing.assert_array_equal(
             calibrated.maps(SLIDE[None]), expected.maps(normalised(SLIDE, method)[None])
         )
+
+
+@EVERY_METHOD
+def test_a_look_can_be_kept_in_a_card(method: str) -> None:
+    look = look_of(REFERENCE, method)
+    kept = json.loads(json.dumps(describe_look(look)))
+    assert read_look(kept, method) == look
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"means": [1, 2, 3]},
+        {"means": [1, 2], "spreads": [1, 2, 3]},
+        [],
+        None,
+        {"means": [1, 2, "x"], "spreads": [1, 2, 3]},
+        {"means": [1, 2, 1e999], "spreads": [1, 2, 3]},
+    ],
+    ids=str,
+)
+def test_what_is_no_look_is_said(description) -> None:
+    with pytest.raises(SettingsError, match="this is no look for reinhard"):
+        read_look(description, "reinhard")
 
 
 class TestAgainstScikitImage:

@@ -327,6 +327,10 @@ class TestBadInput:
             ),
             ("output: x\ncrop_px: 30\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "multiple"),
             ("output: x\nstep: 3\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "step: Extra"),
+            (
+                "output: x\naugment: {jpeg: 96}\ndata: [{name: a, images: a, labels: a, mpp: 1}]",
+                r"augment\.jpeg",
+            ),
         ],
     )
     def test_a_wrong_configuration(self, tmp_path: Path, text: str, message: str) -> None:

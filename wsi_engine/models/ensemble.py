@@ -32,6 +32,8 @@ class Ensemble:
         What their maps are like.
     votes
         How many of them must see a nucleus.
+    spec
+        The facts the engine plans by.
     """
 
     models: tuple[Model, ...]
@@ -95,7 +97,21 @@ def ensemble(models: Sequence[Model], votes: int | None = None) -> Ensemble:
         When there are fewer than two, they take pixels of different size or tell different
         classes, or there cannot be so many votes.
     """
-    specs = [model.spec for model in models]
+    spec = ensemble_spec([model.spec for model in models])
+    needed = len(models) // 2 + 1 if votes is None else votes
+    if not 1 <= needed <= len(models):
+        raise ModelError(f"votes = {needed}: give a number from 1 to {len(models)}")
+    return Ensemble(tuple(models), tuple(map(layout_of, models)), needed, spec)
+
+
+def ensemble_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
+    """State the facts of an ensemble by those of its models, of which none is loaded.
+
+    Raises
+    ------
+    ModelError
+        When they cannot vote on one tile.
+    """
     names = " and ".join(spec.name for spec in specs)
     if len(specs) < 2:
         raise ModelError("an ensemble needs two or more models: name another one")
@@ -104,20 +120,16 @@ def ensemble(models: Sequence[Model], votes: int | None = None) -> Ensemble:
         raise ModelError(f"{names} cannot vote on one tile, as their pixels differ: {sizes}")
     if len({spec.classes for spec in specs}) > 1:
         raise ModelError(f"{names} cannot vote on classes: leave out those that tell others")
-    needed = len(specs) // 2 + 1 if votes is None else votes
-    if not 1 <= needed <= len(specs):
-        raise ModelError(f"votes = {needed}: give a number from 1 to {len(specs)}")
-    spec = ModelSpec(
+    return ModelSpec(
         name="ensemble",
         summary=f"Vote of {names}",
         mpp=specs[0].mpp,
         stride=math.lcm(*(spec.stride for spec in specs)),
         receptive_radius_px=max(spec.receptive_radius_px for spec in specs),
-        # A vote depends on the neighbours of a nucleus, and on theirs.
+        # Nuclei of one model may be wider, and their anchors elsewhere, than those of another.
         largest_object_px=max(spec.largest_object_px for spec in specs),
         classes=specs[0].classes,
         licence="; ".join(dict.fromkeys(spec.licence for spec in specs)),
         embedded=all(spec.embedded for spec in specs),
         max_overlap=max(spec.max_overlap for spec in specs),
     )
-    return Ensemble(tuple(models), tuple(map(layout_of, models)), needed, spec)

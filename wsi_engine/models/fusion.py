@@ -25,7 +25,7 @@ def fused(opinions: Sequence[Predictions], votes: int, max_overlap: float) -> Pr
     Parameters
     ----------
     opinions
-        Predictions on the same tile, in the same pixels.
+        What each says of the same tile, in the same pixels.
     votes
         How many opinions must see a nucleus.
     max_overlap

@@ -37,7 +37,7 @@ class ObjectLimits:
 
 
 NUCLEUS = ObjectLimits(smallest=40, largest=1600, longest=56, thinnest=4.0)
-"""Nuclei of 10 to 400 µm² that are at least 2 µm thick, at 0.5 µm/px."""
+"""A nucleus of 10 to 400 µm², at least 2 µm thick, at 0.5 µm/px."""
 
 
 def plausible(labels: Labels, limits: ObjectLimits) -> Labels:

@@ -155,11 +155,13 @@ class Learner(Protocol):
         """
         ...
 
-    def trained(self, weights: Path | None) -> dict[str, torch.Tensor]:
-        """Return the state of a trained network, folded, that a fresh network can start from.
+    def trained(self, fresh: nn.Module, weights: Path | None) -> dict[str, torch.Tensor]:
+        """Return the state of a trained network, folded, for a fresh one to start from.
 
         Parameters
         ----------
+        fresh
+            As `network` returns it; what the trained one does not know is taken from it.
         weights
             File of weights; ``None`` for those that come with the package.
 

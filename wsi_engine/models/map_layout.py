@@ -21,7 +21,7 @@ class MapLayout:
     shape
         What a point holds.
     dtype
-        Type of one value.
+        What one value is.
     """
 
     step: int

@@ -167,7 +167,7 @@ class AugmentConfig(_Section):
     blur_px, noise
         Largest Gaussian blur in model pixels, and largest noise in intensity.
     jpeg
-        Lowest JPEG quality.
+        Lowest JPEG quality; the highest is 95.
     coarser
         Some crops are shown as if scanned at pixels up to so many times as large, so that a
         network of fine pixels knows slides that hold less than that.
@@ -192,7 +192,7 @@ class AugmentConfig(_Section):
     contrast: float = Field(default=0.12, ge=0)
     blur_px: float = Field(default=1.3, ge=0)
     noise: float = Field(default=0.04, ge=0)
-    jpeg: int = Field(default=35, ge=1, le=100)
+    jpeg: int = Field(default=35, ge=1, le=95)
     coarser: float = Field(default=1.0, ge=1)
     mosaic: bool = False
     crowded: float = Field(default=0.0, ge=0, le=1)

@@ -36,7 +36,7 @@ def start_from(
         If the weights cannot be read or are those of a network of another shape.
     """
     try:
-        state = learner.trained(init)
+        state = learner.trained(network, init)
     except ModelError as error:
         name = "the shipped weights" if init is None else repr(str(init))
         raise TrainingError(

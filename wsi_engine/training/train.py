@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -118,11 +119,15 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     run = Run(network, optimiser, Average(network, config.ema))
     if path.exists():
         content = load_checkpoint(path)
-        before = TrainConfig.model_validate_json(content["config"])
+        former = json.loads(content["config"])
+        # What an older version wrote beside has moved, and none of it is fixed.
+        known = {k: value for k, value in former.items() if k in TrainConfig.model_fields}
+        before = TrainConfig.model_validate(known)
         if any(getattr(before, name) != getattr(config, name) for name in _FIXED):
             raise TrainingError(
-                f"{path} belongs to a run with another network, other classes or another seed: "
-                "choose another output folder, or move the checkpoint away to start afresh"
+                f"{path} belongs to a run with another method, another network, other classes or "
+                "another seed: choose another output folder, or move the checkpoint away to start "
+                "afresh"
             )
         run.restore(content)
     return run

@@ -102,13 +102,13 @@ class DenseLearner:
 
         return load_dense(self.method, path)
 
-    def trained(self, weights: Path | None) -> dict[str, torch.Tensor]:
+    def trained(self, fresh: nn.Module, weights: Path | None) -> dict[str, torch.Tensor]:
         """Return the state of a trained network of this shape."""
         from wsi_engine.models.dense.model import load_dense
         from wsi_engine.models.layers import folded
 
         state = load_dense(self.method, weights).network.state_dict()
-        wanted = folded(self.network()).state_dict()
+        wanted = folded(fresh).state_dict()
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in wanted.items()}:
             raise ModelError("its network has another shape than the run asks for")
         return state

@@ -24,7 +24,7 @@ UNET_RADIUS_PX = 64
 """How far away from a pixel another can change what a U-Net says of it."""
 
 LIMITS = ObjectLimits(smallest=24, largest=2400, longest=64, thinnest=3.0)
-"""Nuclei of 6 to 600 µm² that are at most 32 µm long, at 0.5 µm/px."""
+"""A nucleus of 6 to 600 µm², at most 32 µm long, at 0.5 µm/px."""
 
 Maps = npt.NDArray[np.uint8]
 """Shape (height, width, maps), 0 to 255 for 0 to 1."""
@@ -112,7 +112,8 @@ def dense_spec(name: str, summary: str, network_radius_px: int, decoder_reach_px
         mpp=0.5,
         stride=STRIDE_PX,
         receptive_radius_px=network_radius_px + decoder_reach_px,
-        largest_object_px=LIMITS.longest,
+        # Outlines run up to half a pixel around the pixels.
+        largest_object_px=LIMITS.longest + 1,
         classes=(),
         licence="Apache-2.0",
         embedded=weights_file(name).exists(),

@@ -191,7 +191,7 @@ class StarConvexLearner:
 
         return load_weights(path)
 
-    def trained(self, weights: Path | None) -> dict[str, torch.Tensor]:
+    def trained(self, fresh: nn.Module, weights: Path | None) -> dict[str, torch.Tensor]:
         """Return the state of a trained network of this shape, with the classes of this run.
 
         Classes that it knows by the same name are taken over, others start afresh.
@@ -201,7 +201,7 @@ class StarConvexLearner:
 
         trained = load_starconvex(weights).network
         assert isinstance(trained, StarConvexNet)
-        fresh = self.network()
+        assert isinstance(fresh, StarConvexNet)
         wanted, given = describe(fresh), describe(trained)
         for name in wanted:
             if name != "classes" and wanted[name] != given[name]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -30,6 +31,19 @@ class Look(Protocol):
         """Return what makes a slide of this look one of the target's, of the same method."""
         ...
 
+
+_CLASSES: dict[Method, type[ReinhardLook | HistogramLook | StainLook]] = {
+    "reinhard": ReinhardLook,
+    "histogram": HistogramLook,
+    "macenko": StainLook,
+    "vahadane": StainLook,
+}
+
+_SHAPES: dict[type, dict[str, tuple[int, ...]]] = {
+    ReinhardLook: {"means": (3,), "spreads": (3,)},
+    HistogramLook: {"counts": (3, 256)},
+    StainLook: {"stains": (2, 3), "strengths": (2,)},
+}
 
 _LOOKS: dict[Method, Callable[[RGB], Look]] = {
     "reinhard": ReinhardLook.of,
@@ -70,3 +84,35 @@ def look_of(fields: npt.NDArray[np.uint8], method: Method) -> Look:
     # Not a divisor of a field's side, or whole columns would be left out.
     every += every > 1 and every % 2 == 0
     return _LOOKS[method](np.ascontiguousarray(pixels[::every]))
+
+
+def describe_look(look: ReinhardLook | HistogramLook | StainLook) -> dict[str, Any]:
+    """Return a look as a model's card keeps it: numbers by name, ready for JSON."""
+    return asdict(look)
+
+
+def read_look(description: Mapping[str, Any], method: Method) -> Look:
+    """Rebuild a look from its description, which may have been written by anybody.
+
+    Raises
+    ------
+    SettingsError
+        When it is none of that method.
+    """
+    kind = _CLASSES[method]
+    try:
+        parts = {}
+        for name, shape in _SHAPES[kind].items():
+            numbers = np.asarray(description[name], np.float64)
+            if numbers.shape != shape or not np.isfinite(numbers).all():
+                raise ValueError(f"{name} must be {shape} numbers")  # noqa: TRY301
+            # As they were: counts are whole numbers, rows are tuples.
+            values = numbers.astype(np.int64) if kind is HistogramLook else numbers
+            parts[name] = _as_tuples(values.tolist())
+        return kind(**parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"this is no look for {method}: {error}") from None
+
+
+def _as_tuples(values: Any) -> Any:
+    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values

@@ -71,7 +71,7 @@ def find_nuclei(
         )
         for nuclei in clock.timed("seams", resolved):
             with clock.measure("seams"):
-                wanted = within(nuclei, plan.area)
+                wanted = within(nuclei, plan.reach)
             yield wanted
 
 

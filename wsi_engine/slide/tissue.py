@@ -36,7 +36,7 @@ CLOSING_UM = 16.0
 SMALLEST_PIECE_UM2 = 2_000.0
 LARGEST_FILLED_HOLE_UM2 = 20_000.0
 SMALLEST_INK_RADIUS_UM = 20.0
-INK_MARGIN_UM = 30.0
+INK_MARGIN_UM = 22.0
 
 THRESHOLD_OD = 0.02
 """Tissue has more contrast than this. Glass has up to 0.015, pale stroma and fat little more:
@@ -223,7 +223,11 @@ def _tidy(mask: Mask, mpp: float) -> Mask:
 
 def _closed(mask: Mask, mpp: float) -> Mask:
     radius = max(1, round(CLOSING_UM / mpp))
-    return ~_disk_dilation(~_disk_dilation(mask, radius), radius)
+    # What the slide's border cuts goes on beyond it; what only comes near it does not reach it.
+    mask = np.pad(mask, radius + 1, mode="edge")
+    mask = ~_disk_dilation(~_disk_dilation(mask, radius), radius)
+    inside = slice(radius + 1, -radius - 1)
+    return mask[inside, inside]
 
 
 def _disk_dilation(mask: Mask, radius: int) -> Mask:
@@ -241,8 +245,10 @@ def _drop_small(mask: Mask, smallest_px: float) -> Mask:
 def _fill_small(mask: Mask, largest_px: float) -> Mask:
     labels, count = ndimage.label(~mask)
     fill = np.bincount(labels.ravel(), minlength=count + 1) <= largest_px
-    # Neither what is tissue already, nor the outside, however small the image.
-    fill[[0, labels[0, 0]]] = False
+    # Neither what is tissue already, nor what goes on outside, however small the image.
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        fill[side] = False
+    fill[0] = False
     return np.asarray(mask | fill[labels])
 
 

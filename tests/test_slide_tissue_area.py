@@ -140,9 +140,7 @@ DARK: list[Callable[[Image, tuple[int, int, int], float], None]] = [
 
 
 @pytest.mark.parametrize("dark", DARK)
-@pytest.mark.parametrize(
-    "colour", [(5, 5, 8), (30, 30, 32), (120, 118, 124)]
-)
+@pytest.mark.parametrize("colour", [(5, 5, 8), (30, 30, 32), (120, 118, 124)])
 @pytest.mark.parametrize("width", [4, 30])
 @pytest.mark.parametrize("tint", [(242, 240, 243), (238, 220, 180)])
 def test_what_is_dark_and_grey_is_no_tissue(tmp_path: Path, dark, colour, width: float, tint):

@@ -188,9 +188,7 @@ class GridReader:
 
         return assemble(needed, width, height, read_block)
 
-    def _read_with_finer_levels(
-        self, level: Level, block: LevelBox
-    ) -> tuple[RGB, list[LevelBox]]:
+    def _read_with_finer_levels(self, level: Level, block: LevelBox) -> tuple[RGB, list[LevelBox]]:
         """Read a block of a level; return its pixels, and the boxes in them that stay white."""
         try:
             return self._slide.read(level.index, block), []

@@ -134,7 +134,9 @@ def _blurred(density: Density, sigma: float) -> Density:
     return np.asarray(ndimage.gaussian_filter(density, sigma, axes=(0, 1)))
 
 
-def _to_the_border(stained: Mask, density: Density, glass: Density, blank: Mask, mpp: float) -> Mask:
+def _to_the_border(
+    stained: Mask, density: Density, glass: Density, blank: Mask, mpp: float
+) -> Mask:
     """Move the border of what is stained to where the contrast has fallen to half."""
     contrast = stain_contrast(_blurred(density, BORDER_BLUR_UM / mpp), glass)
     stained = _closed(stained, mpp)

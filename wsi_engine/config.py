@@ -104,6 +104,10 @@ class RunSettings(BaseModel):
         tuple[str, ...], _ChangesResult("Annotations of this class are cut out of it")
     ] = ()
     tissue: Annotated[bool, _ChangesResult("Find the tissue and leave out the glass")] = True
+    drop_red: Annotated[
+        bool,
+        _ChangesResult("Leave out what is red, such as red blood cells: a mean b* above -8"),
+    ] = False
     tile_size: Annotated[
         int,
         _ChangesResult("Side of a tile's core", unit="model pixels"),

@@ -62,6 +62,18 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def where(self, wanted: npt.NDArray[np.bool_]) -> Predictions:
+        """Return the nuclei where a mask holds."""
+        counts = np.diff(self.offsets)
+        return Predictions(
+            xy=self.xy[np.repeat(wanted, counts)],
+            offsets=np.concatenate([[0], np.cumsum(counts[wanted])]).astype(np.int64),
+            anchors=self.anchors[wanted],
+            scores=self.scores[wanted],
+            classes=self.classes[wanted],
+            probabilities=None if self.probabilities is None else self.probabilities[wanted],
+        )
+
     @classmethod
     def from_labels(
         cls,

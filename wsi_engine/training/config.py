@@ -236,7 +236,7 @@ class TrainConfig(_Section):
         Folder of checkpoints, log and weights.
     init
         Weights to start from in place of random ones: ``starconvex`` for those that come with
-        the package, or a file. The network must have their shape.
+        the package, or a file. The network has their shape, and need not be stated.
     freeze_statistics
         Whether batch normalisation keeps the statistics that it starts with, so that few and
         peculiar crops cannot disturb them. For runs that start from weights.

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from wsi_engine.errors import ModelError, TrainingError
+from wsi_engine.errors import ModelError, SettingsError, TrainingError
 from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
 from wsi_engine.models.starconvex_network import StarConvexNet, describe, normalise
 from wsi_engine.training.batches import Batch
+from wsi_engine.training.config import NetworkConfig, TrainConfig
 
 _SHIPPED = "starconvex"
 
@@ -53,6 +54,32 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
             {k: v for k, v in state.items() if k.rpartition(".")[0] not in folded}, strict=False
         )
         _unfold(network, [(convolution, norm) for _, convolution, norm in pairs], batches)
+
+
+def with_shape_of_init(config: TrainConfig) -> TrainConfig:
+    """Return a run's configuration with the network of the weights that it starts from.
+
+    Where the configuration states a network, or starts from none, it is returned as it is.
+
+    Raises
+    ------
+    TrainingError
+        If the weights cannot be read.
+    SettingsError
+        If the crops are not made of whole strides of that network.
+    """
+    if config.init is None or "network" in config.model_fields_set:
+        return config
+    trained = _load(config.init)
+    assert isinstance(trained.network, StarConvexNet)
+    shape = {name: fact for name, fact in describe(trained.network).items() if name != "classes"}
+    network = NetworkConfig(**shape, mpp=trained.spec.mpp)
+    if config.crop_px % network.stride_px:
+        raise SettingsError(
+            f"crop_px is {config.crop_px}, no multiple of {network.stride_px}, the total stride of "
+            f"the network of {config.init!r}"
+        )
+    return config.model_copy(update={"network": network})
 
 
 def _load(init: str) -> StarConvexModel:

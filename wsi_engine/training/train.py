@@ -28,12 +28,12 @@ from wsi_engine.models.starconvex import StarConvexModel, load_weights
 from wsi_engine.models.starconvex_network import StarConvexNet, normalise, present_name
 from wsi_engine.training.batches import Batch, batches, make_batch
 from wsi_engine.training.checkpoint import Average, load_checkpoint, save_checkpoint
-from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.config import NetworkConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
 from wsi_engine.training.losses import Loss, star_loss
 from wsi_engine.training.sampling import Sampler, Source
-from wsi_engine.training.starting import start_from
+from wsi_engine.training.starting import start_from, with_shape_of_init
 from wsi_engine.training.validate import ValidationSet, calibrated
 from wsi_engine.training.weights import save_weights, write_threshold
 
@@ -138,6 +138,12 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
             )
         run.restore(content)
     return run
+
+
+def checkpoint_network(output: Path) -> NetworkConfig:
+    """Return the shape of the network of a run that was begun."""
+    content = load_checkpoint(output / CHECKPOINT)
+    return TrainConfig.model_validate_json(content["config"]).network
 
 
 def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
@@ -285,6 +291,10 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         If the loss is not finite, or the output folder holds another run.
     """
     config.output.mkdir(parents=True, exist_ok=True)
+    if not (config.output / CHECKPOINT).exists():
+        config = with_shape_of_init(config)
+    elif config.init is not None and "network" not in config.model_fields_set:
+        config = config.model_copy(update={"network": checkpoint_network(config.output)})
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)

@@ -36,7 +36,7 @@ def test_progress_counts_up_to_the_end(sample: SampleTruth):
     assert [p.stage for p in seen[:2]] == ["tissue", "calibration"]
     assert seen[-1].stage == "writing"
     tiles = [p.tiles for p in seen if p.stage == "nuclei"]
-    assert tiles == list(range(result.record["tiles"]["count"] + 1))
+    assert tiles == list(range(result.record.tiles.count + 1))
     assert seen[-1].nuclei == result.count
     assert 0 < seen[-1].busy <= 1
 

@@ -27,8 +27,8 @@ slide
 schedule phantom
 nuclei
 config   models    store     qupath
-sample   convert   results   evaluation
-training corrections regions
+sample   results   evaluation
+convert  training  corrections regions
 export   report
 engine
 archive  doctor

@@ -54,7 +54,7 @@ def redo(tmp_path: Path) -> SlideTask:
         tmp_path / "out",
         make_settings(None, **settings),
         CacheSettings(tmp_path / "cache"),
-        redo_of=record["finished"],
+        redo_of=record.finished,
     )
 
 
@@ -71,7 +71,7 @@ def test_a_redo_goes_on_with_what_a_dead_worker_of_it_left(redo, tiles_left, dea
         run_alone(redo.job.path, redo.output, force=True, observe=interrupt, **options)
     outcome = do_slide(replace(redo, deaths=deaths), Heard())
     assert (outcome.status, outcome.computed) == ("done", True)
-    assert (result_of(redo.folder)["tiles"]["resumed"] > 0) is goes_on
+    assert (result_of(redo.folder).tiles.resumed > 0) is goes_on
 
 
 class SlowToTell:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tests.support.objects_by_hand import (
     item,
     write_file,
 )
+from tests.support.runs import in_a_process
 from wsi_engine.cli import main
 from wsi_engine.corrections.diff import diff
 from wsi_engine.corrections.sources import objects_of
@@ -38,6 +42,8 @@ from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, measure_context
 from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.regions.cohort import build_cohort
+from wsi_engine.regions.measure import measure_regions
+from wsi_engine.results.status import status_of
 from wsi_engine.results.verify import problems_of
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.frames import Mpp
@@ -263,11 +269,11 @@ def test_a_later_run_makes_the_corrections_again(result, corrected, sample):
     expected, record = outputs(result), record_of(result)
     again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS, force=True)
     assert outputs(result) == expected
-    assert again.record["nuclei"] == record["nuclei"]
-    assert again.record["corrections"] == {
-        k: v for k, v in record["corrections"].items() if k != "time"
-    }
-    assert again.record["warnings"] == record["warnings"]
+    made = record_of(result)
+    assert made["nuclei"] == record["nuclei"]
+    assert made["corrections"] == {k: v for k, v in record["corrections"].items() if k != "time"}
+    assert made["warnings"] == record["warnings"]
+    assert json.loads(again.record.text()) == made
 
 
 def test_a_run_with_the_same_settings_and_corrections_does_nothing(result, corrected, sample):
@@ -275,7 +281,7 @@ def test_a_run_with_the_same_settings_and_corrections_does_nothing(result, corre
     before = outputs(result) | {"run.json": (result / "run.json").read_bytes()}
     again = wsi_engine.run(sample.slide_path, result.parent, **SETTINGS)
     assert again.is_earlier
-    assert again.record == record_of(result)
+    assert json.loads(again.record.text()) == record_of(result)
     assert before == outputs(result) | {"run.json": (result / "run.json").read_bytes()}
 
 
@@ -305,7 +311,7 @@ def test_a_run_that_does_not_find_a_corrected_nucleus_says_so_and_keeps_it(
     edited = corrected_ids(result, "edited")
     assert len(edited) == 4
     assert set(edited) <= ids
-    assert any("7 nuclei that corrections.geojson.gz" in text for text in again.record["warnings"])
+    assert any("7 nuclei that corrections.geojson.gz" in text for text in again.record.warnings)
 
 
 def roi_far_from(features: list[Feature], sample: SampleTruth) -> tuple[float, ...]:
@@ -459,6 +465,38 @@ def test_cut_off_before_its_regions_are_renewed_the_next_makes_up_for_it(
     assert pq.read_table(result / "regions.parquet")["Nuclei"][0].as_py() == count
     assert (result / "report.html").exists()
     build_cohort(result.parent)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("then", ["apply", "run", "regions"])
+def test_killed_while_the_result_is_published_nothing_is_lost(result, corrected, sample, then):
+    assert in_a_process(apply_and_die, corrected, result) == -signal.SIGKILL
+    assert not (result / "run.json").exists()
+    assert [status.state for status in status_of(result)] == ["unfinished"]
+    assert problems_of(result) == []
+    if then == "apply":
+        applied = apply_corrections(corrected, result)
+        assert (applied.deleted, applied.edited, applied.added) == (0, 0, 0)
+    elif then == "run":
+        assert wsi_engine.run(sample.slide_path, result.parent, **SETTINGS).is_earlier
+    else:
+        measure_regions(result)
+    assert [status.state for status in status_of(result)] == ["finished"]
+    assert record_of(result)["corrections"]["deleted"] == 3
+    assert problems_of(result) == []
+
+
+def apply_and_die(corrected: Path, result: Path) -> None:
+    """Apply a file, and be killed when the old record has gone."""
+    unlink = os.unlink
+
+    def deadly(path, **options) -> None:
+        unlink(path, **options)
+        if Path(path) == result / "run.json":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.unlink = deadly
+    apply_corrections(corrected, result)
 
 
 # --- what a file may be ---------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def measure(sample: SampleTruth, folder: Path, document: object, **settings: obj
     path = folder / "nuclei.geojson"
     path.write_text(json.dumps(document), encoding="utf-8")
     result = wsi_engine.measure(sample.slide_path, path, folder, **settings)
-    return result.nuclei.arrow.to_pandas(), result.record["warnings"]
+    return result.nuclei.arrow.to_pandas(), list(result.record.warnings)
 
 
 @pytest.mark.parametrize("tile_size", [128, 1024])
@@ -93,7 +93,7 @@ def test_what_a_run_found_is_measured_the_same_again(
     names = list(first.columns[5 + len(LABEL_COLUMNS) :])
     assert len(names) > 70
     np.testing.assert_array_equal(second[names].to_numpy(), first[names].to_numpy())
-    assert again.record["warnings"] == []
+    assert again.record.warnings == ()
 
 
 def test_ids_and_classes_are_kept(sample: SampleTruth, tmp_path: Path):
@@ -141,8 +141,8 @@ def test_a_feature_without_geometry_is_counted(sample: SampleTruth, tmp_path: Pa
     path = tmp_path / "nuclei.geojson"
     path.write_text(json.dumps(document), encoding="utf-8")
     record = wsi_engine.measure(sample.slide_path, path, tmp_path).record
-    assert record["nuclei"] == {"count": 2, "left_out": 2}
-    assert "1 feature(s) that could not be read were left out" in " ".join(record["warnings"])
+    assert (record.nuclei.count, record.nuclei.left_out) == (2, 2)
+    assert "1 feature(s) that could not be read were left out" in " ".join(record.warnings)
 
 
 PIXELS = "Hematoxylin: Mean"
@@ -219,7 +219,7 @@ def test_a_slide_without_stain(tmp_path: Path):
     row = result.nuclei.arrow.to_pandas().iloc[0]
     assert row["Hematoxylin: Mean"] == 0
     assert np.isnan(row["Hematoxylin: Haralick Correlation (F2)"])
-    assert "no two stains" in result.record["warnings"][0]
+    assert "no two stains" in result.record.warnings[0]
 
 
 def test_no_such_file(sample: SampleTruth, tmp_path: Path):

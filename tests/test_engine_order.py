@@ -61,7 +61,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
 
     result = wsi_engine.run(sample.slide_path, tmp_path, **TILES)
 
-    assert result.record["tiles"]["resumed"] == 9
+    assert result.record.tiles.resumed == 9
     assert _outputs(result) == expected
     assert not (folder / ".work").exists()
 

@@ -169,8 +169,8 @@ def test_regions_of_an_earlier_run_do_not_stay(sample, roi, tmp_path):
 def test_the_density_is_that_of_the_area(result, shapes):
     wanted = shapely.union_all([shapes[TUMOUR], shapes[STROMA]]) - shapes[NECROSIS]
     pixel_mm2 = (0.25**2) / 1e6
-    assert result.record["nuclei"]["area_mm2"] <= wanted.area * pixel_mm2 + 1e-6
-    assert result.record["settings"]["roi_class"] == ["Tumor", "Stroma"]
+    assert result.record.nuclei.area_mm2 <= wanted.area * pixel_mm2 + 1e-6
+    assert result.record.settings.roi_class == ("Tumor", "Stroma")
 
 
 @pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 4, "batch_size": 1}], ids=str)
@@ -209,7 +209,7 @@ def test_tiles_are_used_again_only_for_the_same_regions(
         with pytest.raises(wsi_engine.EngineError, match=r"unfinished run with roi: \w+\.\.\. -> "):
             run(sample, tmp_path, roi=path, tile_size=256)
     again = run(sample, tmp_path, roi=path, tile_size=256, force=renamed)
-    assert (again.record["tiles"]["resumed"] == 0) == renamed
+    assert (again.record.tiles.resumed == 0) == renamed
     assert ("other" in again.nuclei.arrow["roi"].to_pylist()) == renamed
 
 

@@ -56,7 +56,7 @@ def test_a_full_disk_and_then_space_again(slide, expected, small_disk, monkeypat
     assert problems_of(small_disk / "small") == []
     subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
     result = wsi_engine.run(slide, small_disk, **SETTINGS)
-    assert result.record["tiles"]["resumed"] >= (kept - 1) * TILES_IN_PART
+    assert result.record.tiles.resumed >= (kept - 1) * TILES_IN_PART
     assert outputs(small_disk / "small") == expected
     assert problems_of(small_disk / "small") == []
 

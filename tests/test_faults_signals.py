@@ -67,7 +67,7 @@ def test_sigterm(tmp_path: Path, seconds: float):
     assert problems_of(out / "small") == []
 
     result = wsi_engine.run(slide, out, **SETTINGS)
-    assert 0 < result.record["tiles"]["resumed"] < 64
+    assert 0 < result.record.tiles.resumed < 64
     expected = wsi_engine.run(slide, tmp_path / "whole", **SETTINGS).folder
     assert outputs(out / "small") == outputs(expected)
 

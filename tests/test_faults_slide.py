@@ -74,7 +74,7 @@ def test_a_slide_that_vanishes_is_an_error_and_the_run_goes_on_when_it_is_back(
         wsi_engine.run(slide, tmp_path, **SETTINGS, observe=at_tile(9, lambda: slide.rename(aside)))
     assert not (tmp_path / "small" / "run.json").exists()
     aside.rename(slide)
-    assert wsi_engine.run(slide, tmp_path, **SETTINGS).record["tiles"]["resumed"] == 9
+    assert wsi_engine.run(slide, tmp_path, **SETTINGS).record.tiles.resumed == 9
     assert outputs(tmp_path / "small") == expected
 
 
@@ -147,8 +147,8 @@ def test_damage_that_was_met_before_the_cut_is_reported_by_the_run_that_goes_on(
         run(observe=at_tile(45, interrupt))
     result = run()
     # None of the tiles that see the damage is computed again.
-    assert result.record["tiles"]["resumed"] == 44
-    assert result.record["unreadable"] == whole.record["unreadable"]
+    assert result.record.tiles.resumed == 44
+    assert result.record.unreadable == whole.record.unreadable
     assert outputs(tmp_path / "cut" / "small") == outputs(tmp_path / "whole" / "small")
 
 
@@ -200,7 +200,7 @@ def test_what_fails_once_is_named_and_the_run_goes_on(
             wsi_engine.run(slide, tmp_path, **SETTINGS)
     assert not (tmp_path / "small" / "run.json").exists()
     result = wsi_engine.run(slide, tmp_path, **SETTINGS)
-    assert 0 < result.record["tiles"]["resumed"] < 64
+    assert 0 < result.record.tiles.resumed < 64
     assert outputs(tmp_path / "small") == expected
 
 

@@ -53,7 +53,7 @@ def test_an_object_finds_what_its_name_finds(slide, tmp_path):
 
 def test_the_same_object_is_done_and_another_one_is_refused(slide, tmp_path):
     first = we.run(slide, tmp_path, model=Cautious(), **WITHOUT_MODEL)
-    assert first.record["model"]["name"] == first.record["settings"]["model"] == "watershed"
+    assert first.record.model.name == first.record.settings.model == "watershed"
     assert we.run(slide, tmp_path, model=Cautious(), **WITHOUT_MODEL).is_earlier
     for other in (Cautious(lowest_score=0.3), Watershed(), "watershed"):
         with pytest.raises(we.EngineError, match=r"finished result with model: object [0-9a-f]+"):
@@ -65,7 +65,7 @@ def test_worker_processes_get_the_object(slide, tmp_path):
     with ProcessPoolExecutor(2, get_context("spawn")) as executor:
         split = {"jobs": 2, "executor": executor}
         record = we.run(slide, tmp_path / "two", model=Cautious(), **split, **WITHOUT_MODEL).record
-    assert sum(worker["tiles"] for worker in record["workers"]) == record["tiles"]["count"]
+    assert sum(worker.tiles for worker in record.workers) == record.tiles.count
     assert nuclei(tmp_path / "one") == nuclei(tmp_path / "two")
 
 

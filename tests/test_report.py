@@ -32,7 +32,9 @@ from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.slide import report_on, write_report
 from wsi_engine.report.svg import tag
 from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.folder import ResultFolder
 from wsi_engine.sample import SampleTruth
+from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.quality import Flag
@@ -161,7 +163,8 @@ def test_what_was_seen_in_the_pixels_stays(
         Flag("blur", "look", 12.5, "%", "6 of 48.", places),
         Flag("pen", "ok", 0.0, "mm²", "No."),
     ]
-    write_flags(result, [*said, Flag("nuclei", "look", 1.0, "mm²", "Of an earlier page.")])
+    earlier = [*said, Flag("nuclei", "look", 1.0, "mm²", "Of an earlier page.")]
+    write_flags(result, earlier, result.folder)
     page = Page(write_report(folder))
     kept = read_flags(result)
     assert [flag.name for flag in kept] == ["blur", "pen", "nuclei", "pixel size"]
@@ -229,6 +232,7 @@ def test_label_and_macro_never_appear(tmp_path: Path):
     folder = write_result(tmp_path / "out", scattered(30) / 10, measurements=measured(30))
     record = json.loads((folder / "run.json").read_text())
     record["slide"]["bounds"] |= {"width": 512, "height": 512}
+    record["slide"]["fingerprint"] = fingerprint(path)
     (folder / "run.json").write_text(json.dumps(record))
     page = Page(write_report(folder, path))
     assert len(page.images) == 2 + 2 * SHOWN
@@ -383,6 +387,7 @@ def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tm
     folder = write_result(tmp_path / "out", [(500, 500)], tissue=None, mpp=0.5)
     record = json.loads((folder / "run.json").read_text())
     record["slide"]["bounds"] |= {"width": 2048, "height": 1024}
+    record["slide"]["fingerprint"] = fingerprint(tmp_path / "slide.tif")
     (folder / "run.json").write_text(json.dumps(record))
     words = Page(write_report(folder, tmp_path / "slide.tif")).words
     assert "1 piece of tissue, 0.11 mm², without a nucleus" in words
@@ -497,8 +502,11 @@ def test_a_run_without_a_page(sample: SampleTruth, tmp_path: Path):
 
 
 def test_a_page_that_fails_does_not_fail_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.WARNING, "wsi_engine"):
-        report_on(tmp_path / "none")
+    with (
+        caplog.at_level(logging.WARNING, "wsi_engine"),
+        ResultFolder(tmp_path, "none") as held,
+    ):
+        report_on(held)
     assert "no report.html" in caplog.text
 
 
@@ -509,8 +517,9 @@ def test_no_defect_of_a_page_fails_the_run(
         raise ValueError("math domain error")
 
     monkeypatch.setattr("wsi_engine.report.slide.headline", broken)
-    with caplog.at_level(logging.WARNING, "wsi_engine"):
-        report_on(write_result(tmp_path / "r", scattered(9)))
+    write_result(tmp_path / "r", scattered(9))
+    with caplog.at_level(logging.WARNING, "wsi_engine"), ResultFolder(tmp_path, "r") as held:
+        report_on(held)
     assert "no report.html: ValueError: math domain error" in caplog.text
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.results import make_record
 from tests.support.runs import in_a_process
-from wsi_engine.errors import OutputError
+from wsi_engine.errors import OutputError, ResultError
+from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.folder import ResultFolder, describe_file
 from wsi_engine.results.layout import (
     CORRECTIONS,
@@ -21,6 +23,9 @@ from wsi_engine.results.layout import (
     ROI_FILE,
     files_called,
 )
+from wsi_engine.results.record import read_record
+from wsi_engine.results.status import status_of
+from wsi_engine.results.verify import problems_of
 from wsi_engine.writing import clear_write_errors
 
 REPLACED = [NUCLEI_FILES, ROI_FILE, *REGION_FILES, *PAGE_FILES]
@@ -31,7 +36,7 @@ def publish(out: Path, replaced=REPLACED, **contents: str) -> Path:
     with ResultFolder(out, "slide") as folder, clear_write_errors(folder.path):
         for name, text in contents.items():
             (folder.growing / name.replace("__", ".")).write_text(text)
-        folder.publish({"about": "".join(contents.values())}, replaced)
+        folder.publish(make_record(), replaced)
     return folder.path
 
 
@@ -103,30 +108,58 @@ def test_a_disk_that_is_full_when_the_record_is_written_leaves_the_earlier_resul
     assert contents(folder) == before
 
 
+FILES = ("columns.json", "nuclei.parquet", "nuclei.geojson.gz")
+OLD = ("columns.json", "nuclei.parquet", "nuclei_001.geojson.gz")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("made", [True, False], ids=["corrections come", "corrections go"])
-def test_killed_before_any_step_a_record_is_of_what_lies_there(tmp_path, made):
-    """Where there is none, the corrections of now are there before anything else is."""
-    step, code = 0, -signal.SIGKILL
+def test_killed_before_any_step_the_old_result_or_the_new_one_is_there(tmp_path, made):
+    """Whoever comes next finds it whole; until then nothing that is told of it is wrong."""
+    step, code, seen = 0, -signal.SIGKILL, []
     while code:
         out = tmp_path / str(step)
-        old = {"columns__json": "old", "nuclei__parquet": "old", "nuclei_001__geojson__gz": "old"}
-        if not made:
-            old["corrections__geojson__gz"] = "old"
-        folder = publish(out, **old)
+        old = (*OLD, *(() if made else (CORRECTIONS,)))
+        folder = publish(out, **{name.replace(".", "__"): "old" for name in old})
+        (folder / "mine.txt").write_text("mine")
         code = in_a_process(publish_and_die, out, made, step)
-        if (folder / "run.json").exists():
-            files = record_of(folder)["files"]
-            assert files == {
-                path.name: describe_file(path)
-                for path in folder.iterdir()
-                if path.is_file() and path.name != "run.json"
-            }
-        elif (folder / "columns.json").read_text() == "new":
-            assert (folder / CORRECTIONS).exists() == made
+        was_published = (folder / "run.json").exists()
+        assert_told_as_it_is(folder)
+        with ResultFolder(out, "slide"):
+            pass
+        assert_whole(folder)
+        age = (folder / "columns.json").read_text()
+        new = (*FILES, *((CORRECTIONS,) if made else ()))
+        assert contents(folder).keys() == {*(old if age == "old" else new), "run.json", "mine.txt"}
+        assert set(contents(folder).values()) == {age, "mine", (folder / "run.json").read_text()}
+        assert not (folder / ".work").exists()
+        seen.append((was_published, age))
         step += 1
-    assert step > 6
-    assert set(contents(folder).values()) - {"new"} == {(folder / "run.json").read_text()}
+    assert [age for _, age in seen] == sorted((age for _, age in seen), reverse=True)
+    # Of some of the moments each: before, in between, afterwards.
+    assert {(True, "old"), (False, "new"), (True, "new")} <= set(seen)
+
+
+def assert_whole(folder: Path) -> None:
+    """The record is of what lies there."""
+    files = {name: FileFacts(**facts) for name, facts in record_of(folder)["files"].items()}
+    assert files == {
+        path.name: describe_file(path)
+        for path in folder.iterdir()
+        if path.is_file() and path.name not in ("run.json", "mine.txt")
+    }
+
+
+def assert_told_as_it_is(folder: Path) -> None:
+    is_there = (folder / "run.json").exists()
+    (status,) = status_of(folder)
+    assert status.state == ("finished" if is_there else "unfinished")
+    assert not [problem for problem in problems_of(folder) if "as a table" not in problem]
+    if is_there:
+        assert_whole(folder)
+        return
+    with pytest.raises(ResultError, match="are on their way"):
+        read_record(folder)
 
 
 def publish_and_die(out: Path, made: bool, step: int) -> None:
@@ -135,35 +168,52 @@ def publish_and_die(out: Path, made: bool, step: int) -> None:
 
     def counted(function):
         def count(path, *arguments, **options):
-            if not str(path).endswith("probe"):
-                done[0] += 1
-                if done[0] > step:
-                    os.kill(os.getpid(), signal.SIGKILL)
+            done[0] += 1
+            if done[0] > step:
+                os.kill(os.getpid(), signal.SIGKILL)
             return function(path, *arguments, **options)
 
         return count
 
     class Dying(ResultFolder):
         def publish(self, *arguments):
-            kept = os.replace, os.unlink
-            os.replace, os.unlink = counted(os.replace), counted(os.unlink)
+            kept = {name: getattr(os, name) for name in ("replace", "rename", "unlink", "fsync")}
+            for name, function in kept.items():
+                setattr(os, name, counted(function))
             try:
-                super().publish(*arguments)
+                return super().publish(*arguments)
             finally:
-                os.replace, os.unlink = kept
+                for name, function in kept.items():
+                    setattr(os, name, function)
 
     with Dying(out, "slide") as folder:
-        names = ["columns.json", "nuclei.parquet", "nuclei.geojson.gz"]
-        for name in [*names, CORRECTIONS] if made else names:
+        for name in (*FILES, CORRECTIONS) if made else FILES:
             (folder.growing / name).write_text("new")
-        folder.publish({}, [NUCLEI_FILES, CORRECTIONS])
+        folder.publish(make_record(), [NUCLEI_FILES, CORRECTIONS])
+
+
+@pytest.mark.parametrize("names", ["{", "{}", '"ab"', "[3]", '["../x"]', '[".."]', "[" * 100_000])
+def test_what_is_ready_and_spoilt_is_told_in_a_sentence_and_touches_nothing(tmp_path, names):
+    folder = publish(tmp_path, nuclei__parquet="old")
+    (tmp_path / "x").touch()
+    ready = folder / ".work" / "ready"
+    ready.mkdir(parents=True)
+    (ready / "run.json").write_text(make_record().text())
+    (ready / "removed.json").write_text(names)
+    with pytest.raises(ResultError, match=r"removed\.json cannot be read"):
+        publish(tmp_path, nuclei__parquet="new")
+    assert contents(folder)["nuclei.parquet"] == "old"
+    assert (folder / "run.json").exists()
+    assert (tmp_path / "x").exists()
 
 
 def test_corrections_that_were_exchanged_are_in_the_record_as_they_are(tmp_path):
     folder = publish(tmp_path, nuclei__parquet="old", corrections__geojson__gz="old")
     (folder / CORRECTIONS).write_text("exchanged")
     publish(tmp_path, nuclei__parquet="new")
-    assert record_of(folder)["files"][CORRECTIONS] == describe_file(folder / CORRECTIONS)
+    assert (
+        record_of(folder)["files"][CORRECTIONS] == describe_file(folder / CORRECTIONS).model_dump()
+    )
 
 
 def test_the_record_tells_of_files_that_stay_and_not_of_those_that_went(tmp_path):

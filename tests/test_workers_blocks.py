@@ -125,11 +125,11 @@ def test_two_processes_write_the_bytes_of_one(
     )
     assert outputs(result) == expected[model]
     record = result.record
-    tiles = [worker["tiles"] for worker in record["workers"]]
-    assert sum(tiles) == record["tiles"]["count"]
+    tiles = [worker.tiles for worker in record.workers]
+    assert sum(tiles) == record.tiles.count
     assert len(tiles) == (1 if size == 1000 else 2)
-    assert all(record["stages"][stage]["wall_s"] > 0 for stage in ("read", "infer", "decode"))
-    assert 0 < record["tiles"]["model_busy"] <= 1
+    assert all(record.stages[stage].wall_s > 0 for stage in ("read", "infer", "decode"))
+    assert 0 < record.tiles.model_busy <= 1
 
 
 def test_a_run_goes_on_in_blocks_and_a_run_in_blocks_goes_on(
@@ -150,7 +150,7 @@ def test_a_run_goes_on_in_blocks_and_a_run_in_blocks_goes_on(
     with pytest.raises(KeyboardInterrupt):
         run(observe=at_tile(12, interrupt), jobs=2, executor=pool)
     result = run()
-    assert result.record["tiles"]["resumed"] >= 9
+    assert result.record.tiles.resumed >= 9
     assert outputs(result) == expected["watershed"]
 
 
@@ -164,7 +164,7 @@ def test_what_workers_could_not_read_is_reported_as_by_one_process(
     alone = wsi_engine.run(slide, tmp_path / "alone", **FAST)
     split = wsi_engine.run(slide, tmp_path / "split", **FAST, jobs=2, executor=pool)
     assert not split.is_complete
-    assert split.record["unreadable"] == alone.record["unreadable"]
+    assert split.record.unreadable == alone.record.unreadable
     assert outputs(split) == outputs(alone)
 
 
@@ -239,9 +239,9 @@ def test_tiles_rest_on_the_machines_that_compute_them(
     """The process that writes may have no GPU, where its workers have some."""
     monkeypatch.setattr("wsi_engine.engine.workers.worker.arithmetic_of", lambda _: ["H200"])
     result = wsi_engine.run(sample.slide_path, tmp_path / "away", **FAST, executor=thread)
-    assert result.record["basis"]["arithmetic"] == ["H200"]
+    assert result.record.basis["arithmetic"] == ["H200"]
     result = wsi_engine.run(sample.slide_path, tmp_path / "here", **FAST)
-    assert result.record["basis"]["arithmetic"] == arithmetic_of([torch.device("cpu")])
+    assert result.record.basis["arithmetic"] == arithmetic_of([torch.device("cpu")])
 
 
 def test_a_run_that_workers_of_another_kind_began_is_refused(
@@ -301,7 +301,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_loses_nothing(
             sample.slide_path, tmp_path, **FAST, jobs=2, observe=at_tile(4, kill_a_worker)
         )
     result = wsi_engine.run(sample.slide_path, tmp_path, **FAST)
-    assert result.record["tiles"]["resumed"] >= 4
+    assert result.record.tiles.resumed >= 4
     assert outputs(result) == expected["watershed"]
 
 
@@ -371,7 +371,7 @@ def test_a_dask_worker_that_is_killed_in_mid_slide_costs_nothing_but_time(
                 sample.slide_path, tmp_path, **FAST, observe=at_tile(4, kill), **split
             )
     assert outputs(result) == expected["watershed"]
-    assert sum(worker["tiles"] for worker in result.record["workers"]) == 24
+    assert sum(worker.tiles for worker in result.record.workers) == 24
 
 
 class Counting(ThreadPoolExecutor):
@@ -424,7 +424,7 @@ def test_blocks_are_whole_batches_and_enough_for_all(tiles: int, batch_size: int
 
 def test_small_slides_are_not_split_unasked(sample: SampleTruth, tmp_path: Path):
     result = wsi_engine.run(sample.slide_path, tmp_path, **FAST, jobs=2)
-    assert result.record["workers"] == []
+    assert result.record.workers == ()
     assert jobs_that_pay(1, 1000) == 0
     assert jobs_that_pay(3 * MEGAPIXELS_PER_JOB, 1000) == 3
 

@@ -103,8 +103,8 @@ def test_when_the_network_is_compiled(
     assert cache.builds == builds
     assert (cache.calls > 0) == used
     assert ("compiling" in stages) == (builds > 0)
-    assert ("compile" in result.record["stages"]) == (compile != "never")
-    assert result.record["settings"]["compile"] == compile
+    assert ("compile" in result.record.stages) == (compile != "never")
+    assert result.record.settings.compile == compile
 
 
 def test_a_compiler_that_fails_costs_nothing_unless_it_was_asked_for(

@@ -18,7 +18,7 @@ from .regions.cohort import build_cohort
 from .regions.measure import measure_regions
 from .report.cohort import write_cohort_report
 from .report.slide import write_report
-from .results.result import Result
+from .results.result import Result, RunResult
 from .slide.opening import open_slide
 from .version import __version__
 
@@ -32,6 +32,7 @@ __all__ = [
     "Predictions",
     "Progress",
     "Result",
+    "RunResult",
     "RunSettings",
     "__version__",
     "apply_corrections",

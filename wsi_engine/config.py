@@ -128,7 +128,7 @@ class RunSettings(BaseModel):
     regions: Annotated[
         bool, _KeepsResult("Write numbers per slide, piece of tissue and annotation at the end")
     ] = True
-    report: Annotated[bool, _KeepsResult("Write report.html, the page of the slide")] = True
+    report: Annotated[bool, _KeepsResult("Write the page of the slide")] = True
     device: Annotated[
         str,
         _KeepsResult("Where networks run: auto, cpu, cuda or cuda:0,1"),

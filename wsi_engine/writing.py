@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ _PROBLEMS = {
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, keep_name: bool = False) -> Iterator[Path]:
     """Give a temporary path beside the target, and move it there when the block succeeds.
 
     The data is on disk before the name is; when the block raises, or the process dies, a
@@ -36,15 +37,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ----------
     path
         The target; its folder must exist.
+    keep_name
+        For writers that go by the name of a file: the temporary path has that of the target.
     """
+    if keep_name:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            yield Path(folder) / path.name
+            _move(Path(folder) / path.name, path)
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        sync(partial)
-        partial.replace(path)
-        sync(path.parent)
+        _move(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _move(partial: Path, path: Path) -> None:
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

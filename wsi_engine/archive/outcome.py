@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from wsi_engine.errors import ResultError
-from wsi_engine.results.failure import LARGEST_NUMBER, Failure
-from wsi_engine.results.record import NUMBER, Kind, read_record
-
-_FACTS: dict[str, Kind] = {
-    "finished": str,
-    "nuclei.count": int,
-    "slide.name": str,
-    "tiles.count": int,
-    "tiles.megapixels": NUMBER,
-    "tiles.seconds": NUMBER,
-    "unreadable": list,
-    "warnings": list,
-}
+from wsi_engine.results.failure import Failure
+from wsi_engine.results.record import RunRecord, read_run_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +46,18 @@ class Outcome:
     owner: str | None = None
 
 
-def done(name: str, record: dict[str, Any], *, computed: bool) -> Outcome:
+def done(name: str, record: RunRecord, *, computed: bool) -> Outcome:
     """Sum up ``run.json``."""
-    tiles = record["tiles"]
     return Outcome(
         name,
         "done",
         computed,
-        nuclei=record["nuclei"]["count"],
-        tiles=tiles["count"],
-        megapixels=float(tiles["megapixels"]),
-        seconds=float(tiles["seconds"]),
-        damaged=len(record["unreadable"]),
-        warnings=len(record["warnings"]),
+        nuclei=record.nuclei.count,
+        tiles=record.tiles.count,
+        megapixels=record.tiles.megapixels,
+        seconds=record.tiles.seconds,
+        damaged=len(record.unreadable),
+        warnings=len(record.warnings),
     )
 
 
@@ -78,12 +66,9 @@ def failed(name: str, failure: Failure, *, computed: bool) -> Outcome:
     return Outcome(name, "failed", computed, failure=failure)
 
 
-def result_of(folder: Path) -> dict[str, Any] | None:
-    """Return the content of ``run.json``; ``None`` if it is absent or no such record."""
+def result_of(folder: Path) -> RunRecord | None:
+    """Return the record of a finished run; ``None`` if it is absent or no such record."""
     try:
-        record = read_record(folder, _FACTS)
-        outcome = done(folder.name, record, computed=False)
-    except (ResultError, OverflowError):
+        return read_run_record(folder)
+    except ResultError:
         return None
-    counts = (outcome.nuclei, outcome.tiles)
-    return record if all(0 <= count <= LARGEST_NUMBER for count in counts) else None

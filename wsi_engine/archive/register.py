@@ -13,7 +13,9 @@ from typing import Any
 from wsi_engine.archive.inputs import ListedSlide, SlideJob
 from wsi_engine.archive.names import candidates, folder_name, is_url
 from wsi_engine.errors import OutputError, ResultError
-from wsi_engine.results.layout import RECORD
+from wsi_engine.results.folder import has_result
+from wsi_engine.results.layout import COHORT_FILES
+from wsi_engine.results.record import read_record
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.store.claim import Claim
 from wsi_engine.writing import atomic_path, clear_write_errors
@@ -21,10 +23,7 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 FOLDER = ".archive"
 """In the folder of results: what belongs to the archive and to no slide."""
 
-OWN_NAMES = frozenset(
-    {"archive.sqlite", "summary.csv"}
-    | {"cohort.csv", "cohort.parquet", "cohort.html", "cohort_columns.json"}
-)
+OWN_NAMES = frozenset({"archive.sqlite", "summary.csv", *COHORT_FILES})
 """Files that commands write beside the folders of slides."""
 
 _LONGEST_WAIT_S = 600
@@ -141,16 +140,16 @@ class _Naming:
 
     def _is_free(self, name: str, path: str) -> bool:
         if name.casefold() not in self._taken:
-            result = self._output / name / RECORD
+            result = self._output / name
             # A run of this slide alone may have been here before.
-            return not result.exists() or _is_of(result, path)
+            return not has_result(result) or _is_of(result, path)
         held_by = self._known.get(name)
         # The slide was moved, or its disk is now mounted at another place.
         return (
             held_by is not None
             and not is_url(held_by["path"])
             and not Path(held_by["path"]).exists()
-            and _is_of(self._output / name / RECORD, path)
+            and _is_of(self._output / name, path)
         )
 
 
@@ -159,12 +158,11 @@ def _wished_and_candidates(slide: ListedSlide) -> list[str]:
     return [*wished, *candidates(slide.path)]
 
 
-def _is_of(record: Path, path: str) -> bool:
+def _is_of(folder: Path, path: str) -> bool:
     """Whether a run was of the slide that is at a path now."""
     if is_url(path):
         return False
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))["slide"]["fingerprint"]
-        return bool(fingerprint(Path(path)) == known)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return fingerprint(Path(path)) == read_record(folder).slide.fingerprint
+    except (OSError, ResultError):
         return False

@@ -201,7 +201,7 @@ def _task(
     task = SlideTask(job, output, settings, cache)
     if again.done:
         record = result_of(task.folder)
-        task = replace(task, redo_of=record["finished"] if record is not None else "")
+        task = replace(task, redo_of=record.finished if record is not None else "")
     failure = read_failure(task.folder)
     if failure is None or (task.counts(failure) and not again.failed):
         return task

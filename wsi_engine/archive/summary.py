@@ -101,14 +101,14 @@ def _row(folder: Path, path: str) -> Row:
             path,
             "done",
             nuclei=outcome.nuclei,
-            nuclei_per_mm2=_number(record["nuclei"].get("density_per_mm2")),
-            area_mm2=_number(record["nuclei"].get("area_mm2")),
+            nuclei_per_mm2=record.nuclei.density_per_mm2,
+            area_mm2=record.nuclei.area_mm2,
             tiles=outcome.tiles,
             seconds=outcome.seconds,
             damaged_regions=outcome.damaged,
             warnings=outcome.warnings,
-            warning_texts=_printable("; ".join(map(str, record["warnings"]))) or None,
-            finished=_printable(record["finished"]),
+            warning_texts=_printable("; ".join(record.warnings)) or None,
+            finished=_printable(record.finished),
         )
     failure = read_failure(folder)
     if failure is None:
@@ -153,13 +153,6 @@ def _long(facts: dict[str, dict[str, str]]) -> Iterator[tuple[str, str, str]]:
     for slide in sorted(facts):
         for name, value in facts[slide].items():
             yield slide, _printable(str(name)), _printable(str(value))
-
-
-def _number(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, int | float) else None
-    except OverflowError:
-        return None
 
 
 def _printable(text: str) -> str:

@@ -24,7 +24,8 @@ from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.provenance import now
 from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError, OutputError
 from wsi_engine.results.failure import Failure, forget_failure, read_failure, write_failure
-from wsi_engine.results.layout import TILES
+from wsi_engine.results.layout import TILES, WORK
+from wsi_engine.results.record import RunRecord
 from wsi_engine.store.claim import Claim, owner
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
@@ -95,7 +96,7 @@ def known_outcome(task: SlideTask) -> Outcome | None:
     """Return what became of a slide earlier; ``None`` if there is something to do."""
     record = result_of(task.folder)
     if record is not None:
-        is_known = record["finished"] != task.redo_of and _is_up_to_date(task, record)
+        is_known = record.finished != task.redo_of and _is_up_to_date(task, record)
         return done(task.job.name, record, computed=False) if is_known else None
     failure = read_failure(task.folder)
     if failure is not None and task.counts(failure):
@@ -103,14 +104,14 @@ def known_outcome(task: SlideTask) -> Outcome | None:
     return None
 
 
-def _is_up_to_date(task: SlideTask, record: dict[str, Any]) -> bool:
+def _is_up_to_date(task: SlideTask, record: RunRecord) -> bool:
     """Whether a finished result is what the task asks for, as the engine judges it.
 
     A slide that is named by URL is not fetched for that: its file's name has to do.
     """
     from wsi_engine.engine.resume import is_up_to_date
 
-    if task.job.is_remote and record["slide"]["name"] != task.job.file_name:
+    if task.job.is_remote and record.slide.name != task.job.file_name:
         return False
     path = None if task.job.is_remote else Path(task.job.path)
     try:
@@ -159,7 +160,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
 def claimed_by_another(task: SlideTask) -> Outcome:
     """Return the outcome of a slide that another run has."""
     # The other may be a run of this slide alone, which claims nothing but its folder.
-    other = owner(_claims(task)) or owner(task.folder / ".work")
+    other = owner(_claims(task)) or owner(task.folder / WORK)
     return Outcome(task.job.name, "elsewhere", owner=other.host if other is not None else None)
 
 

@@ -17,6 +17,7 @@ from wsi_engine.archive.summary import DATABASE, TABLE
 from wsi_engine.archive.tally import Tally, UnderWay
 from wsi_engine.cli import console
 from wsi_engine.closing import Closing
+from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event
@@ -110,11 +111,11 @@ def print_summary(summary: ArchiveSummary) -> None:
     for outcome in summary.damaged[:MOST_ROWS]:
         console.print_warning(
             f"{outcome.name}: {outcome.damaged} damaged region(s) could not be read and were left "
-            "out; run.json lists them"
+            f"out; {RECORD} lists them"
         )
     warned = sum(outcome.warnings > 0 for outcome in summary.done)
     if warned:
-        console.print_warning(f"{_slides(warned)} with warnings: run.json of each has them")
+        console.print_warning(f"{_slides(warned)} with warnings: {RECORD} of each has them")
     if summary.claimed_by_another:
         others = len(summary.claimed_by_another)
         are = "is" if others == 1 else "are"

@@ -17,10 +17,11 @@ from wsi_engine.cli.progress import progress_display
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.errors import OutputError, SettingsError
+from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
-    from wsi_engine.results.result import Result
+    from wsi_engine.results.result import RunResult
 
 MANY = "Many slides"
 """Heading of the options that are made for many; some help with one as well."""
@@ -175,36 +176,33 @@ def _run_many(
         raise typer.Exit(DAMAGED)
 
 
-def _print_result(result: Result) -> None:
+def _print_result(result: RunResult) -> None:
     record = result.record
     if result.is_earlier:
-        name, when = record["slide"]["name"], record["finished"]
-        text = f"{name}: already finished on {when}; --force to do it again"
+        text = f"{record.slide.name}: already finished on {record.finished}; --force to do it again"
         console.out.print(text, highlight=False, markup=False, soft_wrap=True)
-    nuclei, tiles = record["nuclei"], record["tiles"]
+    nuclei, tiles = record.nuclei, record.tiles
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("slide", escape(record["slide"]["name"]))
-    table.add_row("nuclei", f"{nuclei['count']:,}")
-    table.add_row(
-        "density", f"{nuclei['density_per_mm2']:,.0f} per mm² on {nuclei['area_mm2']:.3f} mm²"
-    )
-    rate = tiles["megapixels"] / tiles["seconds"] if tiles["seconds"] else 0.0
+    table.add_row("slide", escape(record.slide.name))
+    table.add_row("nuclei", f"{nuclei.count:,}")
+    table.add_row("density", f"{nuclei.density_per_mm2:,.0f} per mm² on {nuclei.area_mm2:.3f} mm²")
+    rate = tiles.megapixels / tiles.seconds if tiles.seconds else 0.0
     table.add_row(
         "speed",
-        f"{tiles['seconds']:.1f} s for {tiles['count']} tiles, {rate:.2f} Mpx/s at "
-        f"{record['model']['mpp']} µm, model busy {tiles['model_busy']:.0%}",
+        f"{tiles.seconds:.1f} s for {tiles.count} tiles, {rate:.2f} Mpx/s at "
+        f"{record.model.mpp} µm, model busy {tiles.model_busy:.0%}",
     )
-    if record["peak_rss_mb"] is not None:
-        table.add_row("memory", f"{record['peak_rss_mb']:,.0f} MB at the peak")
+    if record.peak_rss_mb is not None:
+        table.add_row("memory", f"{record.peak_rss_mb:,.0f} MB at the peak")
     if result.folder is not None:
         for path in sorted(result.folder.iterdir()):
             table.add_row("file", escape(str(path)))
     console.out.print(table, soft_wrap=True)
-    for warning in record["warnings"]:
-        console.print_warning(f"{record['slide']['name']}: {warning}")
+    for warning in record.warnings:
+        console.print_warning(f"{record.slide.name}: {warning}")
     if not result.is_complete:
-        lost = len(record["unreadable"])
+        lost = len(record.unreadable)
         console.print_warning(
-            f"{record['slide']['name']}: {lost} damaged region(s) could not be read and were "
-            "left out; run.json lists them"
+            f"{record.slide.name}: {lost} damaged region(s) could not be read and were left out; "
+            f"{RECORD} lists them"
         )

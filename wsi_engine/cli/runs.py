@@ -36,17 +36,16 @@ def verify(
 ) -> None:
     """Check every checksum and count; exit with 1 and a line per problem if there is any."""
     from wsi_engine.results.status import slide_folders
-    from wsi_engine.results.verify import problems_of
+    from wsi_engine.results.verify import problems_of, problems_of_cohort
 
-    slides = problems = 0
-    for folder in slide_folders(output):
-        slides += 1
-        for problem in problems_of(folder):
-            problems += 1
-            console.out.print(problem, highlight=False, markup=False, soft_wrap=True)
+    slides = list(slide_folders(output))
+    problems = [problem for folder in slides for problem in problems_of(folder)]
+    problems += problems_of_cohort(output)
+    for problem in problems:
+        console.out.print(problem, highlight=False, markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
-    console.out.print(f"{slides} slide(s): all is as it was written", highlight=False)
+    console.out.print(f"{len(slides)} slide(s): all is as it was written", highlight=False)
 
 
 def _print_status(found: list[SlideStatus]) -> None:

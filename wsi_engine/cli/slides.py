@@ -12,6 +12,7 @@ from wsi_engine.cli.console import DAMAGED
 from wsi_engine.cli.progress import progress_display
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.errors import ResolutionError
+from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.results.result import Result
@@ -106,10 +107,10 @@ def sample(
 
 
 def _print_measured(result: Result) -> None:
-    name = result.record["slide"]["name"]
+    name = result.record.slide.name
     facts = {"slide": name, "nuclei": f"{result.count:,}", "folder": result.folder}
     console.print_facts(facts)
-    for warning in result.record["warnings"]:
+    for warning in result.record.warnings:
         console.print_warning(f"{name}: {warning}")
     if not result.is_complete:
-        console.print_warning(f"{name}: damaged regions could not be read; run.json lists them")
+        console.print_warning(f"{name}: damaged regions could not be read; {RECORD} lists them")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +30,7 @@ from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import iter_objects
 from wsi_engine.qupath.writer import GeoJSONWriter, write_objects
 from wsi_engine.slide.opening import open_slide
-from wsi_engine.writing import clear_write_errors, sync
+from wsi_engine.writing import atomic_path, clear_write_errors
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +127,7 @@ def convert(
         mpp,
         keep_shapes=kind == target_kind == "qupath" and placement.is_identity,
     )
-    with clear_write_errors(target), _whole(target) as partial:
+    with clear_write_errors(target), atomic_path(target, keep_name=True) as partial:
         if target_kind == "geoparquet":
             # The columns must be known before the first row: the source is read twice.
             names = measurement_names(_read(source, kind, known, as_is))
@@ -192,13 +190,3 @@ def _write_old(path: Path, objects: Iterable[PathObject]) -> None:
     with GeoJSONWriter(path) as writer:
         for item in objects:
             writer.write([old_feature(part) for part in item.flattened()])
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """Give a path of the target's name to write to; what is there moves in its place."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        partial = Path(folder) / target.name
-        yield partial
-        sync(partial)
-        partial.replace(target)

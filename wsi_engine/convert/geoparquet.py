@@ -21,6 +21,7 @@ from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.labels import ENGINE, ROI_ID_KEY, ROI_KEY, SOURCE_KEY
 from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.objects import PathObject
+from wsi_engine.results.table_metadata import geo_metadata
 from wsi_engine.version import __version__
 
 ROWS_AT_ONCE = 10_000
@@ -122,11 +123,6 @@ def write_geoparquet(
     measurements
         Names from `measurement_names`: the columns must be known before the first row.
     """
-    geo = {
-        "version": "1.1.0",
-        "primary_column": "geometry",
-        "columns": {"geometry": {"encoding": "WKB", "geometry_types": [], "crs": None}},
-    }
     facts = {
         "version": __version__,
         "unit": "full-resolution pixel, QuPath origin",
@@ -135,7 +131,7 @@ def write_geoparquet(
     columns = {name: _column_name(name) for name in measurements}
     schema = pa.schema(
         [*_FIELDS.items(), *((column, pa.float64()) for column in columns.values())],
-        metadata={"geo": json.dumps(geo), "wsi_engine": json.dumps(facts)},
+        metadata=geo_metadata(facts, geometry_types=()),
     )
     shown = (part for item in objects for part in item.flattened() if not part.geometry.is_empty)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

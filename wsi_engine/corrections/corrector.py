@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from wsi_engine.nuclei.labels import ADDED, EDITED, ENGINE, Labels
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.regions import Regions
+from wsi_engine.results.roi_labels import held_by
 
 MeasureAlone = Callable[[Geometries], npt.NDArray[np.float32]]
 
@@ -73,7 +75,8 @@ class Corrector:
     def corrected(self, ids: Sequence[str], nuclei: Nuclei) -> CorrectedChunk:
         """Leave out what is deleted, and give what is edited its shape and class.
 
-        A new shape brings a new anchor, its centroid, and measurements of its own.
+        What is given stays as it is. A new shape brings a new anchor, its centroid, and
+        measurements of its own.
         """
         self._met.update(self._corrections.deleted.intersection(ids))
         kept = np.array([k for k, i in enumerate(ids) if i not in self._left_out], int)
@@ -86,10 +89,14 @@ class Corrector:
             self._met.update(ids[k] for k in edits)
             shapes = geometries([item.geometry for item in edits.values()])
             moved = ~same_shapes(nuclei.polygons[rows], shapes)
-            nuclei.polygons[rows[moved]] = shapes[moved]
-            nuclei.anchors[rows[moved]] = _anchors_of(shapes[moved])
-            nuclei.measurements[rows[moved]] = self._measure(shapes[moved])
-            nuclei.classes[rows] = self._classes_of(edits.values())
+            reshaped, shapes = rows[moved], shapes[moved]
+            nuclei = replace(
+                nuclei,
+                polygons=_with(nuclei.polygons, reshaped, shapes),
+                anchors=_with(nuclei.anchors, reshaped, _anchors_of(shapes)),
+                measurements=_with(nuclei.measurements, reshaped, self._measure(shapes)),
+                classes=_with(nuclei.classes, rows, self._classes_of(edits.values())),
+            )
         return CorrectedChunk(ids, nuclei, items)
 
     def rest(self) -> CorrectedChunk:
@@ -120,6 +127,15 @@ class Corrector:
         return np.array([self._number[item.class_name] for item in items], np.int16)
 
 
+def _with(
+    column: npt.NDArray[Any], rows: npt.NDArray[np.int64], values: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """Return a column with other values in some rows."""
+    column = column.copy()
+    column[rows] = values
+    return column
+
+
 def _anchors_of(shapes: Geometries) -> npt.NDArray[np.float64]:
     """Return the centroids of shapes, rounded to 0.01 px, shape (n, 2)."""
     return np.round(shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2), 2)
@@ -137,13 +153,7 @@ def labels_of(corrected: CorrectedChunk, added: Container[str], regions: Regions
     regions
         Regions of interest, if there are any.
     """
-    items = corrected.items
-    nowhere: tuple[str | None, str | None] = (None, None)
-    held = [nowhere] * len(items)
-    if regions is not None:
-        holding = regions.holding(corrected.nuclei.anchors)
-        names = [(region.name or region.class_name, region.id) for region in regions.wanted]
-        held = [names[k] if k >= 0 else nowhere for k in holding]
+    items, held = corrected.items, held_by(regions, corrected.nuclei.anchors)
     return Labels(
         name=[None if item is None else item.name for item in items],
         source=[

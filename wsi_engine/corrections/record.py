@@ -16,6 +16,7 @@ from wsi_engine.nuclei.labels import ADDED, EDITED, SOURCE_KEY
 from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.objects import PathObject, object_features
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.results.facts import AppliedFile, CorrectionFacts
 from wsi_engine.results.layout import CORRECTIONS
 
 MEMBER = "wsi_engine"
@@ -113,11 +114,23 @@ class Corrections:
         raw = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
         path.write_bytes(gzip.compress(raw, mtime=0))
 
-    def summary(self, path: Path) -> dict[str, Any]:
-        """Return what ``run.json`` says of the corrections that were written to a file."""
-        applied = [{"file": file, "sha256": digest} for file, digest in self.applied]
-        written = {"file": path.name, "sha256": digest_of(path)} if self else {}
-        return written | self.counts | {"applied": applied}
+    def summary(self, path: Path, time: str | None = None) -> CorrectionFacts:
+        """Return what ``run.json`` says of the corrections that were written to a file.
+
+        Parameters
+        ----------
+        path
+            File of the corrections; there is none where no corrections are left.
+        time
+            When they were applied to a result that was there.
+        """
+        return CorrectionFacts(
+            file=path.name if self else None,
+            sha256=digest_of(path) if self else None,
+            **self.counts,
+            applied=tuple(AppliedFile(file=file, sha256=sha256) for file, sha256 in self.applied),
+            time=time,
+        )
 
     def _objects(self) -> Iterable[PathObject]:
         return (*self.edited.values(), *self.added.values())

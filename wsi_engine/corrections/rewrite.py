@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def write_corrected(
     destination: Path,
     corrections: Corrections,
     *,
+    mpp: Mpp,
     regions: Regions | None,
     split: int | None,
     drawn: Collection[str] = (),
@@ -40,6 +42,8 @@ def write_corrected(
         Folder of ``nuclei.parquet`` and ``columns.json``.
     destination
         Another folder, that gets them and the GeoJSON.
+    mpp
+        Pixel size of the slide.
     regions
         Regions of interest, if there are any.
     split
@@ -54,7 +58,6 @@ def write_corrected(
     """
     with GeoParquetReader(source / NUCLEI_TABLE) as table:
         columns, for_qupath = read_dictionary(source / COLUMNS, table.measurements)
-        mpp = Mpp(**table.facts["slide"]["mpp"])
         measure = partial(measured_alone, names=table.measurements, mpp=mpp)
 
         def corrector() -> Corrector:
@@ -73,7 +76,7 @@ def write_corrected(
             corrections.colours(),
         ) as files:
             for some in _corrected(table, stream):
-                surroundings.renew(some)
+                some = surroundings.renewed(some)
                 files.write(some.ids, some.nuclei, labels_of(some, corrections.added, regions))
     return files.count, stream.unmet
 
@@ -96,9 +99,11 @@ class _Surroundings:
             anchors = [some.nuclei.anchors for some in _corrected(table, corrector)]
             self._values = measure_context(np.concatenate(anchors), mpp)
 
-    def renew(self, some: CorrectedChunk) -> None:
-        """Give the next nuclei the context that they have now."""
-        if self._columns:
-            stop = self._next + len(some.ids)
-            some.nuclei.measurements[:, self._columns] = self._values[self._next : stop]
-            self._next = stop
+    def renewed(self, some: CorrectedChunk) -> CorrectedChunk:
+        """Return the next nuclei with the context that they have now."""
+        if not self._columns:
+            return some
+        start, self._next = self._next, self._next + len(some.ids)
+        measurements = some.nuclei.measurements.copy()
+        measurements[:, self._columns] = self._values[start : self._next]
+        return replace(some, nuclei=replace(some.nuclei, measurements=measurements))

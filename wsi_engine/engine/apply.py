@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import shapely
-
-from wsi_engine.corrections.compare import Comparison
+from wsi_engine.corrections.changes import find_changes, refuse_unreadable
 from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import write_corrected
-from wsi_engine.corrections.selection import FLAT, NucleusSelection
-from wsi_engine.corrections.snapshot import Snapshot, geometries
+from wsi_engine.corrections.selection import NucleusSelection
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
-from wsi_engine.nuclei.identity import namespace_of
-from wsi_engine.nuclei.polygons import simplified_on_grid
-from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_bounds_of_work
-from wsi_engine.qupath.roi import ROI
-from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.folder import ResultFolder, has_result
 from wsi_engine.results.layout import (
     CORRECTIONS,
     NUCLEI_FILES,
     NUCLEI_TABLE,
-    RECORD,
     REPORT_FILE,
     ROI_FILE,
 )
 from wsi_engine.results.nucleus_table import GeoParquetReader
-from wsi_engine.results.record import NUMBER, Kind, read_record
+from wsi_engine.results.record import RunRecord, read_run_record
+from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
 """Share of the nuclei that a file may lack before someone has to say that they shall go."""
-
-_FACTS: dict[str, Kind] = {
-    "nuclei": dict,
-    "nuclei.area_mm2": NUMBER,
-    "settings.split": (int, type(None)),
-    "settings.roi_class": list,
-    "settings.exclude_class": list,
-}
 
 
 @dataclass(frozen=True)
@@ -132,7 +114,10 @@ def apply_corrections(
     (5, True)
     """
     edited, folder = Path(edited), Path(folder).resolve()
-    _refuse_without_result(folder)
+    if not has_result(folder):
+        raise CorrectionsError(
+            f"{folder} holds no finished result: give the folder OUT/<slide> of a run"
+        )
     # What is read here decides what is written: nobody may change it in between.
     with ResultFolder(folder.parent, folder.name) as result:
         return _apply(edited, result, partial=partial, yes=yes, drawn_class=drawn_class)
@@ -142,16 +127,17 @@ def _apply(
     edited: Path, result: ResultFolder, *, partial: bool, yes: bool, drawn_class: Sequence[str]
 ) -> Applied:
     folder = result.path
-    run_record, had_page = _run_record(folder), (folder / REPORT_FILE).exists()
+    record, had_page = read_run_record(folder), (folder / REPORT_FILE).exists()
+    if not record.nuclei.area_mm2 > 0:
+        raise CorrectionsError(f"{folder}: nuclei on no area: run the slide again")
     with GeoParquetReader(folder / NUCLEI_TABLE) as table:
-        slide, model = table.facts["slide"]["fingerprint"], table.facts["model"]
-        earlier = corrections_for(folder, slide, model)
+        earlier = corrections_for(folder, record.slide.fingerprint, record.model.name)
         selection = NucleusSelection(drawn_class)
         problems: list[Problem] = []
-        changes = _find_changes(objects_of(edited, problems), selection, table, earlier)
+        changes = find_changes(objects_of(edited, problems), selection, table, earlier)
         lacking = () if partial else changes.lacking
         if not partial:
-            _refuse_unreadable(problems)
+            refuse_unreadable(problems)
         if not yes and len(lacking) > MOST_MISSING * len(table):
             raise CorrectionsError(
                 f"{edited.name} lacks {len(lacking):,} of the {len(table):,} nuclei of "
@@ -162,11 +148,9 @@ def _apply(
     corrections = earlier.followed_by(lacking, changes.edited, changes.added)
     if corrections != earlier:
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
-        nuclei = _rewrite(earlier, corrections, result, run_record)
+        nuclei = _rewrite(earlier, corrections, result, record)
     # Also where nothing is new: this may have been cut off before.
-    write_summaries(
-        folder, regions=False, report=had_page or run_record["settings"].get("report") is True
-    )
+    write_summaries(result, regions=False, report=had_page or record.settings.report)
     return Applied(
         deleted=len(lacking),
         edited=len(changes.edited),
@@ -178,117 +162,38 @@ def _apply(
     )
 
 
-@dataclass(frozen=True)
-class _Changes:
-    """The changes of a file against the result as it is; nuclei by id."""
-
-    lacking: tuple[str, ...]
-    edited: dict[str, PathObject]
-    added: dict[str, PathObject]
-    duplicates: int
-
-
-def _refuse_without_result(folder: Path) -> None:
-    if not (folder / RECORD).exists():
-        raise CorrectionsError(
-            f"{folder} holds no finished result: give the folder OUT/<slide> of a run"
-        )
-
-
-def _run_record(folder: Path) -> dict[str, Any]:
-    record = read_record(folder, _FACTS)
-    if not record["nuclei"]["area_mm2"] > 0:
-        raise CorrectionsError(f"{folder / RECORD}: nuclei on no area: run the slide again")
-    return record
-
-
-def _refuse_unreadable(problems: Sequence[Problem]) -> None:
-    skipped = [problem for problem in problems if problem.skipped]
-    if skipped:
-        raise CorrectionsError(
-            f"{skipped[0]}, and its nucleus would count as deleted: mend the file, or keep all "
-            "nuclei that it lacks with --partial"
-        )
-
-
-def _find_changes(
-    objects: Iterable[PathObject],
-    selection: NucleusSelection,
-    table: GeoParquetReader,
-    earlier: Corrections,
-) -> _Changes:
-    edited: dict[str, PathObject] = {}
-    added: dict[str, PathObject] = {}
-    with _snapshot(table) as snapshot:
-        comparison = Comparison(snapshot)
-        for change in comparison.changes(selection.nuclei(objects)):
-            item = _settled(change.item)
-            if item is None:
-                selection.left_out[FLAT] += 1
-            elif change.row >= 0:
-                identity = snapshot.ids_at(np.array([change.row]))[0]
-                edited[identity] = replace(item, id=identity)
-            else:
-                identity = item.id or _id_by_shape(item.geometry, earlier)
-                added[identity] = replace(item, id=identity)
-        lacking = snapshot.ids_at(np.flatnonzero(comparison.missing))
-    return _Changes(tuple(lacking), edited, added, comparison.duplicates)
-
-
-def _snapshot(table: GeoParquetReader) -> Snapshot:
-    snapshot = Snapshot()
-    for group in table.groups():
-        names = group["name"].to_pylist() if "name" in group.column_names else [None] * len(group)
-        snapshot.extend(
-            group["id"].to_pylist(),
-            np.asarray(shapely.from_wkb(group["geometry"].to_numpy())),
-            geometries([shapely.GeometryCollection()] * len(group)),
-            ["detection"] * len(group),
-            group["class"].to_pylist(),
-            names,
-        )
-    return snapshot.ready()
-
-
-def _settled(item: PathObject) -> PathObject | None:
-    """Bring a nucleus onto the 0.01 px grid; what another program measured on it is dropped."""
-    polygons, _ = simplified_on_grid(geometries([item.geometry]), 0.0)
-    return replace(item, roi=ROI(polygons[0]), measurements={}) if len(polygons) else None
-
-
-def _id_by_shape(shape: shapely.Geometry, corrections: Corrections) -> str:
-    namespace = namespace_of(corrections.slide, corrections.model)
-    return str(uuid.uuid5(namespace, f"added {shapely.to_wkb(shape, hex=True)}"))
-
-
 def _digests(edited: Path) -> list[tuple[str, str]]:
     return [(file.name, digest_of(file)) for file in object_files(edited)]
 
 
 def _rewrite(
-    earlier: Corrections, corrections: Corrections, result: ResultFolder, record: dict[str, Any]
+    earlier: Corrections, corrections: Corrections, result: ResultFolder, record: RunRecord
 ) -> int:
     """Write the result anew with its corrections; return the number of nuclei."""
-    folder, settings = result.path, record["settings"]
+    folder, settings = result.path, record.settings
     regions = None
     if (folder / ROI_FILE).exists():
-        regions = read_bounds_of_work(
-            folder / ROI_FILE, settings["roi_class"], settings["exclude_class"]
-        )
+        regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
     with clear_write_errors(folder):
         count, _ = write_corrected(
             folder,
             result.growing,
             corrections,
+            mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
             regions=regions,
-            split=settings["split"],
+            split=settings.split,
             drawn=earlier.added,
         )
         if corrections:
             corrections.write(result.growing / CORRECTIONS)
-        nuclei = record["nuclei"]
-        nuclei |= {"count": count, "density_per_mm2": round(count / nuclei["area_mm2"], 2)}
-        record["corrections"] = corrections.summary(result.growing / CORRECTIONS) | {"time": now()}
+        density = round(count / record.nuclei.area_mm2, 2)
+        found = {"count": count, "density_per_mm2": density}
+        changes = {
+            "nuclei": record.nuclei.model_copy(update=found),
+            "corrections": corrections.summary(result.growing / CORRECTIONS, now()),
+        }
         # The slide is the same, so what the page's other files say of its pixels stays.
-        result.publish(record, replaced=[NUCLEI_FILES, CORRECTIONS, REPORT_FILE])
+        result.publish(
+            record.model_copy(update=changes), replaced=[NUCLEI_FILES, CORRECTIONS, REPORT_FILE]
+        )
     return count

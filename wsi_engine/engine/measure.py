@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,14 @@ import shapely
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
 from wsi_engine.engine.progress import Observer, Progress, ignore
-from wsi_engine.engine.provenance import describe_slide, now, peak_rss_mb
+from wsi_engine.engine.provenance import (
+    describe_measurements,
+    describe_settings,
+    describe_slide,
+    describe_unreadable,
+    now,
+    peak_rss_mb,
+)
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
@@ -25,17 +31,16 @@ from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.pixels import MEASURED_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
 from wsi_engine.qupath.nuclei import ForeignNuclei, read_nuclei
-from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.facts import MeasuredNuclei, NucleusSource
+from wsi_engine.results.folder import ResultFolder, has_result
 from wsi_engine.results.layout import (
     NUCLEI_FILES,
-    PAGE_FILES,
-    RECORD,
-    REGION_FILES,
     ROI_FILE,
+    SUMMARY_FILES,
     TISSUE_FILE,
 )
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
-from wsi_engine.results.record import read_record
+from wsi_engine.results.record import MeasureRecord, RunRecord, read_record
 from wsi_engine.results.result import Result
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
@@ -48,7 +53,7 @@ from wsi_engine.slide.tissue import find_tissue
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
-_OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *REGION_FILES, *PAGE_FILES)
+_OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *SUMMARY_FILES)
 """Files of an earlier result that describe other nuclei, or bounds that are no more."""
 
 
@@ -108,7 +113,7 @@ def measure(
         found = read_nuclei(nuclei)
         with clear_write_errors(folder.path):
             record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
-            folder.publish(record, replaced=_OF_A_RESULT)
+            record = folder.publish(record, replaced=_OF_A_RESULT)
             folder.forget_tiles()
     return Result(folder.path, record)
 
@@ -118,13 +123,7 @@ def _refuse_a_run(folder: ResultFolder) -> None:
     instead = "choose another --output, or replace it with --force"
     if (folder.tiles / JOURNAL).exists() and any(folder.tiles.glob("part-*.arrow")):
         raise ResultError(f"{folder.path} holds an unfinished run: {instead}")
-    if not (folder.path / RECORD).exists():
-        return
-    try:
-        record = read_record(folder.path)
-    except ResultError as error:
-        raise ResultError(f"{error}; {instead}") from None
-    if "basis" in record:
+    if has_result(folder.path) and isinstance(read_record(folder.path), RunRecord):
         raise ResultError(f"{folder.path} holds the result of a run: {instead}")
 
 
@@ -135,7 +134,7 @@ def _measure(
     settings: RunSettings,
     folder: ResultFolder,
     observe: Observer,
-) -> dict[str, Any]:
+) -> MeasureRecord:
     """Measure and write; return the record."""
     started = now()
     info = with_resolution(slide.info, settings.mpp)
@@ -149,10 +148,12 @@ def _measure(
     ids, shared = _ids(found.ids, placed.anchors, namespace_of(identity, "measure"))
     without_area = int((~kept).sum())
     classes, numbers = _classes(found.classes)
+    described = describe_slide(info, identity)
+    measured = describe_measurements(settings.measure, stains)
     facts = {
-        "slide": describe_slide(info, identity),
+        "slide": described.model_dump(mode="json"),
         "model": source,
-        "measurements": {"groups": list(settings.measure), "stains": stains.describe()},
+        "measurements": measured.model_dump(mode="json"),
     }
     context = np.empty((len(polygons), 0), np.float32)
     if "context" in settings.measure:
@@ -160,8 +161,8 @@ def _measure(
     for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
     with NucleusFiles(folder.growing, classes, columns, for_qupath, facts, settings.split) as files:
         for done, (rows, values) in enumerate(placed.measured(settings.threads), start=1):
-            measured = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
-            files.write([ids[k] for k in rows], measured, Labels.of_other_program(len(rows)))
+            some = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
+            files.write([ids[k] for k in rows], some, Labels.of_other_program(len(rows)))
             observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
     warnings = [
         *resolution_warnings(slide.info, settings.mpp),
@@ -169,19 +170,22 @@ def _measure(
         *_left_out(found.skipped, without_area, shared, source),
         *_plausibility_warnings(placed, source),
     ]
-    return facts | {
-        "slide_path": str(info.path.resolve()),
-        "unreadable": [asdict(box) for box in reader.unreadable],
-        "warnings": warnings,
-        "nuclei": {"count": files.count, "left_out": without_area + found.skipped},
-        "model": {"name": source, "classes": classes},
+    return MeasureRecord(
+        files={},  # until they are published
+        slide=described,
+        slide_path=str(info.path.resolve()),
+        unreadable=describe_unreadable(reader),
+        warnings=tuple(warnings),
+        nuclei=MeasuredNuclei(count=files.count, left_out=without_area + found.skipped),
+        model=NucleusSource(name=source, classes=classes),
+        measurements=measured,
         # All of the slide may hold nuclei of another program.
-        "settings": settings.model_dump(mode="json") | {"tissue": False},
-        "peak_rss_mb": peak_rss_mb(),
-        "versions": versions(),
-        "started": started,
-        "finished": now(),
-    }
+        settings=describe_settings(settings).model_copy(update={"tissue": False}),
+        peak_rss_mb=peak_rss_mb(),
+        versions=versions(),
+        started=started,
+        finished=now(),
+    )
 
 
 def _stains(slide: Slide, info: SlideInfo, reader: GridReader, settings: RunSettings) -> Stains:

@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_engine.engine.versions import versions
+from wsi_engine.results.facts import (
+    Bounds,
+    Box,
+    CorrectionFacts,
+    FoundNuclei,
+    MachineFacts,
+    MeasurementFacts,
+    ModelFacts,
+    PixelSize,
+    SettingsFacts,
+    SlideFacts,
+    StageFacts,
+    StainFacts,
+    TileFacts,
+    TissueFacts,
+    WorkerFacts,
+)
+from wsi_engine.results.record import RunRecord
 
 if TYPE_CHECKING:
     import torch
 
+    from wsi_engine.config import RunSettings
     from wsi_engine.engine.basis import Basis
     from wsi_engine.engine.plan import Plan
     from wsi_engine.engine.progress import Tracker
     from wsi_engine.schedule.clock import StageClock
+    from wsi_engine.slide.grid_reader import GridReader
     from wsi_engine.slide.protocol import SlideInfo
+    from wsi_engine.slide.stain_vectors import Stains
 
 
-def machine(devices: list[torch.device]) -> dict[str, Any]:
+def machine(devices: list[torch.device]) -> MachineFacts:
     """Describe the machine of a run, without its name."""
     import torch
 
     names = [
         torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu" for device in devices
     ]
-    return {"platform": platform.platform(), "devices": names}
+    return MachineFacts(platform=platform.platform(), devices=tuple(names))
 
 
-def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
+def describe_slide(info: SlideInfo, slide_fingerprint: str) -> SlideFacts:
     """Facts of a slide; names of associated images stay out, they may name patients.
 
     Parameters
@@ -39,17 +61,38 @@ def describe_slide(info: SlideInfo, slide_fingerprint: str) -> dict[str, Any]:
         Facts of the slide, with the pixel size that is used.
     """
     assert info.mpp is not None
-    return {
-        "name": info.path.name,
-        "fingerprint": slide_fingerprint,
-        "vendor": info.vendor,
-        "width": info.width,
-        "height": info.height,
-        "bounds": asdict(info.bounds),
-        "mpp": asdict(info.mpp),
-        "mpp_source": info.mpp_source,
-        "objective_power": info.objective_power,
-    }
+    return SlideFacts(
+        name=info.path.name,
+        fingerprint=slide_fingerprint,
+        vendor=info.vendor,
+        width=info.width,
+        height=info.height,
+        bounds=Bounds(**asdict(info.bounds)),
+        mpp=PixelSize(**asdict(info.mpp)),
+        mpp_source=info.mpp_source,
+        objective_power=info.objective_power,
+    )
+
+
+def describe_unreadable(reader: GridReader) -> tuple[Box, ...]:
+    """Return what could not be read of a slide."""
+    return tuple(Box(**asdict(box)) for box in reader.unreadable)
+
+
+def describe_measurements(groups: Sequence[str], stains: Stains) -> MeasurementFacts:
+    """Return which groups were measured, and with which stains."""
+    described = stains.describe()
+    vectors = {name: tuple(vector) for name, vector in described["vectors"].items()}
+    background = tuple(described["background"])
+    return MeasurementFacts(
+        groups=tuple(groups),
+        stains=StainFacts(name=described["name"], vectors=vectors, background=background),
+    )
+
+
+def describe_settings(settings: RunSettings) -> SettingsFacts:
+    """Return the settings as a record keeps them."""
+    return SettingsFacts.model_validate_json(settings.model_dump_json())
 
 
 @dataclass
@@ -86,51 +129,52 @@ def make_record(
     basis: Basis,
     run_log: RunLog,
     warnings: list[str],
-    corrections: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the content of ``run.json`` for a finished slide."""
+    corrections: CorrectionFacts | None,
+) -> RunRecord:
+    """Return the record of a finished slide."""
     state, tissue = run_log.tracker.state, plan.tissue
-    return {
-        "slide": describe_slide(plan.info, plan.slide_fingerprint),
-        "slide_path": str(plan.info.path.resolve()),
-        "unreadable": [asdict(box) for box in plan.reader.unreadable],
-        "warnings": warnings,
-        "tissue": {
-            "pieces": len(tissue.pieces) if tissue else None,
-            "area_mm2": round(tissue.area_mm2, 6) if tissue else None,
-            "threshold_od": round(tissue.threshold, 4) if tissue else None,
-        },
-        "nuclei": {
-            "count": state.nuclei,
-            "area_mm2": round(plan.area_mm2, 6),
-            "density_per_mm2": round(state.nuclei / plan.area_mm2, 2),
-        },
-        "corrections": corrections,
-        "model": asdict(plan.model.spec) | {"calibration": plan.model.settings()},
-        "measurements": {
-            "groups": list(plan.settings.measure),
-            "stains": plan.measurer.stains.describe(),
-        },
-        "settings": plan.settings.model_dump(mode="json"),
-        "basis": basis,
-        "tiles": {
-            "count": len(plan.tiles),
-            "resumed": run_log.resumed,
-            "core_px": plan.tile_grid.core,
-            "halo_px": plan.tile_grid.halo,
-            "read_level": plan.reader.level.index,
-            "megapixels": round(state.megapixels, 3),
-            "seconds": round(state.seconds, 3),
-            "model_busy": round(state.busy, 4),
-        },
-        "workers": run_log.workers,
-        "stages": run_log.clock.report(),
-        "peak_rss_mb": peak_rss_mb(),
-        "versions": versions(),
-        "machine": machine(run_log.devices),
-        "started": run_log.started,
-        "finished": now(),
-    }
+    return RunRecord(
+        files={},  # until they are published
+        slide=describe_slide(plan.info, plan.slide_fingerprint),
+        slide_path=str(plan.info.path.resolve()),
+        unreadable=describe_unreadable(plan.reader),
+        warnings=tuple(warnings),
+        tissue=TissueFacts(
+            pieces=len(tissue.pieces) if tissue else None,
+            area_mm2=round(tissue.area_mm2, 6) if tissue else None,
+            threshold_od=round(tissue.threshold, 4) if tissue else None,
+        ),
+        nuclei=FoundNuclei(
+            count=state.nuclei,
+            area_mm2=round(plan.area_mm2, 6),
+            density_per_mm2=round(state.nuclei / plan.area_mm2, 2),
+        ),
+        corrections=corrections,
+        model=ModelFacts(**asdict(plan.model.spec), calibration=plan.model.settings()),
+        measurements=describe_measurements(plan.settings.measure, plan.measurer.stains),
+        settings=describe_settings(plan.settings),
+        basis=basis,
+        tiles=TileFacts(
+            count=len(plan.tiles),
+            resumed=run_log.resumed,
+            core_px=plan.tile_grid.core,
+            halo_px=plan.tile_grid.halo,
+            read_level=plan.reader.level.index,
+            megapixels=round(state.megapixels, 3),
+            seconds=round(state.seconds, 3),
+            model_busy=round(state.busy, 4),
+        ),
+        workers=tuple(
+            WorkerFacts(**worker | {"devices": tuple(worker["devices"])})
+            for worker in run_log.workers
+        ),
+        stages={name: StageFacts(**seconds) for name, seconds in run_log.clock.report().items()},
+        peak_rss_mb=peak_rss_mb(),
+        versions=versions(),
+        machine=machine(run_log.devices),
+        started=run_log.started,
+        finished=now(),
+    )
 
 
 def peak_rss_mb() -> float | None:

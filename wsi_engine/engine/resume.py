@@ -11,29 +11,11 @@ from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import MACHINE, Basis, basis_of, basis_of_settings, differences
 from wsi_engine.engine.summaries import has_summaries
 from wsi_engine.errors import ResultError, SettingsError
-from wsi_engine.results.layout import CORRECTIONS, RECORD, TILES
-from wsi_engine.results.record import NUMBER, Kind, read_record
+from wsi_engine.results.facts import FileFacts
+from wsi_engine.results.layout import CORRECTIONS, RECORD, SUMMARY_FILES, TILES
+from wsi_engine.results.record import RunRecord, read_run_record
 from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
-
-_FACTS: dict[str, Kind] = {
-    "basis": dict,
-    "files": dict,
-    "finished": str,
-    "model.mpp": NUMBER,
-    "nuclei.area_mm2": NUMBER,
-    "nuclei.count": int,
-    "nuclei.density_per_mm2": NUMBER,
-    "peak_rss_mb": (int, float, type(None)),
-    "slide.name": str,
-    "tiles.count": int,
-    "tiles.megapixels": NUMBER,
-    "tiles.model_busy": NUMBER,
-    "tiles.seconds": NUMBER,
-    "unreadable": list,
-    "warnings": list,
-}
-"""The facts in a record that are shown of a result."""
 
 
 def unfinished_run(folder: Path) -> Entries | None:
@@ -77,7 +59,7 @@ def restart_reason(unfinished: Entries, asked: Basis, basis: Basis) -> str | Non
     )
 
 
-def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
+def finished_run(folder: Path, basis: Basis) -> RunRecord | None:
     """Return the record of a finished run on the same basis; ``None`` if there is none.
 
     Raises
@@ -90,16 +72,15 @@ def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
     if not (folder / RECORD).exists():
         return None
     try:
-        record = read_record(folder, _FACTS)
+        record = read_run_record(folder)
     except ResultError as error:
-        raise ResultError(
-            f"{error}; start again with --force, or choose another --output"
-        ) from None
-    require_same_basis(record["basis"], basis, f"{folder} holds a finished result")
+        raise ResultError(f"{error}, or choose another --output") from None
+    require_same_basis(record.basis, basis, f"{folder} holds a finished result")
     if _corrections_changed(folder, record):
         return None
-    for name, entry in record["files"].items():
-        if name != CORRECTIONS and not _has_size(folder, name, entry):
+    for name, entry in record.files.items():
+        # What tells of a result is written again where it is missing.
+        if name not in (CORRECTIONS, *SUMMARY_FILES) and not _has_size(folder, name, entry):
             raise ResultError(
                 f"{folder} holds a finished result, but {name} is not as it was written: keep "
                 "what is yours, and start again with --force"
@@ -107,7 +88,7 @@ def finished_run(folder: Path, basis: Basis) -> dict[str, Any] | None:
     return record
 
 
-def is_up_to_date(folder: Path, slide: Path | None, settings: RunSettings) -> dict[str, Any] | None:
+def is_up_to_date(folder: Path, slide: Path | None, settings: RunSettings) -> RunRecord | None:
     """Return the record of a result with which a run would do nothing; ``None`` if there is none.
 
     The same run is finished, nothing of a run that was to replace it is left, and the regions
@@ -154,18 +135,12 @@ def require_same_basis(
         )
 
 
-def _corrections_changed(folder: Path, record: dict[str, Any]) -> bool:
-    made = record.get("corrections")
+def _corrections_changed(folder: Path, record: RunRecord) -> bool:
     path = folder / CORRECTIONS
     there = digest_of(path) if path.exists() else None
-    return there != (made.get("sha256") if isinstance(made, dict) else None)
+    return there != (record.corrections.sha256 if record.corrections is not None else None)
 
 
-def _has_size(folder: Path, name: str, entry: object) -> bool:
+def _has_size(folder: Path, name: str, entry: FileFacts) -> bool:
     path = folder / name
-    return (
-        path.parent == folder
-        and path.is_file()
-        and isinstance(entry, dict)
-        and path.stat().st_size == entry.get("bytes")
-    )
+    return path.parent == folder and path.is_file() and path.stat().st_size == entry.bytes

@@ -28,7 +28,8 @@ from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
 from wsi_engine.models.protocol import Model
 from wsi_engine.results.folder import ResultFolder
-from wsi_engine.results.result import Result
+from wsi_engine.results.record import read_run_record
+from wsi_engine.results.result import RunResult
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.slide.opening import open_slide
@@ -51,7 +52,7 @@ def run(
     executor: Executor | None = None,
     redo_foreign_tiles: bool = False,
     **settings: Any,
-) -> Result:
+) -> RunResult:
     """Find every nucleus on a slide.
 
     Where an earlier run into the same folder was cut off, this one goes on; where it has
@@ -124,7 +125,7 @@ def run(
         return _run_slide(slide, Path(output), name, *how, kept=True)
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
         result = _run_slide(slide, Path(scratch), name, *how, kept=False)
-        kept = Result(None, result.record)
+        kept = RunResult(None, result.record)
         kept.__dict__["nuclei"] = result.nuclei  # what the cached property would hold
         return kept
 
@@ -152,7 +153,7 @@ def _run_slide(
     processes: Processes,
     *,
     kept: bool,
-) -> Result:
+) -> RunResult:
     regions, report = kept and settings.regions, kept and settings.report
     devices = resolve_devices(settings.device)
     if devices[0].type == "cpu":
@@ -166,8 +167,8 @@ def _run_slide(
             earlier = finished_run(folder.path, asked)
             if earlier is not None:
                 folder.forget_tiles()
-                write_summaries(folder.path, regions=regions, report=report)
-                return Result(folder.path, earlier, is_earlier=True)
+                write_summaries(folder, regions=regions, report=report)
+                return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
         plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given)
         basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
         redone = None
@@ -186,6 +187,6 @@ def _run_slide(
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
         work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)
-        record = work.complete(warnings)
-        write_summaries(folder.path, regions=regions, report=report)
-        return Result(folder.path, record)
+        work.complete(warnings)
+        write_summaries(folder, regions=regions, report=report)
+        return RunResult(folder.path, read_run_record(folder.path))

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
-from wsi_engine.corrections.corrector import CorrectedChunk, labels_of
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.corrections.rewrite import write_corrected
 from wsi_engine.engine.basis import Basis
@@ -20,10 +18,12 @@ from wsi_engine.engine.tile_flow import find_nuclei, in_context
 from wsi_engine.engine.workers.computing import Processes, computing
 from wsi_engine.errors import BusyError, EngineError, SlideChangedError
 from wsi_engine.nuclei.identity import nucleus_ids
+from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.results.folder import ResultFolder
-from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, PAGE_FILES, REGION_FILES, ROI_FILE
+from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, ROI_FILE, SUMMARY_FILES
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
+from wsi_engine.results.roi_labels import held_by
 from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.store.tile_store import DamagedPartError, TileStore
 from wsi_engine.writing import clear_write_errors
@@ -62,25 +62,20 @@ class SlideRun:
     watch: FileWatch
     observe: Observer
 
-    def complete(self, warnings: list[str]) -> dict[str, Any]:
+    def complete(self, warnings: list[str]) -> None:
         """Compute what is missing, write all files, and publish them.
 
         Parameters
         ----------
         warnings
             Warnings about the slide that there are already.
-
-        Returns
-        -------
-        dict
-            The content of ``run.json``.
         """
         try:
             with clear_write_errors(self.folder.path):
                 count, unmet = self._corrected(self._find())
                 self.run_log.tracker.finish(count)
                 write_outlines(self.plan, self.folder.growing)
-                return self._publish(unmet + warnings)
+                self._publish(unmet + warnings)
         except BusyError:
             raise
         except EngineError:
@@ -128,20 +123,20 @@ class SlideRun:
     def _write(self, chunks: Iterator[Nuclei]) -> int:
         """Name and write the nuclei as they come; return their number."""
         plan, spec, columns = self.plan, self.plan.model.spec, self.plan.columns
-        facts = {"slide": describe_slide(plan.info, plan.slide_fingerprint), "model": spec.name}
+        slide = describe_slide(plan.info, plan.slide_fingerprint).model_dump(mode="json")
         with NucleusFiles(
             self.folder.growing,
             spec.classes,
             columns,
             columns_for_qupath(columns, plan.settings.geojson_measurements),
-            facts,
+            {"slide": slide, "model": spec.name},
             plan.settings.split,
         ) as files:
             for nuclei in chunks:
                 ids = nucleus_ids(plan.namespace, nuclei.anchors)
-                found = CorrectedChunk(ids, nuclei, [None] * len(nuclei))
                 with self.run_log.clock.measure("write"):
-                    files.write(ids, nuclei, labels_of(found, (), plan.regions))
+                    labels = Labels.of_engine(held_by(plan.regions, nuclei.anchors))
+                    files.write(ids, nuclei, labels)
         return files.count
 
     def _corrected(self, count: int) -> tuple[int, list[str]]:
@@ -159,6 +154,7 @@ class SlideRun:
                 self.folder.growing,
                 anew,
                 self.corrections,
+                mpp=self.plan.reader.grid.slide_mpp,
                 regions=self.plan.regions,
                 split=self.plan.settings.split,
             )
@@ -169,12 +165,11 @@ class SlideRun:
             "those that were edited are in the result as they were corrected"
         ]
 
-    def _publish(self, warnings: list[str]) -> dict[str, Any]:
+    def _publish(self, warnings: list[str]) -> None:
         folder, made = self.folder, None
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
         self.watch.check(now=True)
-        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *REGION_FILES, *PAGE_FILES])
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *SUMMARY_FILES])
         folder.forget_tiles()
-        return record

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from wsi_engine.regions.measure import are_of, measure_regions, measure_regions_again
+from wsi_engine.regions.measure import are_of, measure_regions_again, measure_regions_of_run
 from wsi_engine.report.slide import report_on
+from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import NUCLEI_TABLE, REGIONS_GEOJSON, REGIONS_TABLE, REPORT_FILE
-from wsi_engine.results.record import Kind, read_record
-
-_FACTS: dict[str, Kind] = {"files": dict}
+from wsi_engine.results.record import Record, read_record
 
 
-def write_summaries(folder: Path, *, regions: bool, report: bool) -> None:
+def write_summaries(held: ResultFolder, *, regions: bool, report: bool) -> None:
     """Write regions and page of a finished result, unless those of its nuclei are there already.
 
-    To be called by the owner of the folder. Whoever was killed in between is made up for.
+    Whoever was killed in between is made up for.
 
     Parameters
     ----------
-    folder
-        ``OUT/<slide>``.
+    held
+        The folder of the result.
     regions
         Write regions where there are none yet; those of other nuclei are renewed in any case.
     report
@@ -32,27 +30,25 @@ def write_summaries(folder: Path, *, regions: bool, report: bool) -> None:
     EngineError
         When regions cannot be computed or written.
     """
-    if not _has_regions(folder, read_record(folder, _FACTS), regions):
-        if _are_there(folder):
-            measure_regions_again(folder)
+    if not _has_regions(held.path, read_record(held.path), regions):
+        if _are_there(held.path):
+            measure_regions_again(held)
         else:
-            measure_regions(folder)
-    if not _has_page(folder, report):
-        report_on(folder)
+            measure_regions_of_run(held)
+    if not _has_page(held.path, report):
+        report_on(held)
 
 
-def has_summaries(folder: Path, record: dict[str, Any], *, regions: bool, report: bool) -> bool:
-    """Whether `write_summaries` has nothing to do; ``record`` is the content of ``run.json``."""
+def has_summaries(folder: Path, record: Record, *, regions: bool, report: bool) -> bool:
+    """Whether `write_summaries` has nothing to do; ``record`` is that of the folder."""
     return _has_regions(folder, record, regions) and _has_page(folder, report)
 
 
-def _has_regions(folder: Path, record: dict[str, Any], are_wanted: bool) -> bool:
+def _has_regions(folder: Path, record: Record, are_wanted: bool) -> bool:
     if not _are_there(folder):
         return not are_wanted
-    try:
-        return are_of(folder, record["files"][NUCLEI_TABLE]["sha256"])
-    except (KeyError, TypeError):
-        return False
+    table = record.files.get(NUCLEI_TABLE)
+    return table is not None and are_of(folder, table.sha256)
 
 
 def _are_there(folder: Path) -> bool:

@@ -102,7 +102,7 @@ def _spatial(run: SlideResult) -> dict[str, Any]:
             "tissue_hires_scalef": 1.0,
         },
         "metadata": {
-            "slide": run.record["slide"]["name"],
+            "slide": run.record.slide.name,
             "mpp_x": run.mpp.x,
             "mpp_y": run.mpp.y,
         },

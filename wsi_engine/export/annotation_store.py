@@ -33,8 +33,8 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
 
 
 def _objects(run: SlideResult) -> Iterator[PathObject]:
-    bounds = run.record["slide"]["bounds"]
-    offset = (bounds["x"], bounds["y"])
+    bounds = run.record.slide.bounds
+    offset = (bounds.x, bounds.y)
     for item in read_geoparquet(run.folder / NUCLEI_TABLE):
         if offset == (0, 0):
             yield item

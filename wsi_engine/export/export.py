@@ -10,11 +10,8 @@ from wsi_engine.errors import ExportError
 from wsi_engine.export.formats import Format, find_formats, takers
 from wsi_engine.export.options import HELP, Options, Which
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, REGIONS_TABLE
+from wsi_engine.results.layout import COLUMNS, EXPORTS, NUCLEI_TABLE, RECORD, REGIONS_TABLE
 from wsi_engine.writing import clear_write_errors
-
-FOLDER = "exports"
-"""Folder within that of the result to which exports go by default."""
 
 _OF_RESULT = frozenset({RECORD, NUCLEI_TABLE, COLUMNS, REGIONS_TABLE})
 """Files that are there even if ``run.json`` does not list them."""
@@ -121,7 +118,7 @@ def _targets(run: SlideResult, formats: dict[str, Format], path: Path | None) ->
         if not path.name.lower().endswith(only.suffixes):
             raise ExportError(f"{path.name}: {one} is written as {' or '.join(only.suffixes)}")
         return [path]
-    folder = run.folder / FOLDER if path is None else path
+    folder = run.folder / EXPORTS if path is None else path
     with clear_write_errors(folder):
         folder.mkdir(exist_ok=True)
     return [folder / f"{run.name}{kind.tail}{kind.suffixes[0]}" for kind in formats.values()]
@@ -129,8 +126,7 @@ def _targets(run: SlideResult, formats: dict[str, Format], path: Path | None) ->
 
 def _refuse_own_files(run: SlideResult, targets: Sequence[Path]) -> None:
     """Raise if an export would replace a part of the result that it reads."""
-    own, files = run.folder.resolve(), run.record.get("files")
-    names = _OF_RESULT | (set(files) if isinstance(files, dict) else set())
+    own, names = run.folder.resolve(), _OF_RESULT | run.record.files.keys()
     # The same stem is as bad: numbers and other suffixes may come to it.
     stems = {name.partition(".")[0] for name in names}
     for target in targets:
@@ -138,5 +134,5 @@ def _refuse_own_files(run: SlideResult, targets: Sequence[Path]) -> None:
         if place.parent == own and place.name.partition(".")[0] in stems:
             raise ExportError(
                 f"{target} has the name of a file of the result: give another, or leave it out for "
-                f"{run.folder / FOLDER}"
+                f"{run.folder / EXPORTS}"
             )

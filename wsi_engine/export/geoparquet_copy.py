@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from wsi_engine.export.options import Options
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.nucleus_table import defined, polygons_of
+from wsi_engine.results.table_metadata import geo_metadata
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
@@ -44,18 +44,14 @@ def _schema(run: SlideResult, scale: npt.NDArray[np.float64], unit: str) -> pa.S
     own = run.table.schema
     fields = list(own)
     fields.insert(own.get_field_index("geometry") + 1, pa.field("bbox", _BOX, nullable=False))
-    geometry: dict[str, object] = {
-        "encoding": "WKB",
-        "geometry_types": ["Polygon"],
-        "crs": None,
+    column: dict[str, object] = {
         "edges": "planar",
         "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
     }
     if len(run):
-        geometry["bbox"] = _extent(run, scale)
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+        column["bbox"] = _extent(run, scale)
     facts = run.table.facts | {"version": __version__, "unit": f"{unit}, QuPath origin"}
-    return pa.schema(fields, {"geo": json.dumps(geo), "wsi_engine": json.dumps(facts)})
+    return pa.schema(fields, geo_metadata(facts, column=column))
 
 
 def _extent(run: SlideResult, scale: npt.NDArray[np.float64]) -> list[float]:

@@ -89,10 +89,10 @@ def level_sizes(run: SlideResult, step: npt.NDArray[np.float64]) -> list[Size]:
             f"mpp {um[0]:g}: the slide has {run.mpp.x:g} x {run.mpp.y:g} µm; give {finest:g} or "
             "more"
         )
-    bounds = run.record["slide"]["bounds"]
+    bounds = run.record.slide.bounds
     # A pixel that a rounding error misses counts as whole.
     width, height = (int(side / s + 1e-6) for side, s in
-                     zip((bounds["width"], bounds["height"]), step, strict=True))  # fmt: skip
+                     zip((bounds.width, bounds.height), step, strict=True))  # fmt: skip
     if width < 1 or height < 1:
         raise ExportError(f"mpp {um[0]:g}: one label pixel would be larger than {run.name}")
     sizes = [(height, width)]
@@ -136,7 +136,7 @@ def _may_be_large(sizes: list[Size]) -> bool:
 def _ome(run: SlideResult, um: npt.NDArray[np.float64]) -> dict[str, object]:
     """Return what OME-XML says of the image; its unit of length is µm."""
     # Left alone, tifffile makes a UUID of the time and of the machine.
-    identity = namespace_of(run.record["slide"].get("fingerprint", run.name), f"labels {um}")
+    identity = namespace_of(run.record.slide.fingerprint, f"labels {um}")
     return {
         "axes": "YX",
         "UUID": str(identity),

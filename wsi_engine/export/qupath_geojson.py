@@ -19,6 +19,7 @@ from wsi_engine.qupath.features import SCORE_NAME, detection_features
 from wsi_engine.qupath.objects import Feature
 from wsi_engine.qupath.writer import CHUNK, GeoJSONWriter
 from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import COLUMNS
 from wsi_engine.results.nucleus_table import polygons_of
 from wsi_engine.writing import atomic_path
 
@@ -71,7 +72,7 @@ def _measurements(run: SlideResult, which: Which) -> list[str]:
     columns = [run.described(name) for name in names]
     if not all(column.source for column in columns):
         raise ResultError(
-            f"{run.folder / 'columns.json'} does not say which measurements are essential: "
+            f"{run.folder / COLUMNS} does not say which measurements are essential: "
             "export all or none"
         )
     return [column.name for column in columns if column.essential]

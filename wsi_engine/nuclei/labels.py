@@ -14,6 +14,9 @@ LABEL_COLUMNS = ("name", "source", "roi", "roi_id")
 
 Texts = Sequence[str | None]
 
+Held = tuple[str | None, str | None]
+"""Name, or else class, and UUID of the region of interest that holds a nucleus."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -37,6 +40,12 @@ class Labels:
     roi: Texts
     roi_id: Texts
     notes: Sequence[Mapping[str, str]]
+
+    @classmethod
+    def of_engine(cls, held: Sequence[Held]) -> Labels:
+        """Return the labels of nuclei as the engine found them, in regions of interest."""
+        names, ids = zip(*held, strict=True) if held else ((), ())
+        return cls([None] * len(held), [ENGINE] * len(held), names, ids, [{}] * len(held))
 
     @classmethod
     def of_other_program(cls, count: int) -> Labels:

@@ -18,10 +18,12 @@ from wsi_engine.errors import ManifestError, ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.regions.measure import RegionReport, measure_regions
 from wsi_engine.regions.tables import IDENTITY, write_table
+from wsi_engine.results.cohort_folder import growing_cohort
 from wsi_engine.results.finished import SlideResult, finished_results
-from wsi_engine.results.layout import REGIONS_COLUMNS, REGIONS_TABLE
+from wsi_engine.results.folder import ResultFolder, is_interrupted
+from wsi_engine.results.layout import COHORT_TABLE_FILES, REGIONS_COLUMNS, REGIONS_TABLE
+from wsi_engine.results.table_metadata import facts_of
 from wsi_engine.study import read_study
-from wsi_engine.writing import clear_write_errors
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +84,21 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     {'007'}
     """
     output = Path(output)
+    table, columns = join_regions(output, None if manifest is None else Path(manifest))
+    with growing_cohort(output) as growing:
+        write_table(table, columns, growing, COHORT_TABLE_FILES)
+    return RegionReport(table, [output / name for name in COHORT_TABLE_FILES])
+
+
+def join_regions(output: Path, manifest: Path | None) -> tuple[pa.Table, list[Column]]:
+    """Return the table of `build_cohort` and what its columns mean, without writing it."""
     folders = list(finished_results(output))
     if not folders:
         raise ResultError(f"{output} holds no finished result: run slides into it first")
-    study = read_manifest(Path(manifest)) if manifest is not None else None
+    study = read_manifest(manifest) if manifest is not None else None
+    for folder in filter(is_interrupted, folders):
+        with ResultFolder.of_result(folder):
+            pass  # entering it completes it
     results = [SlideResult(folder) for folder in folders]
     tables, dictionaries = zip(*[_regions_of(result) for result in results], strict=True)
     table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
@@ -96,9 +109,7 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
             name: Column(name, "", "as written for the slide", study.path.name)
             for name in study.columns
         }
-    columns = [meanings[name] for name in table.column_names]
-    with clear_write_errors(output):
-        return RegionReport(table, write_table(table, columns, output / "cohort"))
+    return table, [meanings[name] for name in table.column_names]
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -156,7 +167,7 @@ class _Owners:
         self._paths: defaultdict[str, set[str]] = defaultdict(set)
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         for result in results:
-            path = result.record.get("slide_path") or ""
+            path = result.record.slide_path
             self._paths[path].add(result.name)
             for name in () if path in study.rows else result.names:
                 self._names[name].add(result.name)
@@ -210,7 +221,7 @@ def _regions_of(result: SlideResult) -> tuple[pa.Table, list[Column]]:
         measure_regions(result.folder)
     with _readable(path):
         table = pq.read_table(path)
-        nuclei = json.loads(table.schema.metadata[b"wsi_engine"])["nuclei_sha256"]
+        nuclei = facts_of(table.schema)["nuclei_sha256"]
     if nuclei != result.digest:
         raise ResultError(
             f"{path} is of other nuclei than those that are there now: compute it again with "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +17,15 @@ from wsi_engine.regions.tables import (
     write_table,
 )
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.layout import (
+    REGION_FILES,
+    REGION_TABLE_FILES,
+    REGIONS_GEOJSON,
+    REGIONS_TABLE,
+)
 from wsi_engine.results.region import Region, read_drawn_regions
+from wsi_engine.results.table_metadata import facts_of
 from wsi_engine.writing import clear_write_errors
 
 
@@ -68,12 +74,25 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
     >>> regions.table["kind"].to_pylist()
     ['slide', 'tissue', 'tissue']
     """
-    result = SlideResult(Path(folder))
-    drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
-    return _measure(result, drawn)
+    with ResultFolder.of_result(Path(folder)) as held:
+        result = SlideResult(held.path)
+        drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
+        return _measure(result, drawn, held)
 
 
-def measure_regions_again(folder: Path) -> RegionReport:
+def measure_regions_of_run(held: ResultFolder) -> RegionReport:
+    """Compute the numbers of a slide that was just finished, in its folder that is held.
+
+    Raises
+    ------
+    EngineError
+        One sentence that says what is wrong and what to do.
+    """
+    result = SlideResult(held.path)
+    return _measure(result, result.drawn, held)
+
+
+def measure_regions_again(held: ResultFolder) -> RegionReport:
     """Compute the numbers of the same regions as before, after the nuclei have changed.
 
     Raises
@@ -81,29 +100,31 @@ def measure_regions_again(folder: Path) -> RegionReport:
     EngineError
         One sentence that says what is wrong and what to do.
     """
-    return _measure(SlideResult(folder), read_written_regions(folder / REGIONS_GEOJSON))
+    return _measure(SlideResult(held.path), read_written_regions(held.path), held)
 
 
 def are_of(folder: Path, nuclei_sha256: str) -> bool:
     """Whether the regions that were written are of these nuclei."""
     try:
-        facts = pq.read_schema(folder / REGIONS_TABLE).metadata[b"wsi_engine"]
-        return bool(json.loads(facts)["nuclei_sha256"] == nuclei_sha256)
+        facts = facts_of(pq.read_schema(folder / REGIONS_TABLE))
+        return bool(facts["nuclei_sha256"] == nuclei_sha256)
     except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
         return False
 
 
-def _measure(result: SlideResult, drawn: list[Region]) -> RegionReport:
+def _measure(result: SlideResult, drawn: list[Region], held: ResultFolder) -> RegionReport:
     regions = [result.whole(), *_with_tissue(result.tissue, drawn)]
     figures = summarise(result, regions)
-    facts = {"slide": result.record["slide"], "nuclei_sha256": result.digest}
+    slide = result.record.slide.model_dump(mode="json")
+    facts = {"slide": slide, "nuclei_sha256": result.digest}
     table = region_table(result.name, regions, figures, facts)
-    with clear_write_errors(result.folder):
-        columns = [*IDENTITY, *all_columns(figures)]
-        annotations = write_annotations(result.folder / REGIONS_GEOJSON, regions, figures)
-        # The table comes last: it says of which nuclei all of them are.
-        files = [*write_table(table, columns, result.folder / "regions"), annotations]
-    return RegionReport(table, files)
+    columns = [*IDENTITY, *all_columns(figures)]
+    with clear_write_errors(held.path), held.adding(*REGION_FILES) as growing:
+        write_table(table, columns, growing, REGION_TABLE_FILES)
+        write_annotations(growing / REGIONS_GEOJSON, regions, figures)
+    return RegionReport(
+        table, [held.path / name for name in (*REGION_TABLE_FILES, REGIONS_GEOJSON)]
+    )
 
 
 def _with_tissue(tissue: list[Region], drawn: list[Region]) -> list[Region]:

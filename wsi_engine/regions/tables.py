@@ -18,9 +18,10 @@ from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.writer import write_objects
 from wsi_engine.regions.summary import Figures, all_columns
+from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE, TableFiles
 from wsi_engine.results.region import Region, read_regions
+from wsi_engine.results.table_metadata import table_metadata
 from wsi_engine.version import __version__
-from wsi_engine.writing import atomic_path
 
 IDENTITY = (
     Column("slide", "", "name of the slide without its suffix", "this engine"),
@@ -59,14 +60,15 @@ def region_table(
             raise ValueError(f"two columns are called {column.name!r}")
         values = [row.get(column, math.nan) for row in figures]
         columns[column.name] = pa.array(values, pa.float64(), from_pandas=True)
-    metadata = {"wsi_engine": json.dumps({"version": __version__, **facts})}
-    return pa.table(columns).replace_schema_metadata(metadata)
+    return pa.table(columns).replace_schema_metadata(
+        table_metadata({"version": __version__, **facts})
+    )
 
 
-def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[Path]:
-    """Write a table as Parquet, as CSV, and its dictionary as JSON; return the files.
-
-    The Parquet file is written last: where it is, the others are.
+def write_table(
+    table: pa.Table, columns: Iterable[Column], folder: Path, files: TableFiles
+) -> None:
+    """Write a table as Parquet, as CSV, and its dictionary as JSON.
 
     Parameters
     ----------
@@ -74,25 +76,22 @@ def write_table(table: pa.Table, columns: Iterable[Column], path: Path) -> list[
         Table to write.
     columns
         Meaning of its columns.
-    path
-        Without suffix.
+    folder, files
+        Folder of the files, and their names.
     """
-    files = [path.with_name(path.name + end) for end in (".parquet", ".csv", "_columns.json")]
     style = pa.csv.WriteOptions(quoting_style="needed")
-    with atomic_path(files[1]) as partial, partial.open("wb") as stream:
+    with (folder / files.csv).open("wb") as stream:
         stream.write("\ufeff".encode())  # without it Excel shows "Area Âµm^2"
         pa.csv.write_csv(table, stream, style)
     entries = [asdict(column) for column in columns]
     for entry in entries:
         del entry["essential"]
-    with atomic_path(files[2]) as partial:
-        partial.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
-    with atomic_path(files[0]) as partial:
-        pq.write_table(table, partial, compression="zstd")
-    return files
+    text = json.dumps(entries, indent=1, ensure_ascii=False)
+    (folder / files.columns).write_text(text, encoding="utf-8")
+    pq.write_table(table, folder / files.parquet, compression="zstd")
 
 
-def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[Figures]) -> Path:
+def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[Figures]) -> None:
     """Write regions as QuPath annotations that carry their figures; the slide is none."""
     objects = [
         with_figures(region.source, row)
@@ -100,27 +99,25 @@ def write_annotations(path: Path, regions: Sequence[Region], figures: Sequence[F
         if region.source is not None
     ]
     write_objects(path, objects)
-    return path
 
 
-def read_written_regions(path: Path) -> list[Region]:
-    """Read regions that were written as annotations, without the figures that they carry.
+def read_written_regions(folder: Path) -> list[Region]:
+    """Read the regions of a result that were written as annotations, without their figures.
 
     Raises
     ------
     ResultError
         When the table beside them, which holds the figures, cannot be read.
     """
-    table_path = path.with_suffix(".parquet")
+    path = folder / REGIONS_TABLE
     try:
-        table = pq.read_schema(table_path)
+        table = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise ResultError(
-            f"{table_path} cannot be read ({error}): compute it again with "
-            f"`wsi-engine regions {path.parent}`"
+            f"{path} cannot be read ({error}): compute it again with `wsi-engine regions {folder}`"
         ) from None
     regions = []
-    for region in read_regions(path, "annotation"):
+    for region in read_regions(folder / REGIONS_GEOJSON, "annotation"):
         assert region.source is not None
         regions.append(replace(region, source=_without(region.source, table.names)))
     return regions

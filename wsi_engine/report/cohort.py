@@ -9,20 +9,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wsi_engine.regions.cohort import SLIDE, build_cohort
+from wsi_engine.regions.cohort import SLIDE, join_regions
 from wsi_engine.regions.measure import RegionReport
-from wsi_engine.regions.tables import IDENTITY
+from wsi_engine.regions.tables import IDENTITY, write_table
 from wsi_engine.report.cohort_charts import Group, boxes_by_group, dots_by_group
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import data_uri
 from wsi_engine.report.quality_files import read_flags
 from wsi_engine.report.slide import SHOWN_AS_HISTOGRAM
+from wsi_engine.results.cohort_folder import growing_cohort
 from wsi_engine.results.failure import read_failure
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.results.layout import FAILED_FILE, RECORD, REPORT_FILE, THUMBNAIL_FILE, WORK
+from wsi_engine.results.layout import (
+    COHORT_PAGE,
+    COHORT_TABLE_FILES,
+    FAILED_FILE,
+    RECORD,
+    REPORT_FILE,
+    THUMBNAIL_FILE,
+    WORK,
+)
 from wsi_engine.slide.quality.flag import Flag
 
-COHORT_FILE = "cohort.html"
 FIRST_FIGURE = "Area mm^2"
 GROUP = "group"
 MOST_GROUPS = 8
@@ -82,17 +90,24 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
     'cohort.html'
     """
     output = Path(output)
-    report = build_cohort(output, manifest)
-    slides = report.table.filter(pc.equal(report.table["kind"], "slide"))
+    table, columns = join_regions(output, None if manifest is None else Path(manifest))
+    with growing_cohort(output) as growing:
+        write_table(table, columns, growing, COHORT_TABLE_FILES)
+        _write_page(growing / COHORT_PAGE, output, table)
+    return RegionReport(table, [output / name for name in (*COHORT_TABLE_FILES, COHORT_PAGE)])
+
+
+def _write_page(path: Path, output: Path, table: pa.Table) -> None:
+    slides = table.filter(pc.equal(table["kind"], "slide"))
     names: list[str] = slides[SLIDE].to_pylist()
     first = slides.column_names.index(FIRST_FIGURE)
     facts = slides.column_names[len(IDENTITY) : first]
     rows = [_slide_row(output / row[SLIDE], row, facts) for row in slides.to_pylist()]
     group = _group_column(slides, facts)
     groups = _groups(names, slides[group].to_pylist() if group else [None] * len(names))
-    page = write_page(
-        output / COHORT_FILE,
-        "cohort.html",
+    write_page(
+        path,
+        "cohort_page.html",
         rows=rows,
         facts=facts,
         group=group,
@@ -101,7 +116,6 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
         area_mm2=sum(row.area_mm2 or 0 for row in rows),
         charts=_charts(slides, groups),
     )
-    return RegionReport(report.table, [*report.files, page])
 
 
 def _slide_row(folder: Path, row: dict[str, Any], facts: list[str]) -> SlideRow:

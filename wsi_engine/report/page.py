@@ -14,12 +14,11 @@ from markupsafe import Markup
 
 from wsi_engine.report.charts import number, readable
 from wsi_engine.version import __version__
-from wsi_engine.writing import atomic_path, clear_write_errors
 
 _TEMPLATES = "templates"
 
 
-def write_page(path: Path, template: str, **values: Any) -> Path:
+def write_page(path: Path, template: str, **values: Any) -> None:
     """Fill a template and write the page.
 
     Names and texts are escaped. A policy in the page's head forbids it to load anything: images
@@ -51,9 +50,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
             **values,
         )
     )
-    with clear_write_errors(path.parent), atomic_path(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    return path
+    path.write_text(page, encoding="utf-8")
 
 
 @cache

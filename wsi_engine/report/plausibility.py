@@ -63,7 +63,7 @@ def pixel_size_flag(result: SlideResult) -> Flag:
     """Say whether pixel size, objective and size of the nuclei go together."""
     mpp = result.mpp.mean
     reasons = []
-    power = result.record["slide"].get("objective_power")
+    power = result.record.slide.objective_power
     if power and abs(math.log(mpp * power / 10)) > math.log(OBJECTIVE_TOLERANCE):
         reasons.append(f"a {power:g}x objective has about {10 / power:.3g} µm per pixel")
     diameter = None

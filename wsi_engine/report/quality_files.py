@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -16,19 +17,15 @@ from wsi_engine.qupath.features import annotation_feature
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_features
 from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import QUALITY_FILE, QUALITY_GEOJSON
 from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.version import __version__
-from wsi_engine.writing import atomic_path
 
-FLAGS_FILE, PLACES_FILE = "quality.json", "quality.geojson"
 CLASSES = {"blur": "Blur", "pen": "Pen", "folds": "Fold", "nuclei": "No nuclei"}
 
 
-def write_flags(result: SlideResult, flags: Sequence[Flag]) -> None:
-    """Write ``quality.json``, and ``quality.geojson`` with the places that flags name.
-
-    The second is left out, and an earlier one removed, where no flag names a place.
-    """
+def write_flags(result: SlideResult, flags: Sequence[Flag], folder: Path) -> None:
+    """Write ``quality.json``, and ``quality.geojson`` where flags name places, into a folder."""
     kept = [
         {
             "name": flag.name,
@@ -39,9 +36,9 @@ def write_flags(result: SlideResult, flags: Sequence[Flag]) -> None:
         }
         for flag in flags
     ]
-    facts = {"version": __version__, "run_finished": result.record["finished"], "flags": kept}
-    with atomic_path(result.folder / FLAGS_FILE) as partial:
-        partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    facts = {"version": __version__, "run_finished": result.record.finished, "flags": kept}
+    text = json.dumps(facts, indent=1, ensure_ascii=False)
+    (folder / QUALITY_FILE).write_text(text, encoding="utf-8")
     namespace = uuid.uuid5(uuid.NAMESPACE_OID, f"quality {result.name}")
     places = [
         annotation_feature(
@@ -55,16 +52,14 @@ def write_flags(result: SlideResult, flags: Sequence[Flag]) -> None:
         for k, place in enumerate(repaired_on_grid(np.array(flag.where, object))[0], start=1)
     ]
     if places:
-        write_features(result.folder / PLACES_FILE, places)
-    else:
-        (result.folder / PLACES_FILE).unlink(missing_ok=True)
+        write_features(folder / QUALITY_GEOJSON, places)
 
 
 def read_flags(result: SlideResult) -> list[Flag] | None:
     """Read the flags of a result and their places; ``None`` where there are none of this run."""
     try:
-        facts: Any = json.loads((result.folder / FLAGS_FILE).read_text(encoding="utf-8"))
-        if facts["run_finished"] != result.record["finished"]:
+        facts: Any = json.loads((result.folder / QUALITY_FILE).read_text(encoding="utf-8"))
+        if facts["run_finished"] != result.record.finished:
             return None
         places = _read_places(result)
         return [_flag_of(kept, places.get(kept["name"], ())) for kept in facts["flags"]]
@@ -81,7 +76,7 @@ def _flag_of(kept: dict[str, Any], where: tuple[shapely.Polygon, ...]) -> Flag:
 
 def _read_places(result: SlideResult) -> dict[str, tuple[shapely.Polygon, ...]]:
     """Return the places by the name of their flag."""
-    path = result.folder / PLACES_FILE
+    path = result.folder / QUALITY_GEOJSON
     objects = read_objects(path) if path.exists() else []
     return {
         name: tuple(

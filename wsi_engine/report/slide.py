@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 from PIL import Image
 
-from wsi_engine.errors import EngineError, ResultError, SlideError
+from wsi_engine.errors import BusyError, EngineError, ResultError, SlideError
 from wsi_engine.report.charts import distribution, histogram
 from wsi_engine.report.examples import Card, choose_examples, make_cards
 from wsi_engine.report.map_frame import MapFrame
@@ -31,13 +31,19 @@ from wsi_engine.report.plausibility import FLAGS_OF_NUCLEI, nuclei_flag, pixel_s
 from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.tables import class_rows, facts_of_run, headline, region_rows
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.results.layout import REPORT_FILE, THUMBNAIL_FILE
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.layout import (
+    QUALITY_FILE,
+    QUALITY_GEOJSON,
+    REPORT_FILE,
+    THUMBNAIL_FILE,
+)
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.quality import Flag, assess_slide, read_slide_overview
 from wsi_engine.slide.tissue import find_tissue
-from wsi_engine.writing import atomic_path, clear_write_errors
+from wsi_engine.writing import clear_write_errors
 
 log = logging.getLogger(__name__)
 
@@ -100,69 +106,76 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
     >>> we.write_report("results/slide", slide="slide.tif").name
     'report.html'
     """
-    result = SlideResult(Path(folder))
-    with _slide_of(result, Path(slide) if slide is not None else None) as opened:
+    with ResultFolder.of_result(Path(folder)) as held:
+        _write(held, Path(slide) if slide is not None else None)
+        return held.path / REPORT_FILE
+
+
+def _write(held: ResultFolder, slide: Path | None) -> None:
+    result = SlideResult(held.path)
+    with _slide_of(result, slide) as opened:
         seen = _look(result, opened)
     if seen.photograph is None:
         log.warning("%s: %s", result.name, NO_SLIDE)
     flags = [*seen.flags, nuclei_flag(result, seen.tissue), pixel_size_flag(result)]
-    bounds = result.record["slide"]["bounds"]
-    frame = MapFrame(bounds["width"], bounds["height"], result.mpp)
+    bounds = result.record.slide.bounds
+    frame = MapFrame(bounds.width, bounds.height, result.mpp)
     searched, anchors = result.searched, result.anchors[result.on_slide]
-    with clear_write_errors(result.folder):
-        write_flags(result, flags)
-        _write_thumbnail(result.folder / THUMBNAIL_FILE, seen.photograph)
-    return write_page(
-        result.folder / REPORT_FILE,
-        "report.html",
-        name=result.name,
-        headline=headline(result),
-        overview=tissue_map(frame, searched, seen.photograph, flags),
-        without_slide=None if seen.photograph else NO_SLIDE,
-        density_map=density_map(frame, density(frame, anchors, searched), searched),
-        class_map=(
-            class_map(frame, anchors, result.labels[result.on_slide], result.classes, searched)
-            if result.classes
-            else None
-        ),
-        classes=class_rows(result),
-        flags=flags,
-        flag_keys={
-            flag.name: flag_key(flag.name)
-            for flag in flags
-            if flag.where and flag.name in FLAG_COLOURS
-        },
-        histograms=list(_histograms(result)),
-        typical=seen.typical,
-        unusual=seen.unusual,
-        regions=region_rows(result),
-        facts=facts_of_run(result),
-    )
+    own_files = (REPORT_FILE, QUALITY_FILE, QUALITY_GEOJSON)
+    with clear_write_errors(held.path), held.adding(*own_files) as growing:
+        write_flags(result, flags, growing)
+        _write_thumbnail(growing / THUMBNAIL_FILE, seen.photograph)
+        write_page(
+            growing / REPORT_FILE,
+            "slide_page.html",
+            name=result.name,
+            headline=headline(result),
+            overview=tissue_map(frame, searched, seen.photograph, flags),
+            without_slide=None if seen.photograph else NO_SLIDE,
+            density_map=density_map(frame, density(frame, anchors, searched), searched),
+            class_map=(
+                class_map(frame, anchors, result.labels[result.on_slide], result.classes, searched)
+                if result.classes
+                else None
+            ),
+            classes=class_rows(result),
+            flags=flags,
+            flag_keys={
+                flag.name: flag_key(flag.name)
+                for flag in flags
+                if flag.where and flag.name in FLAG_COLOURS
+            },
+            histograms=list(_histograms(result)),
+            typical=seen.typical,
+            unusual=seen.unusual,
+            regions=region_rows(result),
+            facts=facts_of_run(result),
+        )
 
 
-def report_on(folder: Path) -> None:
+def report_on(held: ResultFolder) -> None:
     """Write the page of a slide that was just finished; a problem is a warning, not an error.
 
     The result is published: a page that cannot be made must not take it back.
     """
     try:
-        write_report(folder)
+        _write(held, None)
+    except BusyError:
+        raise
     except EngineError as error:
-        log.warning("no report.html: %s", error)
+        log.warning("no %s: %s", REPORT_FILE, error)
     except Exception as error:
-        log.warning("no report.html: %s: %s", type(error).__name__, error)
+        log.warning("no %s: %s: %s", REPORT_FILE, type(error).__name__, error)
         log.debug("where it failed", exc_info=True)
 
 
 @contextmanager
 def _slide_of(result: SlideResult, named: Path | None) -> Iterator[Slide | None]:
     """Open the slide of a result: where the user says, else where the run found it."""
-    known = result.record.get("slide_path")
-    path = named or (Path(known) if known else None)
-    if path is None or (named is None and not path.exists()):
+    path = named or Path(result.record.slide_path)
+    if named is None and not path.exists():
         yield None
         return
-    identity = result.record["slide"].get("fingerprint")
     try:
         opened = open_slide(path)
     except SlideError:
@@ -171,7 +184,7 @@ def _slide_of(result: SlideResult, named: Path | None) -> Iterator[Slide | None]
         yield None
         return
     with opened:
-        if identity is not None and fingerprint(path) != identity:
+        if fingerprint(path) != result.record.slide.fingerprint:
             if named is not None:
                 raise ResultError(
                     f"{path.name} is not the slide of {result.folder}: give the one that was run"
@@ -186,7 +199,7 @@ def _look(result: SlideResult, slide: Slide | None) -> _Seen:
     if slide is None:
         return _Seen(
             _earlier_flags(result),
-            result.searched if result.record["settings"]["tissue"] else None,
+            result.searched if result.record.settings.tissue else None,
             None,
             make_cards(result, typical, None),
             make_cards(result, unusual, None),
@@ -212,7 +225,7 @@ def _earlier_flags(result: SlideResult) -> list[Flag]:
 
 def _tissue(result: SlideResult, slide: Slide, info: SlideInfo) -> shapely.Geometry:
     """Return where the checks look: tissue, also where the run took all of the slide."""
-    if result.record["settings"]["tissue"]:
+    if result.record.settings.tissue:
         return result.searched
     return result.searched & shapely.union_all(find_tissue(slide, info).pieces)
 
@@ -231,5 +244,4 @@ def _write_thumbnail(path: Path, photograph: bytes | None) -> None:
         return
     with Image.open(io.BytesIO(photograph)) as image:
         image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        with atomic_path(path) as partial:
-            image.save(partial, "jpeg", quality=JPEG_QUALITY)
+        image.save(path, "jpeg", quality=JPEG_QUALITY)

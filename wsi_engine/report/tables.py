@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +11,11 @@ import pyarrow.parquet as pq
 
 from wsi_engine.report.colours import UNCLASSIFIED
 from wsi_engine.report.maps import class_colours
+from wsi_engine.results.facts import CorrectionFacts, ModelFacts, SlideFacts
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.layout import REGIONS_TABLE, ROI_FILE
+from wsi_engine.results.record import Record, RunRecord
+from wsi_engine.results.table_metadata import facts_of
 
 Rows = list[tuple[str, str]]
 
@@ -34,7 +36,7 @@ def headline(result: SlideResult) -> list[tuple[str, str]]:
     count = int(result.on_slide.sum())
     density = f"{count / area:,.0f}" if area > 0 else "–"
     bounded = (result.folder / ROI_FILE).exists()
-    place = "tissue" if result.record["settings"]["tissue"] and not bounded else "searched"
+    place = "tissue" if result.record.settings.tissue and not bounded else "searched"
     return [
         (f"{count:,}", "nuclei"),
         (density, "nuclei per mm²"),
@@ -62,7 +64,7 @@ def region_rows(result: SlideResult) -> dict[str, Any] | None:
     path = result.folder / REGIONS_TABLE
     try:
         table = pq.read_table(path)
-        nuclei = json.loads(table.schema.metadata[b"wsi_engine"])["nuclei_sha256"]
+        nuclei = facts_of(table.schema)["nuclei_sha256"]
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
     if nuclei != result.digest:
@@ -81,54 +83,63 @@ def region_rows(result: SlideResult) -> dict[str, Any] | None:
 def facts_of_run(result: SlideResult) -> dict[str, Any]:
     """Return what a reader needs to trust a result, or to do it again."""
     record = result.record
-    slide, model = record["slide"], record["model"]
-    boxes = record.get("unreadable", [])
+    slide, boxes = record.slide, record.unreadable
     return {
-        "warnings": record.get("warnings", []),
+        "warnings": record.warnings,
         "unreadable": [
-            "x {x_min:.0f} to {x_max:.0f}, y {y_min:.0f} to {y_max:.0f}".format(**box)
+            f"x {box.x_min:.0f} to {box.x_max:.0f}, y {box.y_min:.0f} to {box.y_max:.0f}"
             for box in boxes[:LISTED_BOXES]
         ],
         "unreadable_count": len(boxes),
         "tables": {
             "Slide": _present(
-                ("file", slide["name"]),
+                ("file", slide.name),
                 ("size", _size(slide)),
                 ("pixel size", f"{result.mpp.x:.4g} × {result.mpp.y:.4g} µm"),
-                ("stated by", slide.get("mpp_source")),
-                ("objective", _of(slide, "objective_power", "{:g}×")),
-                ("format", slide.get("vendor")),
+                ("stated by", slide.mpp_source),
+                ("objective", _formatted(slide.objective_power, "{:g}×")),
+                ("format", slide.vendor),
             ),
-            "Model": _present(
-                ("name", model.get("name")),
-                ("what", model.get("summary")),
-                ("reads at", _of(model, "mpp", "{:g} µm per pixel")),
-                ("classes", ", ".join(model.get("classes", [])) or "none"),
-                ("licence", model.get("licence")),
-                ("stains", record.get("measurements", {}).get("stains", {}).get("name")),
-                ("corrected in QuPath", _corrections(record.get("corrections"))),
-            ),
+            "Model": _model_rows(record),
             "Run": _run_rows(record),
-            "Settings": _present(*((k, _setting(v)) for k, v in record["settings"].items())),
-            "Versions": [*record.get("versions", {}).items()],
+            "Settings": _present(*((name, _setting(v)) for name, v in record.settings)),
+            "Versions": [*record.versions.items()],
         },
     }
 
 
-def _run_rows(record: dict[str, Any]) -> Rows:
-    tiles = record.get("tiles") or {}
-    machine = record.get("machine") or {}
-    stages = record.get("stages") or {}
-    slowest = sorted(stages.items(), key=lambda item: -item[1]["wall_s"])[:4]
+def _model_rows(record: Record) -> Rows:
+    model = record.model
+    what = reads_at = licence = corrected = None
+    if isinstance(model, ModelFacts):
+        what, licence, reads_at = model.summary, model.licence, f"{model.mpp:g} µm per pixel"
+    if isinstance(record, RunRecord):
+        corrected = _corrections(record.corrections)
     return _present(
-        ("started", _time(record.get("started"))),
-        ("finished", _time(record.get("finished"))),
-        ("computing", _of(tiles, "seconds", "{:.1f} s")),
-        ("tiles", _of(tiles, "count", "{:,}")),
-        ("longest stages", ", ".join(f"{name} {s['wall_s']:.1f} s" for name, s in slowest)),
-        ("memory", _of(record, "peak_rss_mb", "{:,.0f} MB at the peak")),
-        ("device", ", ".join(machine.get("devices", []))),
-        ("platform", machine.get("platform")),
+        ("name", model.name),
+        ("what", what),
+        ("reads at", reads_at),
+        ("classes", ", ".join(model.classes) or "none"),
+        ("licence", licence),
+        ("stains", record.measurements.stains.name),
+        ("corrected in QuPath", corrected),
+    )
+
+
+def _run_rows(record: Record) -> Rows:
+    times = [("started", _time(record.started)), ("finished", _time(record.finished))]
+    memory = ("memory", _formatted(record.peak_rss_mb, "{:,.0f} MB at the peak"))
+    if not isinstance(record, RunRecord):
+        return _present(*times, memory)
+    slowest = sorted(record.stages.items(), key=lambda stage: -stage[1].wall_s)[:4]
+    return _present(
+        *times,
+        ("computing", f"{record.tiles.seconds:.1f} s"),
+        ("tiles", f"{record.tiles.count:,}"),
+        ("longest stages", ", ".join(f"{name} {took.wall_s:.1f} s" for name, took in slowest)),
+        memory,
+        ("device", ", ".join(record.machine.devices)),
+        ("platform", record.machine.platform),
     )
 
 
@@ -136,19 +147,15 @@ def _present(*rows: tuple[str, str | None]) -> Rows:
     return [(name, value) for name, value in rows if value]
 
 
-def _of(facts: dict[str, Any], name: str, form: str) -> str | None:
-    value = facts.get(name)
+def _formatted(value: float | None, form: str) -> str | None:
     return None if value is None else form.format(value)
 
 
-def _size(slide: dict[str, Any]) -> str:
-    bounds = slide["bounds"]
-    return f"{bounds['width']:,} × {bounds['height']:,} px"
+def _size(slide: SlideFacts) -> str:
+    return f"{slide.bounds.width:,} × {slide.bounds.height:,} px"
 
 
-def _time(stamp: str | None) -> str | None:
-    if stamp is None:
-        return None
+def _time(stamp: str) -> str:
     try:
         return datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     except ValueError:
@@ -157,15 +164,15 @@ def _time(stamp: str | None) -> str | None:
 
 def _setting(value: Any) -> str | None:
     """Write a setting; ``None`` for one that was left open."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return None if value is None else str(value)
 
 
-def _corrections(made: dict[str, Any] | None) -> str | None:
-    if not made:
+def _corrections(made: CorrectionFacts | None) -> str | None:
+    if made is None:
         return None
-    counts = {k: v for k, v in made.items() if isinstance(v, int) and v}
+    counts = {k: v for k, v in made.model_dump().items() if isinstance(v, int) and v}
     return ", ".join(f"{k} {v:,}" for k, v in counts.items()) or "yes"

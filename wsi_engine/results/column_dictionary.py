@@ -11,6 +11,7 @@ from typing import Any
 from wsi_engine.errors import OutputError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import GROUPS, columns_of
+from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
 from wsi_engine.results.nucleus_table import PROBABILITY
 from wsi_engine.slide.stain_vectors import H_AND_E
 
@@ -95,9 +96,9 @@ def markdown() -> str:
         "# Measurements",
         "",
         "What the engine measures of every nucleus, by the groups of the setting `measure`. This",
-        "page is made by `make docs`; the `columns.json` of a result describes its own columns.",
+        f"page is made by `make docs`; the `{COLUMNS}` of a result describes its own columns.",
         "Those in **bold** go to QuPath by default (`geojson_measurements`), all of them to",
-        "`nuclei.parquet`: QuPath needs memory for 12 to 15 times the GeoJSON that it opens, of",
+        f"`{NUCLEI_TABLE}`: QuPath needs memory for 12 to 15 times the GeoJSON that it opens, of",
         "which a nucleus takes 0.9 kB with these and 2.9 kB with all. A value that is not defined",
         "is missing (NaN), never 0.",
         "",

@@ -16,25 +16,15 @@ import pyarrow.compute as pc
 import shapely
 
 from wsi_engine.digests import digest_of
-from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.regions import Regions, read_bounds_of_work
 from wsi_engine.results.column_dictionary import column_of
-from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, RECORD, ROI_FILE, TISSUE_FILE
+from wsi_engine.results.folder import has_result
+from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, ROI_FILE, TISSUE_FILE
 from wsi_engine.results.nucleus_table import GeoParquetReader
-from wsi_engine.results.record import NUMBER, Kind, missing_fact
+from wsi_engine.results.record import read_record
 from wsi_engine.results.region import Region, areal, read_regions
 from wsi_engine.slide.frames import Mpp
-
-_FACTS: dict[str, Kind] = {
-    "finished": str,
-    "slide.name": str,
-    **{f"slide.bounds.{name}": NUMBER for name in ("x", "y", "width", "height")},
-    **{f"slide.mpp.{axis}": NUMBER for axis in "xy"},
-    "settings.tissue": bool,
-    "model.classes": list,
-}
-"""The facts in a record that are asked of a result."""
 
 
 class SlideResult:
@@ -48,7 +38,7 @@ class SlideResult:
     Attributes
     ----------
     record
-        The content of ``run.json``.
+        The content of ``run.json``, a `RunRecord` or a `MeasureRecord`.
     name
         Name of the folder, which is that of the slide without its suffix.
     names
@@ -64,11 +54,10 @@ class SlideResult:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record = _read_record(folder)
+        self.record = read_record(folder)
         self.name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - of a link itself
-        mpp = self.record["slide"]["mpp"]
-        self.mpp = Mpp(mpp["x"], mpp["y"])
-        slide = self.record["slide"]["name"]
+        slide, mpp = self.record.slide.name, self.record.slide.mpp
+        self.mpp = Mpp(mpp.x, mpp.y)
         self.names = {self.name, slide, Path(slide).stem}
 
     def __len__(self) -> int:
@@ -81,7 +70,7 @@ class SlideResult:
 
     @cached_property
     def _class_column(self) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
-        model: list[str] = self.record["model"]["classes"]
+        model = self.record.model.classes
         column = self.table.column("class").cast(pa.string())
         found = {name for name in column.unique().to_pylist() if name is not None}
         classes = (*model, *sorted(found - set(model)))
@@ -128,8 +117,8 @@ class SlideResult:
     @cached_property
     def on_slide(self) -> npt.NDArray[np.bool_]:
         """Which nuclei have their anchor on the slide, shape (n,); all, of a run of this engine."""
-        bounds = self.record["slide"]["bounds"]
-        size = [bounds["width"], bounds["height"]]
+        bounds = self.record.slide.bounds
+        size = [bounds.width, bounds.height]
         return np.asarray(((self.anchors >= 0) & (self.anchors <= size)).all(axis=1))
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -149,9 +138,9 @@ class SlideResult:
     @cached_property
     def searched(self) -> shapely.Geometry:
         """The area in which the run looked for nuclei, in QuPath pixels."""
-        bounds, settings = self.record["slide"]["bounds"], self.record["settings"]
-        area = shapely.box(0, 0, bounds["width"], bounds["height"])
-        if settings["tissue"]:
+        bounds = self.record.slide.bounds
+        area = shapely.box(0, 0, bounds.width, bounds.height)
+        if self.record.settings.tissue:
             area &= shapely.union_all([piece.geometry for piece in self.tissue])
         if self._bounds_of_work is not None:
             area = self._bounds_of_work.within(area)
@@ -171,10 +160,10 @@ class SlideResult:
 
     @cached_property
     def _bounds_of_work(self) -> Regions | None:
-        path, settings = self.folder / ROI_FILE, self.record["settings"]
+        path, settings = self.folder / ROI_FILE, self.record.settings
         if not path.exists():
             return None
-        return read_bounds_of_work(path, settings["roi_class"], settings["exclude_class"])
+        return read_bounds_of_work(path, settings.roi_class, settings.exclude_class)
 
     def whole(self) -> Region:
         """Return the slide as a region: all of where nuclei were looked for."""
@@ -183,27 +172,4 @@ class SlideResult:
 
 def finished_results(output: Path) -> Iterator[Path]:
     """Yield the folders of finished results in an output folder, by name."""
-    for path in sorted(output.glob("*/run.json")):
-        yield path.parent
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise ResultError(f"{folder}: no such folder; give one that `wsi-engine run` wrote")
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResultError(
-            f"{folder} holds no finished result (no run.json): run the slide first"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ResultError(f"{folder / 'run.json'} cannot be read: {error}") from None
-    lacks = missing_fact(record, _FACTS)
-    if lacks is None and not all(record["slide"]["mpp"][axis] > 0 for axis in "xy"):
-        lacks = "slide.mpp"
-    if lacks is not None:
-        raise ResultError(
-            f"{folder / 'run.json'} is not the record of a run (it does not tell {lacks}): run the "
-            "slide again"
-        )
-    return record
+    yield from filter(has_result, sorted(path for path in output.glob("*") if path.is_dir()))

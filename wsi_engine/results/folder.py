@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from wsi_engine.digests import digest_of
-from wsi_engine.errors import BusyError, OutputError
-from wsi_engine.results.layout import CORRECTIONS, RECORD, TILES, WORK, Name, files_called
+from wsi_engine.errors import BusyError, OutputError, ResultError
+from wsi_engine.results.facts import FileFacts
+from wsi_engine.results.layout import (
+    CORRECTIONS,
+    GROWING,
+    READY,
+    RECORD,
+    TILES,
+    WORK,
+    Name,
+    files_called,
+)
+from wsi_engine.results.publication import Publication
+from wsi_engine.results.record import Record, read_record
 from wsi_engine.store.claim import STALE_S, Claim, owner
 from wsi_engine.store.tile_store import JOURNAL
-from wsi_engine.writing import clear_write_errors, sync
+from wsi_engine.writing import clear_write_errors
+
+R = TypeVar("R", bound=Record)
 
 
 class ResultFolder:
     """``OUT/<slide>/`` and the names in it, for one process at a time; a context.
 
     Files grow in ``.work`` and move to their names when all are whole; ``run.json`` comes last,
-    so a folder that has it is complete. When the run fails, what tiles reported stays in
-    ``.work/tiles``, from where the next run goes on; nothing else is left.
+    so a folder that has it is complete. What another process was cut off in moving is moved on
+    entering. When a run fails, what tiles reported stays in ``.work/tiles``, from where the next
+    run goes on; nothing else is left.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    growing
+        Where files grow.
+    tiles
+        Where tiles are stored.
 
     Raises
     ------
@@ -39,7 +63,23 @@ class ResultFolder:
         self.path = output / slide_name
         self._work = self.path / WORK
         self.tiles = self.path / TILES
-        self.growing = self._work / "growing"
+        self.growing = self._work / GROWING
+        self._publication = Publication(self.path, self._work, RECORD)
+
+    @classmethod
+    def of_result(cls, folder: Path) -> Self:
+        """Return the folder of a finished result, to be entered.
+
+        Raises
+        ------
+        ResultError
+            When it holds none.
+        """
+        if not has_result(folder):
+            read_record(folder)  # says best what is wrong
+        if folder.name in {"", ".."}:
+            folder = Path(os.path.abspath(folder))  # noqa: PTH100 - of a link itself
+        return cls(folder.parent, folder.name)
 
     def __enter__(self) -> Self:
         with clear_write_errors(self.path):
@@ -48,12 +88,9 @@ class ResultFolder:
                 raise BusyError(_who_is_in(self.path))
             self._claim = claim
             try:
-                shutil.rmtree(self.growing, ignore_errors=True)
-                self.growing.mkdir(parents=True)
-                probe = self.growing / "probe"
-                probe.write_bytes(b"\0")
-                probe.unlink()
-            except OSError:
+                self._publication.complete()
+                self._publication.begin()
+            except (OSError, ResultError):
                 self._leave()
                 raise
         return self
@@ -68,7 +105,7 @@ class ResultFolder:
 
     def _leave(self) -> None:
         if self._claim.is_held:
-            shutil.rmtree(self.growing, ignore_errors=True)
+            self._publication.drop()
             if not any(self.tiles.glob("part-*.arrow")):
                 self.forget_tiles()
         with suppress(OSError):
@@ -97,6 +134,19 @@ class ResultFolder:
         finally:
             shutil.rmtree(anew, ignore_errors=True)
 
+    @contextmanager
+    def adding(self, *replaced: Name) -> Iterator[Path]:
+        """Give an empty folder whose files join the finished result when the block succeeds.
+
+        Parameters
+        ----------
+        replaced
+            Names whose earlier files go, even if none comes in their place.
+        """
+        self._publication.begin()
+        yield self.growing
+        self.publish(read_record(self.path), replaced)
+
     def check_held(self) -> None:
         """Raise `BusyError` if another process has taken the folder over."""
         if not self._claim.is_held:
@@ -105,59 +155,46 @@ class ResultFolder:
                 "of for minutes: it goes on there"
             )
 
-    def publish(self, record: dict[str, Any], replaced: Sequence[Name]) -> None:
+    def publish(self, record: R, replaced: Sequence[Name]) -> R:
         """Move the grown files to their names, and write the record.
 
         Parameters
         ----------
         record
-            Content of ``run.json``; ``files`` is added, with size and checksum of each.
+            Record of the result.
         replaced
             Names whose earlier files go, even if none has grown in their place.
+
+        Returns
+        -------
+        Record
+            What was written: ``files`` has size and checksum of each.
         """
         grown = {file.name: describe_file(file) for file in sorted(self.growing.iterdir())}
-        earlier = {file.name for file in files_called(self.path, *replaced)}
-        stale = earlier - grown.keys()
-        record["files"] = self._files_but(stale) | grown
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        (self.growing / RECORD).write_text(text, encoding="utf-8")
-        for name in (*grown, RECORD):
-            sync(self.growing / name)
+        stale = {file.name for file in files_called(self.path, *replaced)} - grown.keys()
+        record = record.with_files(self._files_but(stale) | grown)
+        self._publication.grow(record.text(), stale)
         self._claim.refresh()
         self.check_held()
-        # From here on nothing needs room on the disk. Corrections are first: whenever this is
-        # cut off after that, a new run makes them.
-        (self.path / RECORD).unlink(missing_ok=True)
-        sync(self.path)
-        for name in sorted({*grown, *stale}, key=lambda name: (name != CORRECTIONS, name)):
-            if name in stale:
-                (self.path / name).unlink()
-            else:
-                (self.growing / name).replace(self.path / name)
-        sync(self.path)
-        (self.growing / RECORD).replace(self.path / RECORD)
-        sync(self.path)
+        self._publication.publish()
+        return record
 
-    def _files_but(self, stale: Collection[str]) -> dict[str, Any]:
+    def _files_but(self, stale: Collection[str]) -> dict[str, FileFacts]:
         """Describe the files of the earlier record that stay.
 
         They are as it has them, but for corrections: a person may exchange those.
         """
-        files = self._published_files()
+        try:
+            files = read_record(self.path).files
+        except ResultError:
+            files = {}
         if (self.path / CORRECTIONS).is_file():
-            files[CORRECTIONS] = describe_file(self.path / CORRECTIONS)
+            files = files | {CORRECTIONS: describe_file(self.path / CORRECTIONS)}
         return {
             name: entry
             for name, entry in files.items()
             if name not in stale and (self.path / name).exists()
         }
-
-    def _published_files(self) -> dict[str, Any]:
-        try:
-            earlier = json.loads((self.path / RECORD).read_bytes())["files"]
-            return {str(name): entry for name, entry in earlier.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
 
     def forget_tiles(self) -> None:
         """Remove what tiles reported: nobody needs it any more."""
@@ -167,9 +204,19 @@ class ResultFolder:
         shutil.rmtree(self.tiles, ignore_errors=True)
 
 
-def describe_file(path: Path) -> dict[str, int | str]:
-    """Return what `run.json` keeps of a file: its bytes and sha256."""
-    return {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+def has_result(folder: Path) -> bool:
+    """Whether a folder holds a finished result, be it that its files are still on their way."""
+    return (folder / RECORD).is_file() or is_interrupted(folder)
+
+
+def is_interrupted(folder: Path) -> bool:
+    """Whether a finished result is on its way to its names; whoever enters completes it."""
+    return (folder / WORK / READY / RECORD).is_file()
+
+
+def describe_file(path: Path) -> FileFacts:
+    """Return what a record keeps of a file."""
+    return FileFacts(bytes=path.stat().st_size, sha256=digest_of(path))
 
 
 def _who_is_in(folder: Path) -> str:

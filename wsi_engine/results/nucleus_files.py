@@ -17,7 +17,7 @@ from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.column_dictionary import write_dictionary
-from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
+from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, geojson_name
 from wsi_engine.results.nucleus_table import GeoParquetWriter
 
 
@@ -121,5 +121,5 @@ class NucleusFiles(Closing):
 
     def _next_geojson(self) -> GeoJSONWriter:
         self._geojson_count += 1
-        number = "" if self._split is None else f"_{self._geojson_count:03d}"
-        return GeoJSONWriter(self._folder / f"nuclei{number}.geojson.gz")
+        number = None if self._split is None else self._geojson_count
+        return GeoJSONWriter(self._folder / geojson_name(number))

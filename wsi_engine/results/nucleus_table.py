@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,7 @@ from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.table import NucleusTable
+from wsi_engine.results.table_metadata import facts_of, geo_metadata
 from wsi_engine.version import __version__
 
 NUCLEI_IN_ROW_GROUP = 10_000
@@ -76,16 +75,8 @@ class GeoParquetWriter(Closing):
             *[pa.field(name, TEXT) for name in texts],
             *[pa.field(name, pa.float32()) for name in measurements],
         ]
-        geo = {
-            "version": "1.1.0",
-            "primary_column": "geometry",
-            "columns": {
-                "geometry": {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}
-            },
-        }
         facts = {"version": __version__, "unit": "full-resolution pixel, QuPath origin", **facts}
-        metadata = {"geo": json.dumps(geo), "wsi_engine": json.dumps(facts)}
-        self._schema = pa.schema(fields, metadata=metadata)
+        self._schema = pa.schema(fields, metadata=geo_metadata(facts))
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._held: list[pa.Table] = []
 
@@ -164,7 +155,7 @@ class GeoParquetReader(Closing):
         with _readable(path):
             self._file = pq.ParquetFile(path)
             self.schema = schema = self._file.schema_arrow
-            self.facts: dict[str, Any] = json.loads(schema.metadata[b"wsi_engine"])
+            self.facts = facts_of(schema)
         for own in ("version", "unit"):
             self.facts.pop(own, None)
         names = schema.names

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from wsi_engine.nuclei.table import NucleusTable
 from wsi_engine.results.layout import NUCLEI_TABLE
 from wsi_engine.results.nucleus_table import read_nuclei
+from wsi_engine.results.record import Record, RunRecord
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found.
+    """What was written.
 
     Attributes
     ----------
     folder
         ``OUT/<slide>``, or ``None`` where no output was asked for.
     record
-        The content of ``run.json``.
+        The content of ``run.json`` by attributes, such as ``record.nuclei.count``.
     is_earlier
         Whether it was there already, and nothing was done.
 
@@ -36,7 +36,7 @@ class Result:
     """
 
     folder: Path | None
-    record: dict[str, Any]
+    record: Record
     is_earlier: bool = False
 
     @cached_property
@@ -48,9 +48,28 @@ class Result:
     @property
     def count(self) -> int:
         """Number of nuclei."""
-        return int(self.record["nuclei"]["count"])
+        return self.record.nuclei.count
 
     @property
     def is_complete(self) -> bool:
         """Whether every part of the slide could be read."""
-        return not self.record["unreadable"]
+        return not self.record.unreadable
+
+
+@dataclass(frozen=True)
+class RunResult(Result):
+    """What a run found; its record also tells of model, tiles and machine.
+
+    Attributes
+    ----------
+    record
+        The content of ``run.json`` by attributes, such as ``record.tiles.seconds``.
+
+    Examples
+    --------
+    >>> import wsi_engine as we
+    >>> we.run("slide.tif", "results", model="watershed").record.model.name
+    'watershed'
+    """
+
+    record: RunRecord

@@ -9,8 +9,9 @@ from typing import Literal
 
 from wsi_engine.errors import ResultError
 from wsi_engine.results.failure import read_failure
-from wsi_engine.results.layout import FAILED_FILE, RECORD, TILES, WORK
-from wsi_engine.results.record import COUNTED, read_record
+from wsi_engine.results.folder import is_interrupted
+from wsi_engine.results.layout import FAILED_FILE, READY, RECORD, TILES, WORK
+from wsi_engine.results.record import RunRecord, load_record
 from wsi_engine.store.claim import owner
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
@@ -27,7 +28,8 @@ class SlideStatus:
     folder
         Name of the folder.
     state
-        ``finished``; ``unfinished``: `run` goes on from its tiles; ``failed``: a run of many gave
+        ``finished``; ``unfinished``: `run` goes on from its tiles, or brings the files of a result
+        to their names where that was cut off; ``failed``: a run of many gave
         it up, and leaves it alone until it is asked to retry; ``empty``: begun, but nothing is
         kept yet; ``damaged``: the record or the journal cannot be read.
     tiles, tiles_total
@@ -104,15 +106,18 @@ def _status(folder: Path) -> SlideStatus:
                 running=running,
                 reason=reason,
             )
-        if not has_record:
+        if not has_record and not is_interrupted(folder):
             state: State = "empty" if reason is None else "failed"
             return SlideStatus(name, state, running=running, reason=reason)
-        record = read_record(folder, {**COUNTED, "finished": str})
-        if "tiles" in record:
-            read_record(folder, {"tiles.count": int})
+        record = load_record(folder / RECORD if has_record else folder / WORK / READY / RECORD)
     except (ResultError, JournalDamagedError):
         return SlideStatus(name, "damaged", running=running)
+    except FileNotFoundError:
+        return SlideStatus(name, "unfinished", running=running)  # moved just now
     # `measure` keeps no tiles.
-    tiles = record["tiles"]["count"] if "tiles" in record else None
-    count, when = record["nuclei"]["count"], record["finished"]
-    return SlideStatus(name, "finished", tiles, tiles, count, when, running)
+    tiles = record.tiles.count if isinstance(record, RunRecord) else None
+    state = "finished" if has_record else "unfinished"
+    return SlideStatus(
+        name, state, tiles, tiles, record.nuclei.count, record.finished if has_record else None,
+        running,
+    )  # fmt: skip

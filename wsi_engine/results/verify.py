@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,20 @@ import pyarrow.parquet as pq
 from wsi_engine.errors import EngineError, GeoJSONError, OutputError
 from wsi_engine.qupath.containers import open_parts
 from wsi_engine.qupath.json_stream import FeatureStream
-from wsi_engine.results.folder import describe_file
-from wsi_engine.results.layout import NUCLEI_FILES, NUCLEI_TABLE, RECORD, TILES, files_called
+from wsi_engine.results.folder import describe_file, is_interrupted
+from wsi_engine.results.layout import (
+    COHORT_RECORD,
+    COHORT_WORK,
+    NUCLEI_FILES,
+    NUCLEI_TABLE,
+    READY,
+    RECORD,
+    TILES,
+    WORK,
+    files_called,
+)
 from wsi_engine.results.nucleus_table import GeoParquetReader
-from wsi_engine.results.record import read_record
+from wsi_engine.results.record import WrittenFiles, load_record, load_written_files
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.parts import read_part
 from wsi_engine.store.tile_store import JOURNAL
@@ -30,7 +39,8 @@ Ids = npt.NDArray[np.bytes_]
 def problems_of(folder: Path) -> list[str]:
     """Check every checksum and count of a finished slide, and the parts of an unfinished one.
 
-    Files that the record does not list, such as those of `regions`, may be there.
+    In a result whose files are still on their way to their names, those that have not come yet
+    are checked where they are. Files that the record does not list may be there.
 
     Returns
     -------
@@ -40,36 +50,61 @@ def problems_of(folder: Path) -> list[str]:
     return [*_problems_of_result(folder), *_problems_of_tiles(folder)]
 
 
+def problems_of_cohort(output: Path) -> list[str]:
+    """Check every checksum of the files that `cohort` wrote.
+
+    Returns
+    -------
+    list of str
+        One sentence per problem; none if all is well, or there is no cohort.
+    """
+    ready = output / COHORT_WORK / READY
+    is_whole = (output / COHORT_RECORD).exists()
+    try:
+        written = load_written_files((output if is_whole else ready) / COHORT_RECORD)
+    except FileNotFoundError:
+        return []
+    except EngineError as error:
+        return [str(error)]
+    return [*_problems_of_files(output, COHORT_RECORD, written, None if is_whole else ready)]
+
+
 def _problems_of_result(folder: Path) -> Iterator[str]:
-    if not (folder / RECORD).exists():
+    ready = folder / WORK / READY
+    is_whole = (folder / RECORD).exists()
+    if not is_whole and not is_interrupted(folder):
         return
     try:
-        record = read_record(folder)
-    except EngineError as error:
+        record = load_record((folder if is_whole else ready) / RECORD)
+    except (EngineError, FileNotFoundError) as error:
         yield str(error)
         return
-    files = record.get("files")
-    if isinstance(files, dict):
-        for name, entry in files.items():
-            yield from _problems_of_file(folder, name, entry)
-    else:
-        yield f"{folder}: an earlier version wrote it without checksums; its counts are checked"
+    yield from _problems_of_files(folder, RECORD, record, None if is_whole else ready)
+    if not is_whole:
+        return
     try:
         table, shown = _ids_of_table(folder / NUCLEI_TABLE), _ids_of_geojson(folder)
     except (EngineError, pa.ArrowException, OSError) as error:
         yield str(error)
         return
-    yield from _problems_of_counts(folder, record["nuclei"]["count"], table, shown)
+    yield from _problems_of_counts(folder, record.nuclei.count, table, shown)
 
 
-def _problems_of_file(folder: Path, name: str, entry: Any) -> Iterator[str]:
-    path = folder / name
-    if path.parent != folder or path.is_symlink():
-        yield f"{folder / RECORD}: {name!r} is no file of this folder"
-    elif not path.is_file():
-        yield f"{path} is missing"
-    elif describe_file(path) != entry:
-        yield f"{path} is not as it was written"
+def _problems_of_files(
+    folder: Path, record: str, written: WrittenFiles, ready: Path | None
+) -> Iterator[str]:
+    """Check files where they are: in their folder, or still in that of those which are ready."""
+    for name, entry in written.files.items():
+        path = folder / name
+        is_inside = path.parent == folder
+        if is_inside and ready is not None and (ready / name).exists():
+            path = ready / name
+        if not is_inside or path.is_symlink():
+            yield f"{folder / record}: {name!r} is no file of this folder"
+        elif not path.is_file():
+            yield f"{path} is missing"
+        elif describe_file(path) != entry:
+            yield f"{path} is not as it was written"
 
 
 def _problems_of_counts(folder: Path, stated: object, table: Ids, shown: Ids) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from wsi_engine.errors import TrainingError
+from wsi_engine.writing import atomic_path
 
 
 class Average:
@@ -38,12 +38,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     A run that is killed while writing leaves the previous checkpoint as it was.
     """
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with atomic_path(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

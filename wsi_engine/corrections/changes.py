@@ -1,0 +1,115 @@
+"""What a file that was corrected in QuPath changes in the result that it came from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+
+from wsi_engine.corrections.compare import Comparison
+from wsi_engine.corrections.record import Corrections
+from wsi_engine.corrections.selection import FLAT, NucleusSelection
+from wsi_engine.corrections.snapshot import Snapshot, geometries
+from wsi_engine.errors import CorrectionsError
+from wsi_engine.nuclei.identity import namespace_of
+from wsi_engine.nuclei.polygons import simplified_on_grid
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.problems import Problem
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.results.nucleus_table import GeoParquetReader
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is other than in a result as it stands; nuclei by id.
+
+    Attributes
+    ----------
+    lacking
+        Ids of nuclei that the file has not.
+    edited, added
+        Nuclei as they shall be, without measurements.
+    duplicates
+        Objects passed over because an earlier one has their id.
+    """
+
+    lacking: tuple[str, ...]
+    edited: dict[str, PathObject]
+    added: dict[str, PathObject]
+    duplicates: int
+
+
+def find_changes(
+    objects: Iterable[PathObject],
+    selection: NucleusSelection,
+    table: GeoParquetReader,
+    earlier: Corrections,
+) -> Changes:
+    """Compare the nuclei of a corrected file with those of a result.
+
+    Parameters
+    ----------
+    objects
+        Objects of the file.
+    selection
+        Says which of them are nuclei, and counts those that are none.
+    table
+        The nuclei of the result.
+    earlier
+        The corrections in it.
+    """
+    edited: dict[str, PathObject] = {}
+    added: dict[str, PathObject] = {}
+    with _snapshot(table) as snapshot:
+        comparison = Comparison(snapshot)
+        for change in comparison.changes(selection.nuclei(objects)):
+            item = _on_grid(change.item)
+            if item is None:
+                selection.left_out[FLAT] += 1
+            elif change.row >= 0:
+                identity = snapshot.ids_at(np.array([change.row]))[0]
+                edited[identity] = replace(item, id=identity)
+            else:
+                identity = item.id or _id_by_shape(item.geometry, earlier)
+                added[identity] = replace(item, id=identity)
+        lacking = snapshot.ids_at(np.flatnonzero(comparison.missing))
+    return Changes(tuple(lacking), edited, added, comparison.duplicates)
+
+
+def refuse_unreadable(problems: Sequence[Problem]) -> None:
+    """Raise `CorrectionsError` if an object was skipped, whose nucleus would count as deleted."""
+    skipped = [problem for problem in problems if problem.skipped]
+    if skipped:
+        raise CorrectionsError(
+            f"{skipped[0]}, and its nucleus would count as deleted: mend the file, or keep all "
+            "nuclei that it lacks with --partial"
+        )
+
+
+def _snapshot(table: GeoParquetReader) -> Snapshot:
+    snapshot = Snapshot()
+    for group in table.groups():
+        names = group["name"].to_pylist() if "name" in group.column_names else [None] * len(group)
+        snapshot.extend(
+            group["id"].to_pylist(),
+            np.asarray(shapely.from_wkb(group["geometry"].to_numpy())),
+            geometries([shapely.GeometryCollection()] * len(group)),
+            ["detection"] * len(group),
+            group["class"].to_pylist(),
+            names,
+        )
+    return snapshot.ready()
+
+
+def _on_grid(item: PathObject) -> PathObject | None:
+    """Bring a nucleus onto the 0.01 px grid; what was measured on it elsewhere is dropped."""
+    polygons, _ = simplified_on_grid(geometries([item.geometry]), 0.0)
+    return replace(item, roi=ROI(polygons[0]), measurements={}) if len(polygons) else None
+
+
+def _id_by_shape(shape: shapely.Geometry, corrections: Corrections) -> str:
+    namespace = namespace_of(corrections.slide, corrections.model)
+    return str(uuid.uuid5(namespace, f"added {shapely.to_wkb(shape, hex=True)}"))

@@ -201,3 +201,16 @@ def test_a_run_of_another_method_is_refused(method: str, data: Path, outputs: Pa
 def test_one_that_learns_nothing_cannot_be_trained(method: str) -> None:
     with pytest.raises(ModelError, match=f"watershed cannot be trained here.*{method}"):
         find_training("watershed")
+
+
+def test_a_start_takes_the_shape_of_the_weights(
+    method: str, data: Path, outputs: Path, tmp_path: Path
+) -> None:
+    path = trained(data, method, outputs) / "weights.safetensors"
+    document = run_of(data, method, tmp_path / "run", init=str(path), steps=1).model_dump()
+    del document["network"]
+    train(TrainConfig.model_validate(document))
+    own, given = (find_model(method).load(p) for p in (tmp_path / "run/weights.safetensors", path))
+    image = draw_field(5)[0][None, :96, :96]
+    assert own.maps(image).shape == given.maps(image).shape
+    assert own.spec == given.spec

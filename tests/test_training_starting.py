@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.support.discs import config_of, draw_field
-from wsi_engine.errors import TrainingError
+from wsi_engine.errors import SettingsError, TrainingError
 from wsi_engine.models.layers import normalise
 from wsi_engine.models.starconvex.model import load_starconvex, load_weights
 from wsi_engine.models.starconvex.network import StarConvexNet
@@ -149,3 +149,38 @@ def test_the_shipped_weights_have_the_default_shape(data: Path) -> None:
 def test_weights_that_do_not_fit(data: Path, init: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         train(config_of(data, init=init))
+
+
+class TestShapeOfTheWeights:
+    """A run that starts from weights need not state their network."""
+
+    def config(self, data: Path, init: Path, **changes: object) -> TrainConfig:
+        document = config_of(data, init=str(init), **changes).model_dump()
+        del document["network"]
+        return TrainConfig.model_validate(document)
+
+    def weights(self, data: Path) -> Path:
+        shape = SHAPES["finer and residual"]
+        return trained(config_of(data, network=shape), data / "own.safetensors")
+
+    def test_it_is_taken(self, data: Path) -> None:
+        result = train(self.config(data, self.weights(data), steps=1))
+        own, given = load_weights(result.weights), load_weights(self.weights(data))
+        assert own.spec == given.spec
+        assert own.network.channels == (4, 4, 6, 8)
+
+    def test_a_run_goes_on_without_the_file(self, data: Path) -> None:
+        path = self.weights(data)
+        train(self.config(data, path, steps=2))
+        path.unlink()
+        result = train(self.config(data, path, steps=4))
+        assert torch.load(result.checkpoint, weights_only=True)["step"] == 4
+
+    def test_crops_must_suit_it(self, data: Path) -> None:
+        path = self.weights(data)
+        with pytest.raises(SettingsError, match="crop_px is 40, no multiple of 16"):
+            train(self.config(data, path, crop_px=40))
+
+    def test_what_is_stated_counts(self, data: Path) -> None:
+        with pytest.raises(TrainingError, match=r"has network\.channels"):
+            train(config_of(data, init=str(self.weights(data))))

@@ -155,6 +155,16 @@ class Learner(Protocol):
         """
         ...
 
+    def shape_of(self, weights: Path | None) -> BaseModel:
+        """Return the section ``network`` that describes the network of trained weights.
+
+        Raises
+        ------
+        ModelError
+            If they cannot be read.
+        """
+        ...
+
     def trained(self, fresh: nn.Module, weights: Path | None) -> dict[str, torch.Tensor]:
         """Return the state of a trained network, folded, for a fresh one to start from.
 

@@ -220,7 +220,7 @@ class TrainConfig(_Section):
         `wsi_engine.models.starconvex.learning` and `wsi_engine.models.dense.learning`.
     init
         Weights to start from in place of random ones: the name of the method for those that
-        come with the package, or a file. The network must have their shape.
+        come with the package, or a file. The network has their shape, and need not be stated.
     freeze_statistics
         Whether batch normalisation keeps the statistics that it starts with, so that few and
         peculiar crops cannot disturb them. For runs that start from weights.

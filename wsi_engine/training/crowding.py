@@ -9,6 +9,7 @@ there, so that no nucleus that somebody drew is cut.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ _RIM_UM = 0.75
 _LEAST_SHOWN = 0.7
 _LARGEST_UM = 16.0
 _SMALLEST_PX = 8
+# From fewer pixels of ground its stain is not known.
+_LEAST_GROUND = 8
 
 
 def crowd(scene: Scene, rng: np.random.Generator, config: AugmentConfig) -> None:
@@ -67,6 +70,25 @@ def _boxes(scene: Scene) -> list[tuple[int, tuple[slice, slice]]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A nucleus that was cut out.
+
+    Attributes
+    ----------
+    density
+        Optical density beyond that of its surroundings, (h, w, 3).
+    mask
+        Where it is, in labels, (h * finer, w * finer).
+    alpha
+        How much of each pixel is carried over, (h, w).
+    """
+
+    density: Float32
+    mask: npt.NDArray[np.bool_]
+    alpha: Float32
+
+
 def _put_one(
     scene: Scene,
     density: Float32,
@@ -74,52 +96,60 @@ def _put_one(
     smaller: float,
     rng: np.random.Generator,
 ) -> None:
+    """Put a copy of one nucleus beside another, if there is room for it."""
     label, box = boxes[rng.integers(len(boxes))]
     _, beside = boxes[rng.integers(len(boxes))]
-    pixels, mask, alpha = _cut(scene, density, label, box, smaller * rng.uniform(0.85, 1.15), rng)
-    if mask is None or pixels is None or alpha is None:
+    piece = _cut(scene, density, label, box, smaller * rng.uniform(0.85, 1.15), rng)
+    if piece is None:
         return
-    finer, inner = scene.finer, scene.inner
-    angle = rng.uniform(0, 2 * math.pi)
-    middle = [(side.start + side.stop) / 2 / finer for side in beside]
-    radius = sum(side.stop - side.start for side in beside) / 4 / finer
-    own = math.sqrt(mask.sum() / math.pi) / finer
-    apart = (radius + own) * rng.uniform(0.85, 1.3)
-    top = round(middle[0] + apart * math.sin(angle) - alpha.shape[0] / 2)
-    left = round(middle[1] + apart * math.cos(angle) - alpha.shape[1] / 2)
-    height, width = scene.image.shape[:2]
-    if min(top, left) < 0 or top + alpha.shape[0] > height or left + alpha.shape[1] > width:
+    finer, (height, width) = scene.finer, piece.alpha.shape
+    top, left = _corner(piece, beside, finer, rng)
+    whole_height, whole_width = scene.image.shape[:2]
+    if min(top, left) < 0 or top + height > whole_height or left + width > whole_width:
         return
-    place = np.s_[top : top + alpha.shape[0], left : left + alpha.shape[1]]
-    fine = np.s_[
-        top * finer : (top + alpha.shape[0]) * finer, left * finer : (left + alpha.shape[1]) * finer
-    ]
-    there = inner[fine]
-    shown = mask & (there == 0)
-    if (there == UNKNOWN).any() or shown.sum() < _LEAST_SHOWN * mask.sum():
+    place = np.s_[top : top + height, left : left + width]
+    fine = np.s_[top * finer : (top + height) * finer, left * finer : (left + width) * finer]
+    there = scene.inner[fine]
+    shown = piece.mask & (there == 0)
+    if (there == UNKNOWN).any() or shown.sum() < _LEAST_SHOWN * piece.mask.sum():
         return
-    free = (there == 0).reshape(alpha.shape[0], finer, alpha.shape[1], finer).mean(axis=(1, 3))
-    alpha = alpha * np.asarray(free, np.float32)
-    around = _surroundings(density[place], there, mask, finer)
+    around = _surroundings(density[place], there, piece.mask, finer)
     if around is None:
         return
-    density[place] += alpha[..., None] * (pixels + around - density[place])
+    free = (there == 0).reshape(height, finer, width, finer).mean(axis=(1, 3))
+    alpha = (piece.alpha * free).astype(np.float32)
+    density[place] += alpha[..., None] * (piece.density + around - density[place])
     scene.add(fine, shown, int(scene.classes[label]))
 
 
+def _corner(
+    piece: _Piece, beside: tuple[slice, slice], finer: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Draw row and column of a piece's first pixel, so that it touches a box or nearly so."""
+    angle = rng.uniform(0, 2 * math.pi)
+    radius = sum(side.stop - side.start for side in beside) / 4 / finer
+    own = math.sqrt(piece.mask.sum() / math.pi) / finer
+    apart = (radius + own) * rng.uniform(0.85, 1.3)
+    row, column = (
+        (side.start + side.stop) / 2 / finer + apart * part - size / 2
+        for side, part, size in zip(
+            beside, (math.sin(angle), math.cos(angle)), piece.alpha.shape, strict=True
+        )
+    )
+    return round(row), round(column)
+
+
 def _surroundings(
-    density: Float32,
-    labels: npt.NDArray[np.uint16],
-    mask: npt.NDArray[np.bool_],
-    finer: int,
+    density: Float32, labels: npt.NDArray[np.uint16], mask: npt.NDArray[np.bool_], finer: int
 ) -> Float32 | None:
     """Return the median optical density, (3,), of what is no nucleus beside a mask."""
-    away = ((labels == 0) & ~mask)[finer // 2 :: finer, finer // 2 :: finer]
-    if away.sum() < 8:
-        away = (labels == 0)[finer // 2 :: finer, finer // 2 :: finer]
-    if away.sum() < 8:
-        return None
-    return np.asarray(np.median(density[away], axis=0), np.float32)
+    first = finer // 2
+    ground = (labels == 0)[first::finer, first::finer]
+    away = ground & ~mask[first::finer, first::finer]
+    for candidates in (away, ground):
+        if candidates.sum() >= _LEAST_GROUND:
+            return np.asarray(np.median(density[candidates], axis=0), np.float32)
+    return None
 
 
 def _cut(
@@ -129,46 +159,37 @@ def _cut(
     box: tuple[slice, slice],
     factor: float,
     rng: np.random.Generator,
-) -> tuple[Float32 | None, npt.NDArray[np.bool_] | None, Float32 | None]:
-    """Cut out a nucleus, turned and scaled at random.
-
-    Returns
-    -------
-    density, mask, alpha
-        Optical density beyond that of the surroundings (h, w, 3); where the nucleus is, in
-        labels (h * finer, w * finer); how much of each pixel is carried over (h, w).
-    """
-    finer, inner = scene.finer, scene.inner
+) -> _Piece | None:
+    """Cut out a nucleus, turned and scaled at random; nothing where no ground is around it."""
+    finer = scene.finer
     rim = math.ceil(_RIM_UM / scene.mpp)
     rows, columns = (slice(side.start // finer - rim, -(-side.stop // finer) + rim) for side in box)
     if rows.start < 0 or columns.start < 0:
-        return None, None, None
+        return None
     pixels = density[rows, columns]
-    labels = inner[
+    labels = scene.inner[
         rows.start * finer : rows.stop * finer, columns.start * finer : columns.stop * finer
     ]
-    if labels.shape != (pixels.shape[0] * finer, pixels.shape[1] * finer):
-        return None, None, None
     mask = labels == label
+    if labels.shape != (pixels.shape[0] * finer, pixels.shape[1] * finer):
+        return None
     around = _surroundings(pixels, labels, mask, finer)
     if around is None:
-        return None, None, None
-    # Neighbours in the box would come along with the rim.
-    others = ((labels != 0) & ~mask)[finer // 2 :: finer, finer // 2 :: finer]
+        return None
     pixels = pixels - around
-    pixels[others] = 0
+    # Neighbours in the box would come along with the rim.
+    pixels[((labels != 0) & ~mask)[finer // 2 :: finer, finer // 2 :: finer]] = 0
     if rng.random() < 0.5:
         pixels, mask = pixels[::-1], mask[::-1]
     turns = int(rng.integers(4))
     pixels, mask = np.rot90(pixels, turns), np.rot90(mask, turns)
     pixels, mask = _scaled(pixels, mask, min(1.0, factor), finer)
     if mask.sum() < _SMALLEST_PX:
-        return None, None, None
+        return None
     distance = distance_transform_edt(~mask) / finer * scene.mpp
     share = np.clip(1 - distance / _RIM_UM, 0, 1)
-    height, width = pixels.shape[:2]
-    alpha = share.reshape(height, finer, width, finer).mean(axis=(1, 3))
-    return pixels, mask, np.asarray(gaussian_filter(alpha, 0.5), np.float32)
+    alpha = share.reshape(pixels.shape[0], finer, pixels.shape[1], finer).mean(axis=(1, 3))
+    return _Piece(pixels, mask, np.asarray(gaussian_filter(alpha, 0.5), np.float32))
 
 
 def _scaled(

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from wsi_engine.errors import ModelError, TrainingError
+from wsi_engine.errors import ModelError, SettingsError, TrainingError
 from wsi_engine.models.learning import Learner
 from wsi_engine.training.batches import Batch
+from wsi_engine.training.config import TrainConfig
 
 
 def start_from(
@@ -38,11 +39,7 @@ def start_from(
     try:
         state = learner.trained(network, init)
     except ModelError as error:
-        name = "the shipped weights" if init is None else repr(str(init))
-        raise TrainingError(
-            f"the run cannot start from {name} ({error}): state a file of weights of the same "
-            "shape, or change the section network"
-        ) from error
+        raise _cannot_start(init, error) from error
     with torch.no_grad():
         pairs = _normalised(network)
         for name, convolution, norm in pairs:
@@ -54,6 +51,47 @@ def start_from(
         )
         norms = [(convolution, norm) for _, convolution, norm in pairs]
         _unfold(network, learner, norms, batches)
+
+
+def with_shape_of_init(config: TrainConfig) -> TrainConfig:
+    """Return a run's configuration with the network of the weights that it starts from.
+
+    Where the configuration states a network, or starts from none, it is returned as it is.
+
+    Raises
+    ------
+    TrainingError
+        If the weights cannot be read.
+    SettingsError
+        If the crops are not made of whole strides of that network.
+    """
+    if config.init is None or "network" in config.model_fields_set:
+        return config
+    try:
+        network = config.learner.shape_of(file_of(config))
+    except ModelError as error:
+        raise _cannot_start(file_of(config), error) from error
+    config = config.model_copy(update={"network": network})
+    stride = config.learner.stride_px
+    if config.crop_px % stride:
+        raise SettingsError(
+            f"crop_px is {config.crop_px}, no multiple of {stride}, the total stride of the "
+            f"network of {config.init!r}"
+        )
+    return config
+
+
+def file_of(config: TrainConfig) -> Path | None:
+    """Return the weights that a run starts from; ``None`` for those that come with the package."""
+    return None if config.init in (None, config.method) else Path(str(config.init))
+
+
+def _cannot_start(init: Path | None, error: ModelError) -> TrainingError:
+    name = "the shipped weights" if init is None else repr(str(init))
+    return TrainingError(
+        f"the run cannot start from {name} ({error}): state a file of weights of the same shape, "
+        "or leave the section network out"
+    )
 
 
 def _normalised(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:

@@ -32,7 +32,7 @@ from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
 from wsi_engine.training.sampling import Sampler, Source
-from wsi_engine.training.starting import start_from
+from wsi_engine.training.starting import file_of, start_from, with_shape_of_init
 from wsi_engine.training.validate import ValidationSet, calibrated
 
 CHECKPOINT = "checkpoint.pt"
@@ -110,8 +110,7 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     network = config.learner.network().to(config.device)
     if config.init is not None and sampler is not None and not path.exists():
         crops = (make_batch(sampler, config, step) for step in range(_STATISTICS_STEPS))
-        init = None if config.init == config.method else Path(config.init)
-        start_from(network, config.learner, init, crops)
+        start_from(network, config.learner, file_of(config), crops)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -119,10 +118,7 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     run = Run(network, optimiser, Average(network, config.ema))
     if path.exists():
         content = load_checkpoint(path)
-        former = json.loads(content["config"])
-        # What an older version wrote beside has moved, and none of it is fixed.
-        known = {k: value for k, value in former.items() if k in TrainConfig.model_fields}
-        before = TrainConfig.model_validate(known)
+        before = former_config(content)
         if any(getattr(before, name) != getattr(config, name) for name in _FIXED):
             raise TrainingError(
                 f"{path} belongs to a run with another method, another network, other classes or "
@@ -131,6 +127,15 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
             )
         run.restore(content)
     return run
+
+
+def former_config(content: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of the run that wrote a checkpoint."""
+    former = json.loads(content["config"])
+    # What an older version wrote beside has moved, and none of it is fixed.
+    return TrainConfig.model_validate(
+        {k: former[k] for k in former if k in TrainConfig.model_fields}
+    )
 
 
 def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
@@ -278,6 +283,12 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         If the loss is not finite, or the output folder holds another run.
     """
     config.output.mkdir(parents=True, exist_ok=True)
+    if not (config.output / CHECKPOINT).exists():
+        config = with_shape_of_init(config)
+    elif config.init is not None and "network" not in config.model_fields_set:
+        config = config.model_copy(
+            update={"network": former_config(load_checkpoint(config.output / CHECKPOINT)).network}
+        )
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)

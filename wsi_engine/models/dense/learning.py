@@ -102,6 +102,12 @@ class DenseLearner:
 
         return load_dense(self.method, path)
 
+    def shape_of(self, weights: Path | None) -> BaseModel:
+        """Return the shape of the network of trained weights."""
+        from wsi_engine.models.dense.model import read_shape
+
+        return type(self.shape).model_validate(read_shape(self.method, weights))
+
     def trained(self, fresh: nn.Module, weights: Path | None) -> dict[str, torch.Tensor]:
         """Return the state of a trained network of this shape."""
         from wsi_engine.models.dense.model import load_dense

@@ -167,6 +167,15 @@ _NO_NETWORK = (
 """What a file that is none leads to; its description may say anything."""
 
 
+def read_shape(method: DenseMethod, weights: Path | None = None) -> Mapping[str, Any]:
+    """Return the shape of the network that `load_dense` loads, and raise what that raises."""
+    load_dense(method, weights)
+    path = weights_file(method.spec.name) if weights is None else weights
+    with safe_open(str(path), framework="pt") as file:
+        shape: Mapping[str, Any] = json.loads(file.metadata()[WEIGHTS_KEY])["shape"]
+    return shape
+
+
 def load_dense(method: DenseMethod, weights: Path | None = None) -> DenseModel:
     """Load a dense method, on the CPU in fp32.
 

@@ -191,6 +191,16 @@ class StarConvexLearner:
 
         return load_weights(path)
 
+    def shape_of(self, weights: Path | None) -> NetworkConfig:
+        """Return the shape of the network of trained weights."""
+        from wsi_engine.models.starconvex.model import load_starconvex
+        from wsi_engine.models.starconvex.network import StarConvexNet, describe
+
+        model = load_starconvex(weights)
+        assert isinstance(model.network, StarConvexNet)
+        facts = {name: fact for name, fact in describe(model.network).items() if name != "classes"}
+        return NetworkConfig(**facts, mpp=model.spec.mpp)
+
     def trained(self, fresh: nn.Module, weights: Path | None) -> dict[str, torch.Tensor]:
         """Return the state of a trained network of this shape, with the classes of this run.
 

@@ -114,18 +114,20 @@ class Comparison:
         objects
             The new version; children must have been flattened out.
         """
-        with Spool() as rest:
+        with Spool(named=False) as nameless, Spool(named=True) as renamed:
             for batch in batches(objects, BATCH):
                 rows, repeated = self._known(batch)
                 self.duplicates += int(repeated.sum())
                 self.types.update(batch[k].object_type for k in np.flatnonzero(~repeated))
                 known = np.flatnonzero((rows >= 0) & ~repeated)
                 yield from self._judged([batch[k] for k in known], rows[known])
-                rest.put([batch[k] for k in np.flatnonzero((rows < 0) & ~repeated)])
+                rest = [batch[k] for k in np.flatnonzero((rows < 0) & ~repeated)]
+                nameless.put([item for item in rest if item.id is None])
+                renamed.put([item for item in rest if item.id is not None])
             # Only now is known which of the old objects are there no more.
-            for without_id in (True, False):
-                for batch in rest.batches():
-                    yield from self._placed([o for o in batch if (o.id is None) == without_id])
+            for waiting in (nameless, renamed):
+                for batch in waiting.batches():
+                    yield from self._placed(batch)
 
     def _known(self, batch: list[PathObject]) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Find the old row of each object by its id, and which objects repeat an id."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,8 @@ from wsi_engine.closing import Closing
 from wsi_engine.corrections.marks import look_text, notes_text
 from wsi_engine.corrections.shapes import Geometries, overlaps
 from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.writer import write_objects
 
 BATCH = 2_000
 """Objects that are looked at together."""
@@ -257,27 +260,34 @@ class ShapeFile(Closing):
 
 
 class Spool(Closing):
-    """Objects that wait in a temporary file."""
+    """Objects that wait in temporary files.
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="wsi-engine-")  # noqa: SIM115 (closed below)
-        self._count = 0
+    Parameters
+    ----------
+    named
+        Whether they have ids; a file gives one to each that has none.
+    """
+
+    def __init__(self, *, named: bool) -> None:
+        self._named = named
+        self._folder = tempfile.TemporaryDirectory(prefix="wsi-engine-")
+        self._files: list[Path] = []
 
     def put(self, items: list[PathObject]) -> None:
         """Append a batch of objects."""
         if items:
-            pickle.dump(items, self._file, pickle.HIGHEST_PROTOCOL)
-            self._count += 1
+            self._files.append(Path(self._folder.name) / f"{len(self._files)}.geojson")
+            write_objects(self._files[-1], items)
 
     def batches(self) -> Iterator[list[PathObject]]:
         """Yield the batches from the first on."""
-        self._file.seek(0)
-        for _ in range(self._count):
-            yield pickle.load(self._file)
+        for file in self._files:
+            items = read_objects(file)
+            yield [*items] if self._named else [replace(item, id=None) for item in items]
 
     def close(self) -> None:
-        """Remove the file."""
-        self._file.close()
+        """Remove the files."""
+        self._folder.cleanup()
 
 
 EMPTY_WKB: bytes = shapely.to_wkb(shapely.GeometryCollection())

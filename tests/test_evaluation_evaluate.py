@@ -171,3 +171,23 @@ def test_overlay_colours() -> None:
     assert tuple(overlay[25, 30]) == INVENTED
     assert tuple(overlay[20, 0]) == MISSED
     assert tuple(overlay[15, 15]) == (255, 255, 255)
+
+
+def test_dice_is_of_the_areas_that_nuclei_cover_together(tmp_path: Path):
+    """Overlapping nuclei count once: a file against itself has 1, never more."""
+    boxes = [(0, 0, 10, 10, "Tumor"), (5, 0, 10, 10, "Tumor"), (30, 20, 10, 10, "Tumor")]
+    write(tmp_path / "a.geojson", boxes)
+    write(tmp_path / "b.geojson", boxes[1:])
+    itself = evaluate(tmp_path / "a.geojson", tmp_path / "a.geojson", mpp=0.25)
+    assert itself.overall.images[0].dice == pytest.approx(1.0)
+    other = evaluate(tmp_path / "b.geojson", tmp_path / "a.geojson", mpp=0.25)
+    assert other.overall.images[0].dice == pytest.approx(2 * 200 / (250 + 200))
+
+
+def test_figures_are_json(tmp_path: Path):
+    write(tmp_path / "a.geojson", TRUTH)
+    report = evaluate(tmp_path / "a.geojson", tmp_path / "a.geojson", mpp=0.25)
+    figures = json.loads(json.dumps(report.figures()))
+    assert figures["overall"]["dice"] == 1
+    assert set(figures["by_class"]) == {"Tumor", "Immune"}
+    assert [image["name"] for image in figures["images"]] == ["a"]

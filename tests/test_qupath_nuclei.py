@@ -100,3 +100,22 @@ def test_whoever_asks_finds_the_same_nuclei(path):
     for shapes in ([made.geometry for made in taken], drawing.detections.shapes):
         assert shapely.equals(shapes, with_area).all()
     assert selection.left_out == {"annotation": 1, "tile": 1, FLAT: 1}
+
+
+def test_parts_that_do_not_touch_are_nuclei_of_their_own(tmp_path: Path):
+    touching = shapely.MultiPolygon([shapely.box(0, 0, 4, 4), shapely.box(4, 0, 8, 4)])
+    path = write_file(
+        tmp_path / "x.geojson", [of("detection", PARTS), of("detection", touching, 2)]
+    )
+    found = read_nuclei(path)
+    assert [round(shape.area) for shape in found.geometries] == [
+        round(PARTS.geoms[1].area), round(SMALL.area), 32,
+    ]  # fmt: skip
+    assert found.ids == [identity(1), None, identity(2)]
+    assert found.divided == 1
+
+
+def test_the_parts_of_a_corrected_nucleus_are_all_taken_in():
+    taken = list(NucleusSelection().nuclei([of("detection", PARTS)]))
+    assert [made.id for made in taken] == [identity(1), None]
+    assert sum(made.geometry.area for made in taken) == pytest.approx(PARTS.area)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsi_engine.cli import console
+from wsi_engine.errors import ResultError
 
 if TYPE_CHECKING:
     from wsi_engine.evaluation.metrics import Evaluation
@@ -49,7 +51,10 @@ def train(
 
 
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="GeoJSON, label image, or a folder of them.")],
+    predicted: Annotated[
+        Path,
+        typer.Argument(help="GeoJSON, label image, a folder of them, or the folder of a result."),
+    ],
     truth: Annotated[Path, typer.Argument(help="What is there; the same kinds.")],
     mpp: Annotated[
         float, typer.Option(help="Pixel size in µm that both refer to, for distances.")
@@ -58,18 +63,42 @@ def evaluate(
         Path | None, typer.Option(help="Images, for a page of the worst ones.")
     ] = None,
     worst: Annotated[Path, typer.Option(help="The page to write.")] = Path("worst.html"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the measures as JSON, and nothing else.")
+    ] = False,
 ) -> None:
     """Compare nuclei with the truth: F1, PQ, AJI, Dice, splits and merges."""
     from wsi_engine.evaluation.evaluate import evaluate as evaluate_segmentations
     from wsi_engine.evaluation.overlays import write_worst_page
 
+    predicted, truth = _nuclei_of_result(predicted), _nuclei_of_result(truth)
     report = evaluate_segmentations(predicted, truth, mpp=mpp)
-    _print_evaluation("all nuclei", report.overall)
-    for name, evaluation in report.by_class.items():
-        _print_evaluation(name, evaluation)
+    if as_json:
+        typer.echo(json.dumps(report.figures(), indent=2, ensure_ascii=False))
+    else:
+        _print_evaluation("all nuclei", report.overall)
+        for name, evaluation in report.by_class.items():
+            _print_evaluation(name, evaluation)
     if images is not None:
         write_worst_page(worst, report, predicted, truth, images)
-        console.out.print(f"worst images: {worst}", highlight=False)
+        if not as_json:
+            console.out.print(f"worst images: {worst}", highlight=False)
+
+
+def _nuclei_of_result(path: Path) -> Path:
+    """Return the file of the nuclei where a path is the folder of a result; else the path."""
+    from wsi_engine.results.folder import has_result
+    from wsi_engine.results.layout import NUCLEI_FILES
+
+    if not path.is_dir() or not has_result(path):
+        return path
+    files = sorted(file for file in path.iterdir() if NUCLEI_FILES.fullmatch(file.name))
+    if len(files) != 1:
+        raise ResultError(
+            f"{path} has its nuclei in {len(files)} files: run the slide without --split, or give "
+            "one of them"
+        )
+    return files[0]
 
 
 def _print_evaluation(name: str, evaluation: Evaluation) -> None:

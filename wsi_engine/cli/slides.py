@@ -93,7 +93,7 @@ def info(
         console.print_facts(shown)
         if tissue.unreadable:
             console.print_warning(
-                f"{facts.path.name} is damaged: {len(tissue.unreadable)} region(s) could not be read"
+                f"{facts.path.name} is damaged: {len(tissue.unreadable)} region(s) cannot be read"
             )
         for warning in resolution_warnings(facts, mpp):
             console.print_warning(warning)

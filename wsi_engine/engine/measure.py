@@ -144,7 +144,7 @@ def _measure(
     polygons, kept = repaired_on_grid(found.geometries)
     if len(kept) + found.skipped > 0 and not kept.any():
         raise GeoJSONError(
-            f"{source}: none of its {len(kept) + found.skipped:,} objects can be measured, for none "
+            f"{source}: none of its {len(kept) + found.skipped:,} objects can be measured, as none "
             "has an area that could be read; export nuclei as polygons"
         )
     found = found.take(np.flatnonzero(kept))
@@ -243,8 +243,8 @@ def _left_out(found: ForeignNuclei, without_area: int, shared: int, source: str)
         )
     if found.divided:
         warnings.append(
-            f"{source}: {found.divided:,} objects have several parts that do not touch: each part is "
-            "a nucleus of its own"
+            f"{source}: {found.divided:,} objects have several parts that do not touch: each part "
+            "is a nucleus of its own"
         )
     if without_area:
         warnings.append(f"{source}: {without_area:,} objects without an area were left out")

@@ -142,8 +142,8 @@ def make_record(
     state, tissue, area_mm2 = run_log.tracker.state, plan.tissue, plan.area_mm2
     if area_mm2 == 0:
         raise SlideError(
-            f"{plan.info.path.name} is damaged: nothing could be read where nuclei were looked for; "
-            "copy the slide again from where it was scanned"
+            f"{plan.info.path.name} is damaged: nothing could be read where nuclei were looked "
+            "for; copy the slide again from where it was scanned"
         )
     return RunRecord(
         files={},  # until they are published

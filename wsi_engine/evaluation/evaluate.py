@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,14 @@ class Report:
 
     overall: Evaluation
     by_class: dict[str, Evaluation]
+
+    def figures(self) -> dict[str, Any]:
+        """Return all measures, pooled and by image, as JSON has them."""
+        return {
+            "overall": self.overall.pooled(),
+            "by_class": {name: found.pooled() for name, found in self.by_class.items()},
+            "images": [asdict(image) for image in self.overall.images],
+        }
 
 
 def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:

@@ -138,7 +138,7 @@ class SlideResult:
 
     @cached_property
     def searched(self) -> shapely.Geometry:
-        """The area in which the run looked for nuclei and could read the slide, in QuPath pixels."""
+        """The area that could be read in which the run looked for nuclei, in QuPath pixels."""
         bounds = self.record.slide.bounds
         area = shapely.box(0, 0, bounds.width, bounds.height)
         if self.record.settings.tissue:

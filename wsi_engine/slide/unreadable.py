@@ -12,13 +12,24 @@ class Corners(Protocol):
     """A rectangle in QuPath pixels, given by its corners."""
 
     @property
-    def x_min(self) -> float: ...
+    def x_min(self) -> float:
+        """Left side."""
+        ...
+
     @property
-    def y_min(self) -> float: ...
+    def y_min(self) -> float:
+        """Upper side."""
+        ...
+
     @property
-    def x_max(self) -> float: ...
+    def x_max(self) -> float:
+        """Right side."""
+        ...
+
     @property
-    def y_max(self) -> float: ...
+    def y_max(self) -> float:
+        """Lower side."""
+        ...
 
 
 def area_of(boxes: Iterable[Corners]) -> shapely.Geometry:

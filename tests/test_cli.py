@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.support.slides import real_slide
 from wsi_engine.cli import DAMAGED, INTERRUPTED, main
+from wsi_engine.doctor import Finding
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.sample import SampleTruth
@@ -150,6 +151,28 @@ def test_commands_that_inform(capsys, arguments: list[str], words: list[str]):
     assert code == 0
     for word in words:
         assert word in out
+
+
+def test_doctor_shows_how_to_install_extras(capsys, monkeypatch):
+    """The bracket is no markup."""
+    advice = "pip install 'a[b]'"
+    monkeypatch.setattr("wsi_engine.doctor.examine", lambda: [Finding("a", "none", advice)])
+    code, out, _ = run_cli(capsys, "doctor")
+    assert code == 0
+    assert advice in out
+
+
+def test_verify_of_a_folder_without_results_is_an_error(capsys, tmp_path: Path):
+    code, _, err = run_cli(capsys, "verify", tmp_path)
+    assert_clear_error(code, err, "holds no results")
+
+
+def test_scripts_and_presets_come_with_the_engine(capsys, tmp_path: Path):
+    for command, name in (("qupath-scripts", "import_results.groovy"), ("configs", "default.yaml")):
+        code, out, _ = run_cli(capsys, command, tmp_path)
+        assert code == 0
+        assert (tmp_path / name).is_file()
+        assert name in out
 
 
 def test_info_of_a_real_slide(capsys):

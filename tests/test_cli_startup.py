@@ -82,6 +82,19 @@ def test_what_looks_at_torch_loads_it(folder: Path):
     assert loads_torch(folder, "doctor")
 
 
+@pytest.mark.parametrize("line", ["--help", "--version", "run --help", "measure --help"])
+def test_help_does_without_numba(tmp_path: Path, line: str):
+    code = (
+        "import atexit, sys\n"
+        "from wsi_engine.cli import main\n"
+        "atexit.register(lambda: print('loads numba:', 'numba' in sys.modules))\n"
+        "main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, *line.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loads numba: False\n")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

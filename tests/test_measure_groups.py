@@ -18,7 +18,7 @@ from tests.support.plugins import install_package
 from wsi_engine.config import make_settings
 from wsi_engine.errors import MeasurementError, SettingsError
 from wsi_engine.nuclei.measure import groups
-from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.nuclei.measure.columns import GROUP_NAMES, Column
 from wsi_engine.nuclei.measure.group import OutlineGroup, PixelGroup, in_order
 from wsi_engine.nuclei.measure.groups import GROUPS, columns_of, find_groups, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
@@ -67,6 +67,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     plugins.cache_clear()
     yield monkeypatch
     plugins.cache_clear()
+
+
+def test_the_names_that_help_shows_are_those_of_the_groups():
+    assert (*GROUPS,) == GROUP_NAMES
 
 
 def test_an_installed_package_adds_a_group(sample: SampleTruth, tmp_path: Path):

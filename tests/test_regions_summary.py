@@ -72,6 +72,24 @@ def test_density_is_per_area_that_was_searched(folder, tmp_path):
     assert found["strip"]["Nuclei per mm^2"] == pytest.approx(2 / 0.125)
 
 
+def test_annotations_follow_the_regions_that_bounded_the_run(folder, tmp_path):
+    """Another annotation beside them does not replace them; the same one counts once."""
+    write_result(folder, [(10, 10), (10, 20)], roi=LEFT)
+    (bounding,) = [row for row in rows(folder).values() if row["kind"] == "annotation"]
+    drawn = write_annotations_by_hand(tmp_path / "other.geojson", QUARTER, names=["top"])
+    table = measure_regions(folder, drawn).table.to_pylist()
+    assert next(row["id"] for row in table if row["kind"] == "annotation") == bounding["id"]
+    assert [row["region"] for row in table][-1] == "top"
+    again = measure_regions(folder, folder / "roi.geojson").table.to_pylist()
+    assert [row["id"] for row in again].count(bounding["id"]) == 1
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text(folder, tmp_path):
+    drawn = write_annotations_by_hand(tmp_path / "a.geojson", LEFT, names=["=1+1"])
+    rows(write_result(folder, [(10, 10)]), drawn)
+    assert ",'=1+1,annotation," in (folder / "regions.csv").read_text(encoding="utf-8-sig")
+
+
 def test_a_run_without_tissue_searched_all_of_the_slide(folder):
     found = rows(write_result(folder, [(1, 1)], tissue=None))
     assert list(found) == ["slide"]

@@ -15,4 +15,8 @@ Scientific Python), so that reading a GeoJSON file does not wait for torch.
 
 import lazy_loader
 
+from wsi_engine.kernel_cache import provide_kernel_cache
+
+provide_kernel_cache()
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from wsi_engine.errors import SettingsError
-from wsi_engine.nuclei.measure.groups import GROUPS, find_groups
+from wsi_engine.nuclei.measure.columns import GROUP_NAMES
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -120,7 +120,9 @@ class RunSettings(BaseModel):
     ] = 0.08
     measure: Annotated[
         tuple[str, ...],
-        _ChangesResult(f"Group of measurements ({', '.join(GROUPS)}), see docs/measurements.md"),
+        _ChangesResult(
+            f"Group of measurements ({', '.join(GROUP_NAMES)}), see docs/measurements.md"
+        ),
     ] = ("shape", "colour", "texture", "ring", "context")
     stains: Annotated[StainSetting, _ChangesResult("Stain vectors for the measurements")] = "H&E"
     geojson_measurements: Annotated[
@@ -155,6 +157,9 @@ class RunSettings(BaseModel):
     def _known_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(groups)) < len(groups):
             raise ValueError("each group once")
+        # With it come the kernels of numba, which `--help` does without.
+        from wsi_engine.nuclei.measure.groups import find_groups
+
         find_groups(groups)
         return groups
 

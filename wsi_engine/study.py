@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,25 +34,29 @@ class StudyTable:
 def read_study(path: Path) -> StudyTable:
     """Read a table separated by commas, semicolons or tabs, with names in the first line.
 
+    It is UTF-8, or UTF-16 as spreadsheets save "Unicode text". A first line ``sep=;`` counts, and
+    columns at the end that are empty do not.
+
     Raises
     ------
     ManifestError
         When it is absent or no CSV, a column has no name of its own, or a row is too short.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read as UTF-8 text: {error}") from None
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
+    text = _text_of(path)
+    header, _, rest = text.partition("\n")
+    stated = re.fullmatch(r"sep=(.)\r?", header)
+    if stated:
+        text, header = rest, rest.partition("\n")[0]
+    separator = stated[1] if stated else max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         lines = [(reader.line_num, line) for line in reader if any(line)]
     except csv.Error as error:
         raise ManifestError(f"{path.name}: line {reader.line_num}: {error}") from None
     names = [name.strip() for name in lines[0][1]] if lines else []
+    while names and not names[-1] and not any("".join(line[len(names) - 1 :]) for _, line in lines):
+        names.pop()  # spreadsheets write columns that once held something
+        lines = [(number, line[: len(names)]) for number, line in lines]
     if len(set(names)) < len(names) or not all(names):
         raise ManifestError(f"{path.name}: each column needs a name of its own")
     for number, line in lines[1:]:
@@ -63,3 +69,22 @@ def read_study(path: Path) -> StudyTable:
         for number, line in lines[1:]
     )
     return StudyTable(path, tuple(names), rows)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
+    if content.startswith(b"PK\x03\x04"):
+        raise ManifestError(f"{path.name} is a workbook: save it as CSV UTF-8 (comma delimited)")
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise ManifestError(
+            f"{path.name} cannot be read as UTF-8 text: save it as CSV UTF-8 (comma delimited)"
+        ) from None
+    return text if "\n" in text else text.replace("\r", "\n")

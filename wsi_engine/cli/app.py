@@ -35,6 +35,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": machine.models,
     "warm-up": machine.warm_up,
     "doctor": machine.doctor,
+    "qupath-scripts": machine.qupath_scripts,
+    "configs": machine.configs,
     "sample": slides.sample,
     "train": learning.train,
     "evaluate": learning.evaluate,
@@ -50,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Whole slide in, every nucleus out, in QuPath.",

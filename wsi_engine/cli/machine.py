@@ -1,4 +1,4 @@
-"""Commands about what is there to compute with: models, warm-up, doctor."""
+"""Commands about what is installed: models, warm-up, doctor, scripts and presets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from wsi_engine.bundled_files import Bundle, copy_bundle
 from wsi_engine.cli import console
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import make_settings
@@ -48,6 +49,23 @@ def warm_up(
     console.out.print("decoding and measuring are compiled")
     if compiled:
         console.out.print("the next runs use the compiled network")
+
+
+def qupath_scripts(
+    folder: Annotated[Path, typer.Argument(help="Folder for the scripts.")],
+) -> None:
+    """Write the scripts that import results in QuPath, run the engine there, and export."""
+    _copy("qupath_scripts", folder)
+
+
+def configs(folder: Annotated[Path, typer.Argument(help="Folder for the presets.")]) -> None:
+    """Write the presets of settings for --config, and batch scripts."""
+    _copy("configs", folder)
+
+
+def _copy(bundle: Bundle, folder: Path) -> None:
+    for path in copy_bundle(bundle, folder):
+        console.out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def doctor() -> None:

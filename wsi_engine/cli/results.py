@@ -97,15 +97,22 @@ def export(
 
 
 def _print_regions(report: RegionReport) -> None:
-    """Print the first numbers of some regions, and where all of them are."""
+    """Print the first numbers of slides and annotations, and where those of all regions are."""
     names = ("slide", "region", "kind")
     numbers = {"Searched area mm^2": ",.3f", "Nuclei": ",.0f", "Nuclei per mm^2": ",.0f"}
     table = Table(*names, "mm²", "nuclei", "per mm²")
-    for row in report.table.select([*names, *numbers]).to_pylist():
+    rows = report.table.select([*names, *numbers]).to_pylist()
+    pieces = sum(row["kind"] == "tissue" for row in rows)
+    for row in rows:
+        if row["kind"] == "tissue":
+            continue
         values = [(row[name], form) for name, form in numbers.items()]
         cells = ["-" if value is None else format(value, form) for value, form in values]
         table.add_row(*[escape(row[name]) for name in names], *cells)
     console.out.print(table)
+    if pieces:
+        text = f"and {pieces:,} piece(s) of tissue, whose numbers are in the files"
+        console.out.print(text, highlight=False)
     _print_files(report.files)
 
 

@@ -11,7 +11,6 @@ from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import shapely
 
@@ -19,6 +18,7 @@ from wsi_engine.export.options import Options
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.nucleus_table import PROBABILITY, defined, polygons_of
+from wsi_engine.results.spreadsheets import without_formulas
 from wsi_engine.writing import atomic_path
 
 _CENTROID = tuple(
@@ -51,7 +51,7 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     ):
         for group in run.table.groups():
             rows = _rows(run, group, schema)
-            writer.write_table(rows if packed else _without_formulas(rows))
+            writer.write_table(rows if packed else without_formulas(rows))
     return [path, _write_dictionary(path, columns)]
 
 
@@ -84,17 +84,6 @@ def _rows(run: SlideResult, group: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.table(columns, schema=schema)
-
-
-def _without_formulas(rows: pa.Table) -> pa.Table:
-    """Return the rows with an apostrophe before each text that a spreadsheet would compute."""
-    columns = [
-        pc.replace_substring_regex(column, r"^([=+\-@])", r"'\1")
-        if pa.types.is_string(column.type)
-        else column
-        for column in rows.columns
-    ]
-    return pa.table(columns, schema=rows.schema)
 
 
 def _is_packed(name: str) -> bool:

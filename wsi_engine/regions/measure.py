@@ -57,7 +57,7 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
         ``OUT/<slide>``; gets ``regions.parquet``, ``regions.csv``, ``regions_columns.json`` and
         ``regions.geojson``. Those of an earlier call are replaced.
     annotations
-        GeoJSON from QuPath; without it those that bounded the run. Nested annotations count
+        GeoJSON from QuPath; they follow those that bounded the run. Nested annotations count
         each for itself.
 
     Returns
@@ -79,8 +79,10 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
     """
     with ResultFolder.of_result(Path(folder)) as held:
         result = SlideResult(held.path)
-        drawn = result.drawn if annotations is None else read_drawn_regions(Path(annotations))
-        return _measure(result, drawn, held)
+        more = [] if annotations is None else read_drawn_regions(Path(annotations))
+        named_again = {region.id for region in more}
+        of_run = [region for region in result.drawn if region.id not in named_again]
+        return _measure(result, [*of_run, *more], held)
 
 
 def measure_regions_of_run(held: ResultFolder) -> RegionReport:

@@ -20,6 +20,7 @@ from wsi_engine.qupath.writer import write_objects
 from wsi_engine.regions.summary import Figures, all_columns
 from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE, TableFiles
 from wsi_engine.results.region import Region, read_regions
+from wsi_engine.results.spreadsheets import without_formulas
 from wsi_engine.results.table_metadata import table_metadata
 from wsi_engine.version import __version__
 
@@ -82,7 +83,7 @@ def write_table(
     style = pa.csv.WriteOptions(quoting_style="needed")
     with (folder / files.csv).open("wb") as stream:
         stream.write("\ufeff".encode())  # without it Excel shows "Area Âµm^2"
-        pa.csv.write_csv(table, stream, style)
+        pa.csv.write_csv(without_formulas(table), stream, style)
     entries = [asdict(column) for column in columns]
     for entry in entries:
         del entry["essential"]

@@ -11,6 +11,9 @@ import numpy.typing as npt
 Measurements = dict[str, npt.NDArray[np.float32]]
 """float32 columns of shape (n,) by name."""
 
+GROUP_NAMES = ("shape", "colour", "rgb", "texture", "ring", "context")
+"""Names of the engine's own groups of measurements, known without loading them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

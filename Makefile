@@ -15,8 +15,9 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "Open $(DEMO)/sample.tif in QuPath and drag $(DEMO)/results/sample/nuclei.geojson.gz onto it."
 
+# Two processes, however many cores there are: networks in the tests take several threads themselves.
 test: $(VENV)/.installed-for-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # SpatialData and squidpy cannot be installed beside TIAToolbox: they want other versions of dask.
 test-spatialdata:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
+from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex, load_weights
 from wsi_engine.training.validate import predict
 
 MPP = 0.25

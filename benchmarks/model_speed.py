@@ -26,11 +26,12 @@ import numpy as np
 import torch
 
 from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
+from wsi_engine.models.starconvex.model import (
+    StarConvexModel,
+    load_starconvex,
+)
 from wsi_engine.models.suppression import suppress
 from wsi_engine.training.config import TrainConfig
-from wsi_engine.training.train import make_network
-from wsi_engine.training.weights import save_weights
 
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
@@ -109,9 +110,8 @@ def compare_recipe(model: StarConvexModel, recipe: Path, tile_um: float, repeats
     config = TrainConfig.load(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "untrained.safetensors"
-        mpp = config.network.mpp
-        save_weights(path, make_network(config), mpp=mpp, threshold=0.5, max_overlap=0.3)
-        other = load_weights(path).to(model.device)
+        config.learner.write(path, config.learner.network(), threshold=0.5)
+        other = config.learner.model(path).to(model.device)
         megabytes = path.stat().st_size / 1e6
     rng = np.random.default_rng(0)
     actions: list[Callable[[], object]] = []
@@ -121,7 +121,10 @@ def compare_recipe(model: StarConvexModel, recipe: Path, tile_um: float, repeats
         actions.append(partial(each.maps, batch))
     own, its = by_turns(actions, repeats)
     gains = [one / two for one, two in zip(own, its, strict=True)]
-    halos = f"{model.spec.halo_px * model.spec.mpp:g} and {other.spec.halo_px * mpp:g} µm"
+    mpp = other.spec.mpp
+    halos = (
+        f"{model.spec.halo_px * model.spec.mpp:g} and {other.spec.halo_px * other.spec.mpp:g} µm"
+    )
     print(
         f"{recipe.stem}: {megabytes:.2f} MB; with their halos ({halos}) on tiles of {tile_um:g} µm "
         f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f}) times as fast"

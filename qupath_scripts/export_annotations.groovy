@@ -11,14 +11,36 @@
  * only there, all nuclei are taken to be known.
  */
 import static qupath.lib.scripting.QP.*
+import qupath.lib.io.GsonTools
 
 def FOLDER = buildFilePath(PROJECT_BASE_DIR, 'wsi_engine', 'annotations')
 def INCLUDE_DETECTIONS = 'detections' in (args as List)
-def ONLY_CLASSES = []    // such as ['Tumor', 'Region*']; empty for annotations of any class
+def ONLY_CLASSES = []    // such as ['Tumor', 'Region*']; empty for all but those of the engine, such as tissue
 
 def name = getCurrentImageNameWithoutExtension()
+// An entry of a project may show the file turned, mirrored or cut: there, coordinates mean others.
+def shownAs = { view ->
+    def builder = ''
+    try {
+        builder = GsonTools.getInstance().toJson(view.getBuilder())
+    } catch (Exception ignored) {
+    }
+    def found = (view.getPath() + builder) =~ /(?i)(Rotated|Flipped|Cropped|Affine)(Transform)?ImageServer|"builderType"\s*:\s*"(rotated|flipped|cropped|affine)"/
+    found ? (found[0][1] ?: found[0][3]).toLowerCase() : null
+}
+def turned = shownAs(getCurrentServer())
+if (turned) {
+    println "${name}: this entry of the project shows the file ${turned}, and wsi-engine reads it as it is: nothing is written; add the file to the project as it is"
+    return
+}
+// As import_results.groovy marks them, or as the engine's own files, dragged onto the image, have them.
+def isOfEngine = {
+    def kind = it.getPathClass()?.toString()
+    it.getMetadata().containsKey('_wsi_engine') || it.isLocked() && kind in ['Tissue', 'Blur', 'Pen', 'Fold', 'No nuclei'] &&
+        it.getName() ==~ /${kind} \d+/
+}
 def annotations = getAnnotationObjects().findAll {
-    ONLY_CLASSES.isEmpty() || it.getPathClass()?.toString() in ONLY_CLASSES
+    ONLY_CLASSES.isEmpty() ? !isOfEngine(it) : it.getPathClass()?.toString() in ONLY_CLASSES
 }
 if (annotations.isEmpty()) {
     println "${name}: no annotations, nothing is written"

@@ -1,7 +1,7 @@
 /*
  * Brings what wsi-engine found into the image, in place of what an earlier import brought.
  *
- * Where:    QuPath 0.5 to 0.7, script editor: Run, or Run for project; or
+ * Where:    QuPath 0.6 to 0.7, script editor: Run, or Run for project; or
  *           QuPath script -p project.qpproj -s import_results.groovy -a RESULTS [-a MODE]
  * Reads:    run.json in the folders of RESULTS, to find that of the image, and from there
  *           nuclei*.geojson(.gz), regions.geojson, roi.geojson and tissue.geojson
@@ -11,13 +11,16 @@
  *             discard  they are replaced as well
  *             all      every detection of the image is replaced, also those of other tools.
  *
- * How an import is known again: each nucleus that this script adds carries, as metadata
- * `_wsi_engine`, what it was like: class, name, centre, area. If that still fits and the nucleus is
- * not locked, nobody touched it, and it is replaced. If not, someone corrected it: it stays, and
- * a new nucleus of the same id, or with its centre in it, is not added. Detections without this
- * metadata (drawn, or brought by other means) are not touched, but a nucleus whose id is in the
- * image already is not added twice. What you delete comes back with the next import: give it the
- * class Ignore* instead. Annotations are added where their id is not in the image; none is removed.
+ * How an import is known again: each object that this script adds carries, as metadata
+ * `_wsi_engine`, what it was like: class, name, centre, area, own colour, metadata. (QuPath 0.5 keeps
+ * no metadata of detections, so it needs 0.6.) If that still fits and the nucleus is not locked,
+ * nobody touched it, and it is replaced. If not, someone corrected it: it stays, and a new nucleus of
+ * the same id, or with its centre in it, is not added. Detections without this metadata (drawn, or
+ * brought by other means) are not touched, but a nucleus whose id is in the image already is not added
+ * twice. What you delete comes back with the next import: give it the class Ignore* instead.
+ *
+ * Annotations that the engine made, such as tissue, are replaced where nobody touched them. Those that
+ * you drew stay as they are, and get the numbers of their region, unless you drew them anew since.
  */
 import static qupath.lib.scripting.QP.*
 import qupath.lib.io.GsonTools
@@ -30,6 +33,28 @@ def WITH_TISSUE = false
 def MARK = '_wsi_engine'
 if (!(MODE in ['keep', 'discard', 'all'])) {
     println "MODE is '${MODE}': give keep, discard or all"
+    return
+}
+
+if (!qupath.lib.scripting.QP.methods.any { it.name == 'removeDetections' }) {
+    println 'import_results.groovy needs QuPath 0.6 or later: before, QuPath keeps no metadata of nuclei, and a second import could not tell yours from the engine\'s; drag nuclei.geojson.gz onto the image instead'
+    return
+}
+
+// An entry of a project may show the file turned, mirrored or cut: there, coordinates mean others.
+def server = getCurrentServer()
+def shownAs = { view ->
+    def builder = ''
+    try {
+        builder = GsonTools.getInstance().toJson(view.getBuilder())
+    } catch (Exception ignored) {
+    }
+    def found = (view.getPath() + builder) =~ /(?i)(Rotated|Flipped|Cropped|Affine)(Transform)?ImageServer|"builderType"\s*:\s*"(rotated|flipped|cropped|affine)"/
+    found ? (found[0][1] ?: found[0][3]).toLowerCase() : null
+}
+def turned = shownAs(server)
+if (turned) {
+    println "${getCurrentImageNameWithoutExtension()}: this entry of the project shows the file ${turned}, and nuclei would lie elsewhere: nothing is imported; add the file to the project as it is"
     return
 }
 
@@ -48,7 +73,7 @@ def sharedEnd = { List one, List other ->
     length
 }
 def name = getCurrentImageNameWithoutExtension()
-def paths = getCurrentServer().getURIs().findAll { it.getScheme() == 'file' }
+def paths = server.getURIs().findAll { it.getScheme() == 'file' }
     .collectMany { [new File(it).path, new File(it).canonicalPath] }.collect(partsOf)
 def results = (new File(RESULTS).listFiles() ?: []).collect { [folder: it, slide: recordOf(it)] }
 def fits = { result ->
@@ -75,17 +100,28 @@ if (!files) {
     return
 }
 
+// The record states the size of the whole file, whatever the name of the entry.
+def bounds = chosen ? chosen[0].slide.slide?.bounds : null
+if (bounds && (bounds.width as int != server.getWidth() || bounds.height as int != server.getHeight())) {
+    println "${name}: the image has ${server.getWidth()} x ${server.getHeight()} pixels, the slide of the result ${bounds.width as int} x ${bounds.height as int}: nothing is imported; add the file to the project as it is"
+    return
+}
+
 def described = { item ->
     def roi = item.getROI()
-    [item.getPathClass()?.toString() ?: '', item.getName() ?: '',
-     roi.getCentroidX().round(2), roi.getCentroidY().round(2), roi.getArea().round(2)].join('\t')
+    def own = new TreeMap(item.getMetadata())
+    own.remove(MARK)
+    [item.getPathClass(), item.getName(), roi.getCentroidX().round(2), roi.getCentroidY().round(2),
+     roi.getArea().round(2), item.getColor(), own ?: null].collect { it == null ? '' : it.toString().replace('\t', ' ') }.join('\t')
 }
 def sameAs = { item, String mark ->
     def now = described(item).split('\t', -1)
     def then = mark.split('\t', -1)
     // QuPath keeps single precision: numbers that were saved and read again may differ a little.
-    then.length == 5 && now[0] == then[0] && now[1] == then[1] &&
-        (2..4).every { Math.abs((now[it] as double) - (then[it] as double)) < 0.1 }
+    // What an earlier import noted ends with the area.
+    then.length in [5, 7] && (0..<then.length).every {
+        it in 2..4 ? Math.abs((now[it] as double) - (then[it] as double)) < 0.1 : now[it] == then[it]
+    }
 }
 def isUntouched = { item -> !item.isLocked() && sameAs(item, item.getMetadata().get(MARK)) }
 
@@ -120,17 +156,39 @@ def ids = new HashSet(kept.collect { it.getID() })
 def added = found.findAll { it.isDetection() && !ids.contains(it.getID()) && !isCorrected(it) }
 added.each { it.getMetadata().put(MARK, described(it)) }
 
-def regions = []
-def alreadyThere = new HashSet(getAnnotationObjects().collect { it.getID() })
-def annotationFiles = (WITH_REGIONS ? ['regions.geojson', 'roi.geojson'] : []) + (WITH_TISSUE ? ['tissue.geojson'] : [])
-annotationFiles.collect { new File(folder, it) }.findAll { it.isFile() }.each {
-    regions.addAll(PathIO.readObjects(it).findAll { it.isAnnotation() && alreadyThere.add(it.getID()) })
+// Regions come first: they carry the numbers.
+def annotationsIn = { String file ->
+    def path = new File(folder, file)
+    path.isFile() ? PathIO.readObjects(path).findAll { it.isAnnotation() } : []
 }
+def tissue = annotationsIn('tissue.geojson')
+def tissueIds = new HashSet(tissue.collect { it.getID() })
+def regions = [:]
+def wanted = (WITH_REGIONS ? annotationsIn('regions.geojson') + annotationsIn('roi.geojson') : []) + (WITH_TISSUE ? tissue : [])
+wanted.each { if (!regions.containsKey(it.getID())) regions.put(it.getID(), it) }
 
-if (removed.size() == present.size()) removeDetections() else removeObjects(removed as List)
-addObjects(added + regions)
+def drawn = getAnnotationObjects()
+def refreshed = drawn.findAll {
+    def mark = it.getMetadata().get(MARK)
+    mark == null ? tissueIds.contains(it.getID()) : sameAs(it, mark)
+}
+def stays = drawn.findAll { !refreshed.contains(it) }
+def isSamePlace = { one, other ->
+    Math.abs(one.getCentroidX() - other.getCentroidX()) < 0.1 && Math.abs(one.getCentroidY() - other.getCentroidY()) < 0.1 &&
+        Math.abs(one.getArea() - other.getArea()) <= 1e-4d * other.getArea() + 0.1
+}
+def numbered = stays.findAll { regions.containsKey(it.getID()) && isSamePlace(it.getROI(), regions.get(it.getID()).getROI()) }
+numbered.each { it.getMeasurements().putAll(regions.get(it.getID()).getMeasurements()) }
+def ownIds = new HashSet(stays.collect { it.getID() })
+def addedRegions = regions.values().findAll { !ownIds.contains(it.getID()) }
+// A region that the user drew and that is not in the image any more comes back as the user's.
+addedRegions.findAll { tissueIds.contains(it.getID()) }.each { it.getMetadata().put(MARK, described(it)) }
+
+// Children stay: what you drew within a piece of tissue is not part of it.
+getCurrentHierarchy().removeObjects((removed as List) + refreshed, true)
+addObjects(added + addedRegions)
 resolveHierarchy()
 fireHierarchyUpdate()
 println "${name}: ${added.size()} nuclei from ${files.size()} file(s) added, ${removed.size()} replaced, " +
     "${corrected.size()} corrected ones kept, ${kept.size() - corrected.size()} other detections untouched, " +
-    "${regions.size()} annotations added"
+    "${addedRegions.size()} annotations added, ${refreshed.size()} of them anew, ${numbered.size()} of yours given numbers"

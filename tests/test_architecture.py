@@ -171,6 +171,17 @@ def test_nobody_inside_comes_in_by_the_front_door():
     assert not names, f"import from the room that has it: {names}"
 
 
+def test_training_knows_no_method_by_its_name(imports):
+    """It looks methods up; what one learns stands beside its network and its decoder."""
+    by_name = [
+        str(it)
+        for it in imports
+        if it.importer.startswith("training/")
+        and it.imported.startswith(("models/starconvex/", "models/dense/"))
+    ]
+    assert not by_name
+
+
 # The rules are kept because they can be broken
 
 

@@ -21,6 +21,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "model": (["--model", "watershed"], "watershed"),
     "weights": (["--weights", "own.safetensors"], Path("own.safetensors")),
     "mpp": (["--mpp", "0.26"], 0.26),
+    "override_mpp": (["--override-mpp"], True),
     "roi": (["--roi", "drawn.geojson"], Path("drawn.geojson")),
     "roi_class": (["--roi-class", "Tumor", "--roi-class", "Stroma"], ("Tumor", "Stroma")),
     "exclude_class": (["--exclude-class", "Necrosis"], ("Necrosis",)),

@@ -84,6 +84,45 @@ def test_what_is_printed(capsys, folder, monkeypatch):
     assert err == ""
 
 
+def test_what_is_printed_fits_80_columns(capsys, folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run_cli(capsys, folder / "aborts.geojson")
+    lines = out.splitlines()[1:]
+    assert max(map(len, lines)) <= 80
+    words = " ".join(out.split())
+    assert "feature 1 (9f0d26a1-0000-4000-8000-000000000001): 'Tumor' has no color" in words
+
+
+def test_what_older_versions_mind_is_told_on_request(capsys, folder):
+    path = folder / "old.geojson"
+    _, out, _ = run_cli(capsys, path)
+    assert out == f"{path}: 1 object; QuPath 0.7 imports all of it as it is\n"
+    code, out, _ = run_cli(capsys, path, "--qupath", "0.4")
+    assert code == 1
+    assert "QuPath 0.4 aborts the import" in out
+    assert "measurement-as-text: aborts in 0.4" in out
+
+
+def test_a_file_is_mended_for_the_version_that_is_asked(capsys, folder):
+    path, target = folder / "old.geojson", folder / "mended.geojson"
+    assert run_cli(capsys, path, "--qupath", "0.4", "--strict", "--fix", target)[0] == 0
+    assert not validate(target).aborts("0.4")
+    assert "measurements" not in json.loads(target.read_text())["features"][0]["properties"]
+
+
+def test_an_unknown_version_is_an_error(capsys, folder):
+    code, _, err = run_cli(capsys, folder / "fine.geojson", "--qupath", "8")
+    assert code == 1
+    assert err == "error: --qupath 8: give one of 0.2, 0.3, 0.4, 0.5, 0.6, 0.7\n"
+
+
+@pytest.mark.parametrize("raw", [b"[null, null]", "[]".encode("utf-16"), b"\x1f\x8b\x08"])
+def test_a_file_of_which_nothing_could_be_mended_is_a_failure(capsys, folder, raw):
+    path = folder / "nothing.geojson"
+    path.write_bytes(raw)
+    assert run_cli(capsys, path, "--fix", folder / "mended.geojson")[0] == 1
+
+
 def test_a_fine_file_is_one_line(capsys, folder):
     path = folder / "fine.json"
     path.write_text(json.dumps([an_object(objectType="annotation")]))
@@ -105,7 +144,7 @@ def test_json_for_scripts(capsys, folder):
     fine, aborts = json.loads(out)
     assert code == 1
     assert fine["verdicts"]["0.7"] == "fine"
-    assert aborts["verdicts"] == dict.fromkeys(("0.4", "0.5", "0.6", "0.7"), "aborts") | {
+    assert aborts["verdicts"] == dict.fromkeys(("0.2", "0.4", "0.5", "0.6", "0.7"), "aborts") | {
         "0.3": "changed"
     }
     (finding,) = (f for f in aborts["findings"] if f["rule"] == "class-without-colour")

@@ -624,3 +624,80 @@ def test_what_the_command_prints(capsys, result, corrected):
     assert ["deleted", "3"] in lines
     assert ["edited", "4"] in lines
     assert ["added", "2"] in lines
+
+
+# --- what is marked is corrected -------------------------------------------------------------
+
+
+def mark(features: list[Feature]) -> list[Feature]:
+    """Lock 0, colour 1, note something at 2."""
+    features[0]["properties"]["isLocked"] = True
+    features[1]["properties"]["color"] = [1, 2, 3]
+    features[2]["properties"]["metadata"] = {"seen": "yes", "_wsi_engine": "a mark of the import"}
+    return features
+
+
+def test_locks_own_colours_and_metadata_are_edits(result, tmp_path):
+    before = features_of(result)
+    applied = apply_corrections(edit(result, tmp_path / "marked.geojson", mark), result)
+    assert (applied.deleted, applied.edited, applied.added) == (0, 3, 0)
+    after = features_of(result)
+    source = {"Source": "edited"}
+    expected = [
+        {"isLocked": True, "metadata": source},
+        {"color": [1, 2, 3], "metadata": source},
+        {"metadata": {"seen": "yes"} | source},
+    ]
+    for old, new, marks in zip(before, after, expected, strict=False):
+        assert new == old | {"properties": old["properties"] | marks}
+    assert after[3:] == before[3:]
+    again = apply_corrections(edit(result, tmp_path / "again.geojson", lambda all_: all_), result)
+    assert (again.deleted, again.edited, again.added) == (0, 0, 0)
+
+
+def test_metadata_that_an_export_of_qupath_0_5_lacks_stay(result, tmp_path):
+    apply_corrections(edit(result, tmp_path / "marked.geojson", mark), result)
+
+    def lost(features: list[Feature]) -> list[Feature]:
+        for made in features:
+            made["properties"].pop("metadata", None)
+        features[2]["properties"]["name"] = "odd one"
+        return features
+
+    applied = apply_corrections(edit(result, tmp_path / "lost.geojson", lost), result)
+    assert applied.edited == 1
+    assert features_of(result)[2]["properties"]["metadata"]["seen"] == "yes"
+
+
+# --- ids that QuPath gave anew ---------------------------------------------------------------
+
+
+def with_new_ids(features: list[Feature]) -> list[Feature]:
+    return [made | {"id": identity(10_000 + k)} for k, made in enumerate(features)]
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+def test_new_ids_double_nothing(result, tmp_path, partial, both):
+    before = features_of(result)
+
+    def change(features: list[Feature]) -> list[Feature]:
+        copies = with_new_ids(features)
+        grown(copies[0])
+        return features + copies if both else copies
+
+    file = edit(result, tmp_path / "new_ids.geojson", change)
+    applied = apply_corrections(file, result, partial=partial)
+    assert (applied.deleted, applied.edited, applied.added) == (0, 1, 0)
+    assert applied.by_place == len(before)
+    assert applied.overlapping == (len(before) - 1 if both else 0)
+    after = features_of(result)
+    assert [f["id"] for f in after] == [f["id"] for f in before]
+    assert polygon_of(after[0]).area > polygon_of(before[0]).area
+
+
+def test_of_two_drawn_in_one_place_one_is_added(result, tmp_path):
+    twins = [feature(item(disc(310.25, 300), k)) for k in (1, 2)]
+    file = edit(result, tmp_path / "twins.geojson", lambda all_: all_ + twins)
+    applied = apply_corrections(file, result)
+    assert (applied.added, applied.overlapping) == (1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.support.objects_by_hand import as_qupath_gives_back, disc, identity, 
 from wsi_engine.corrections import compare, snapshot
 from wsi_engine.corrections.compare import Comparison
 from wsi_engine.corrections.snapshot import Snapshot, ids_as_bytes
+from wsi_engine.qupath.objects import PathClass
 
 A, B, FAR = disc(20, 20), disc(24, 20), disc(90, 90)
 
@@ -21,6 +23,13 @@ def outcome(old, new):
         comparison = Comparison(before)
         changes = list(comparison.changes(new))
         return changes, comparison, np.flatnonzero(comparison.missing).tolist()
+
+
+def marked(**marks):
+    made = item(A, 1)
+    for name, value in marks.items():
+        setattr(made, name, value)
+    return made
 
 
 # One object before, one after: (old, new, kinds; None for no change, rows that are missing)
@@ -40,7 +49,37 @@ CASES = {
         ["reclassified", "reshaped", "renamed"],
         [],
     ),
-    "another id in the same place": (item(A, 1), item(A, 2), ["added"], [0]),
+    "another id in the same place": (item(A, 1), item(A, 2), None, []),
+    "another id, and another class": (
+        item(A, 1, "Tumor"),
+        item(disc(21, 20), 2, "Stroma"),
+        ["reclassified", "reshaped"],
+        [],
+    ),
+    "another id, and too far": (item(A, 1), item(disc(27, 20), 2), ["added"], [0]),
+    "another id of an annotation": (
+        item(A, 1, object_type="annotation"),
+        item(A, 2, object_type="annotation"),
+        ["added"],
+        [0],
+    ),
+    "a lock": (item(A, 1), marked(is_locked=True), ["marked"], []),
+    "a lock taken away": (marked(is_locked=True), item(A, 1), ["marked"], []),
+    "a colour": (item(A, 1), marked(colour=(1, 2, 3)), ["marked"], []),
+    "metadata": (item(A, 1), marked(metadata={"seen": "yes"}), ["marked"], []),
+    "other metadata": (
+        marked(metadata={"seen": "no"}),
+        marked(metadata={"seen": "yes", "ROI": "Tumor"}),
+        ["marked"],
+        [],
+    ),
+    "metadata that QuPath 0.5 drops": (marked(metadata={"seen": "yes"}), item(A, 1), None, []),
+    "metadata that only the engine writes": (
+        item(A, 1),
+        marked(metadata={"ROI": "Tumor", "Source": "edited", "_wsi_engine": "x"}),
+        None,
+        [],
+    ),
     "no id any more": (item(A, 1), item(A), None, []),
     "no id, and another shape": (item(A, 1), item(disc(21, 20)), ["reshaped"], []),
     "no id, and too far": (item(A, 1), item(disc(27, 20)), ["added"], [0]),
@@ -123,8 +162,55 @@ def test_without_ids_each_object_goes_to_the_nearest_once():
 def test_an_id_wins_over_a_place():
     # The one without id lies where the object with the id was, but that one is still there.
     changes, _, missing = outcome([item(A, 1)], [item(A), item(FAR, 1)])
-    assert [change.kinds for change in changes] == [("added",), ("reshaped",)]
+    assert [change.kinds for change in changes] == [("reshaped",), ("added",)]
     assert missing == []
+
+
+def several():
+    return [item(disc(20 * k, 20), k, "Tumor") for k in range(1, 8)]
+
+
+def with_new_ids(objects):
+    return [replace(made, id=identity(100 + k)) for k, made in enumerate(objects)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_new_ids_for_all_that_was_there_are_no_change(monkeypatch, batch):
+    monkeypatch.setattr(compare, "BATCH", batch)
+    changes, comparison, missing = outcome(several(), with_new_ids(several())[::-1])
+    assert (changes, missing) == ([], [])
+    assert (comparison.unchanged, comparison.by_place, comparison.overlapping) == (7, 7, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 1000])
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("last", [True, False])
+def test_an_object_and_its_copies_are_one(monkeypatch, batch, copies, last):
+    monkeypatch.setattr(compare, "BATCH", batch)
+    twins = [
+        replace(made, id=identity(100 * n + k))
+        for n in range(1, 1 + copies)
+        for k, made in enumerate(several())
+    ]
+    new = several() + twins if last else twins + several()
+    changes, comparison, missing = outcome(several(), new)
+    assert (changes, missing) == ([], [])
+    assert comparison.unchanged == 7
+    assert comparison.by_place == comparison.overlapping == 7 * copies
+
+
+def test_of_two_in_one_place_the_one_that_was_changed_counts():
+    old = several()
+    copies = with_new_ids(old)
+    copies[0] = replace(copies[0], classification=PathClass.of("Stroma"))
+    mine = [replace(made, name="mine") if k == 1 else made for k, made in enumerate(old)]
+    copies[1] = replace(copies[1], name="theirs")
+    changes, comparison, missing = outcome(old, mine + copies)
+    assert [(c.row, c.kinds, c.item.name) for c in changes] == [
+        (1, ("renamed",), "mine"),
+        (0, ("reclassified",), None),
+    ]
+    assert (missing, comparison.unchanged, comparison.overlapping) == ([], 5, 6)
 
 
 def test_ids_that_end_in_zeros_are_told_apart():

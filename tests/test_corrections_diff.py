@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ NEW = [
     item(disc(100, 20), 4),
     item(disc(120, 20), 9, "Tumor"),
 ]
-COUNTS = {"added": 1, "deleted": 1, "reclassified": 2, "reshaped": 1, "renamed": 1}
+COUNTS = {"added": 1, "deleted": 1, "reclassified": 2, "reshaped": 1, "renamed": 1, "marked": 0}
 
 
 @pytest.fixture
@@ -105,6 +106,46 @@ def test_of_a_result_folder_the_objects_are_compared(new, tmp_path):
     assert found.not_compared == {"annotation": 1}
 
 
+def result_of(folder: Path) -> Path:
+    folder.mkdir()
+    nuclei = write_file(folder / "all.geojson", OLD)
+    (folder / "nuclei.geojson.gz").write_bytes(gzip.compress(nuclei.read_bytes()))
+    nuclei.unlink()
+    write_file(folder / "tissue.geojson", [item(disc(60, 60, 50), 50, object_type="annotation")])
+    write_file(folder / "roi.geojson", [item(disc(60, 60, 40), 51, object_type="annotation")])
+    (folder / "run.json").write_text("{}")
+    return folder
+
+
+def test_tissue_and_regions_that_an_export_lacks_are_not_deleted(tmp_path):
+    drawn = item(disc(60, 60, 30), 70, "Tumor", object_type="annotation")
+    found = diff(result_of(tmp_path / "slide"), write_file(tmp_path / "x.geojson", [*NEW, drawn]))
+    assert found.counts == COUNTS
+    assert found.annotations == dict.fromkeys(COUNTS, 0) | {"added": 1}
+
+
+def test_annotations_are_counted_apart(tmp_path):
+    regions = [item(disc(60, 60, r), 70 + r, "Tumor", object_type="annotation") for r in (30, 40)]
+    old = write_file(tmp_path / "old.geojson", [*OLD, *regions])
+    new = write_file(tmp_path / "new.geojson", [*NEW, regions[0]])
+    found = diff(old, new)
+    assert found.counts == COUNTS
+    assert found.annotations == dict.fromkeys(COUNTS, 0) | {"deleted": 1}
+
+
+def test_new_ids_are_told_and_are_no_difference(capsys, old, tmp_path):
+    copies = [replace(made, id=identity(900 + k)) for k, made in enumerate(OLD)]
+    for objects, overlapping in ((copies, 0), (OLD + copies, len(OLD))):
+        found = diff(old, write_file(tmp_path / "x.geojson", objects))
+        assert not any(found.counts.values())
+        assert (found.by_place, found.overlapping) == (len(OLD), overlapping)
+    with pytest.raises(SystemExit):
+        main(["diff", str(old), str(tmp_path / "x.geojson")])
+    told = capsys.readouterr().err
+    assert "5 nuclei have ids that the result does not know" in told
+    assert "5 of them were passed over" in told
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_types_that_one_version_lacks_are_not_compared(old, tmp_path, swapped):
     region = item(disc(50, 50, 40), 70, "Tumor", object_type="annotation")
@@ -141,6 +182,7 @@ def test_the_groups_are_written_for_a_look(old, new, tmp_path):
         "reclassified": [identity(1), identity(2)],
         "reshaped": [identity(2)],
         "renamed": [identity(2)],
+        "marked": [],
     }
     before = [f["properties"]["metadata"]["Class before"] for f in groups["reclassified"]]
     assert before == ["Tumor", "Stroma"]

@@ -73,7 +73,7 @@ def anchors(result: wsi_engine.Result) -> np.ndarray:
         (("Tumor: Positive", "Stroma"), (), lambda s: s[ISLAND] | s[STROMA]),
         ((), ("Necrosis", "Stroma"), lambda s: s[TUMOUR] - s[NECROSIS] - s[STROMA]),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, tuple) else "area",
 )
 def test_nuclei_are_found_in_the_area_and_nowhere_else(
     sample, roi, shapes, whole, tmp_path, roi_class, exclude_class, area

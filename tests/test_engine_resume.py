@@ -25,7 +25,7 @@ from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.errors import BusyError, EngineError, OutputError, ResultError, SettingsError
 from wsi_engine.models.devices import describe_device, processor_instructions
 from wsi_engine.models.registry import BUILT_IN, find_model
-from wsi_engine.models.starconvex import load_starconvex
+from wsi_engine.models.starconvex.model import load_starconvex
 from wsi_engine.regions.summary import summarise
 from wsi_engine.results.folder import describe_file
 from wsi_engine.results.layout import TILES
@@ -278,7 +278,7 @@ def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp
 
 
 def compute_in(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    for user in ("devices", "starconvex"):
+    for user in ("devices", "starconvex.model"):
         monkeypatch.setattr(f"wsi_engine.models.{user}.fastest_dtype", lambda _: dtype)
 
 

@@ -20,7 +20,7 @@ from wsi_engine.models.compiling import (
     CompiledNetwork,
     cache_folder,
 )
-from wsi_engine.models.starconvex import load_starconvex
+from wsi_engine.models.starconvex.model import load_starconvex
 from wsi_engine.models.watershed import Watershed
 
 CPU = torch.device("cpu")
@@ -209,10 +209,10 @@ class TestModels:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_network_that_is_really_compiled(cache: Path) -> None:
     """Built, found again, and the same to the last bit; another batch does as well."""
-    from test_starconvex import small_net
-
-    from wsi_engine.models.starconvex import StarConvexModel, folded
-    from wsi_engine.models.starconvex_spec import SPEC
+    from tests.test_starconvex import small_net
+    from wsi_engine.models.layers import folded
+    from wsi_engine.models.starconvex.model import StarConvexModel
+    from wsi_engine.models.starconvex.spec import SPEC
 
     model = StarConvexModel(folded(small_net()), SPEC, threshold=0.5).to(CPU)
     found = model.compilation(1, 64)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from wsi_engine.models.watershed import DEFAULT_THRESHOLD, SPEC, Watershed
+from wsi_engine.models.nuclear_mask import DEFAULT_THRESHOLD
+from wsi_engine.models.seeds import domes
+from wsi_engine.models.watershed import HMAXIMA_SPEC, SPEC, Watershed
 from wsi_engine.nuclei.polygons import polygons_from_rings
 from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.slide.frames import ModelBox
@@ -113,6 +116,39 @@ def test_touching_discs_are_two_nuclei(apart, angle):
     np.testing.assert_allclose(places[order], centres, atol=0.6)
     first, second = outlines(found)
     assert first.intersection(second).area < 0.01 * first.area
+
+
+class TestSeeds:
+    """The peaks of the distance to the border, or its h-maxima."""
+
+    def test_h_maxima_tell_touching_discs_apart(self):
+        model = replace(HALF_WAY, seeds="h-maxima")
+        found = predict(field_with(disc(71, 80, 10), disc(89, 80, 10)), model)
+        assert sorted(np.round(found.anchors[:, 0]).tolist()) == [71, 89]
+
+    def test_h_maxima_do_not_split_a_long_nucleus_with_a_slight_waist(self):
+        waist = disc(68, 80, 8) | disc(92, 80, 8) | bar(80, 80, 24, 14.8, angle=0)
+        assert len(predict(field_with(waist))) > 1
+        assert len(predict(field_with(waist), replace(HALF_WAY, seeds="h-maxima"))) == 1
+
+    def test_a_dome_is_one_maximum_if_the_way_to_a_higher_one_stays_high(self):
+        relief = np.zeros((9, 60), np.float32)
+        relief[3:6, 5:55] = 4  # a ridge between ...
+        relief[3:6, 10:15], relief[3:6, 20:25], relief[3:6, 45:50] = 4.5, 6, 6
+        found = domes(relief, relief > 0, height=1)
+        assert found.max() == 2
+        assert found[4, 12] == 0, "a rise of 0.5 is no maximum of its own"
+        assert {found[4, 22], found[4, 47]} == {1, 2}
+        assert domes(relief, relief > 0, height=3)[4, 22] > 0
+
+    def test_equal_heights_without_a_dip_between_are_one(self):
+        relief = np.full((9, 12), 3.0, np.float32)
+        relief[4, 3] = relief[4, 8] = 3.5
+        assert domes(relief, relief > 0, height=1).max() == 1
+
+    def test_each_has_its_spec(self):
+        assert Watershed(seeds="h-maxima").spec is HMAXIMA_SPEC
+        assert HMAXIMA_SPEC.receptive_radius_px > SPEC.receptive_radius_px
 
 
 DROPPED = {

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from tests.support.exports import shared_export
 from tests.support.json_values import json_values
-from wsi_engine.errors import GeoJSONError, OutputError
+from wsi_engine.errors import GeoJSONError, OutputError, SettingsError
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.repair import MAX_GENERATIONS, Repair, repair
+from wsi_engine.qupath.rules.rule import NEWEST
 from wsi_engine.qupath.validation import validate
 
 ID = "9f0d26a1-0000-4000-8000-000000000001"
@@ -39,12 +40,12 @@ def an_object(geometry=POLYGON, /, *, outside=None, **stated):
     )
 
 
-def repaired(folder: Path, document) -> tuple[list[dict], Repair]:
+def repaired(folder: Path, document, version: str = NEWEST) -> tuple[list[dict], Repair]:
     source, target = folder / "in.geojson", folder / "out.geojson"
     source.write_text(document if isinstance(document, str) else json.dumps(document))
-    done = repair(source, target)
+    done = repair(source, target, version)
     report = validate(target)
-    assert report.is_clean, report.findings
+    assert report.is_clean_in(version), report.findings
     assert report.objects == done.written
     return json.loads(target.read_text())["features"], done
 
@@ -184,8 +185,8 @@ MENDED = {
     ),
     "NaN": (
         an_object(measurements={"a": math.nan, "b": 1.5, "c": "Infinity"}),
-        {"measurements": {"b": 1.5}},
-        "left out measurements that are NaN or infinite",
+        {"measurements": {"a": "NaN", "b": 1.5, "c": "Infinity"}},
+        "wrote measurements that are NaN or infinite as text",
     ),
     "null": (
         an_object(measurements={"a": None, "b": 1.5}),
@@ -201,6 +202,98 @@ MENDED = {
         an_object(measurements=[{"name": "a", "value": 2}, {"name": "b"}]),
         {"measurements": {"a": 2}},
         "wrote a list of measurements as an object",
+    ),
+    "ring": (
+        an_object({"type": "LinearRing", "coordinates": RING}),
+        {"geometry": POLYGON},
+        "made a polygon of a ring",
+    ),
+    "ring that is not nested": (
+        an_object({"type": "Polygon", "coordinates": RING}),
+        {"geometry": POLYGON},
+        "made a polygon of a ring that was not nested",
+    ),
+    "smallest square": (
+        an_object(polygon([[0, 0], [0.02, 0], [0.02, 0.02], [0, 0.02], [0, 0]])),
+        {"geometry": polygon([[0, 0], [0.02, 0], [0.02, 0.02], [0, 0.02], [0, 0]])},
+        None,
+    ),
+    "packed colour": (
+        an_object(colorRGB=-65536),
+        {"properties": {"objectType": "annotation", "color": [255, 0, 0]}},
+        "unpacked a colour",
+    ),
+    "colour of text": (
+        an_object(color=["255", "0", [0]]),
+        {"properties": {"objectType": "annotation", "color": [255, 0, 0]}},
+        "made numbers of a colour that was text",
+    ),
+    "class colour packed as a list": (
+        an_object(classification={"name": "a", "colorRGB": [1, 2, 3]}),
+        {"classification": {"name": "a", "color": [1, 2, 3]}},
+        None,
+    ),
+    "class of an empty part": (
+        an_object(classification=TUMOUR | {"name": "Tumor: "}),
+        {"classification": TUMOUR},
+        "cleaned the name of a class",
+    ),
+    "id in capitals": (
+        an_object(outside={"id": ID.upper()}),
+        {"id": ID},
+        "wrote a UUID as QuPath does",
+    ),
+    "id in the properties": (
+        an_object(id=ID.replace("9", "8"), outside={"id": "0"}),
+        {"id": ID.replace("9", "8"), "properties": {"objectType": "annotation"}},
+        "took the id from the properties",
+    ),
+    "id in the properties alone": (
+        {"type": "Feature", "geometry": POLYGON, "properties": {"id": ID, "objectType": "tile"}},
+        {"id": ID, "properties": {"objectType": "tile"}},
+        "took the id from the properties",
+    ),
+    "id that is there twice": (
+        an_object(id=ID),
+        {"id": ID, "properties": {"objectType": "annotation"}},
+        None,
+    ),
+    "columns of a table": (
+        an_object(
+            **{
+                "classification.name": "Tumor",
+                "classification.color": [200, 0, 0],
+                "classification.names": None,
+                "measurements.Area µm^2": 5.5,
+                "measurements.Detection score": None,
+                "measurements.a.b": 1,
+                "metadata.Case ID": "7",
+            }
+        ),
+        {
+            "properties": {
+                "objectType": "annotation",
+                "classification": TUMOUR,
+                "measurements": {"Area µm^2": 5.5, "a.b": 1},
+                "metadata": {"Case ID": "7"},
+            }
+        },
+        "gathered the columns of a table into the objects that they were",
+    ),
+    "columns of text": (
+        an_object(**{"classification.name": "Tumor", "classification.color": "[ 200, 0, 0 ]"}),
+        {"classification": TUMOUR},
+        "gathered the columns of a table into the objects that they were",
+    ),
+    "JSON in a text": (
+        an_object(classification=json.dumps(TUMOUR), measurements='{"a": 1.5}'),
+        {"classification": TUMOUR, "measurements": {"a": 1.5}},
+        "read JSON that was written as text",
+    ),
+    "Python in a text": (
+        an_object(classification=str(TUMOUR)),
+        {"classification": TUMOUR},
+        "read JSON that was written as text",
     ),
     "unknown number": (
         an_object(area=5.5),
@@ -232,6 +325,37 @@ def test_what_is_mended_and_said(tmp_path, source, expected, said):
     assert done.left_out == 0
 
 
+def test_a_geometry_in_place_of_a_feature_is_kept(tmp_path):
+    collection = {"type": "FeatureCollection", "features": [POLYGON]}
+    (feature,), done = repaired(tmp_path, collection)
+    assert feature["geometry"] == POLYGON
+    assert "made a feature of a geometry" in changes(done)
+    assert done.left_out == 0
+
+
+def test_qupath_0_4_is_spared_what_is_no_number(tmp_path):
+    source = an_object(measurements={"a": math.nan, "b": 1.5, "c": "Infinity"})
+    (feature,), done = repaired(tmp_path, [source], "0.4")
+    assert feature["properties"]["measurements"] == {"b": 1.5}
+    assert "left out measurements that are NaN or infinite" in changes(done)
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.3", "1.0"])
+def test_nothing_is_mended_for_a_qupath_of_another_dialect(tmp_path, version):
+    source = tmp_path / "x.geojson"
+    source.write_text("[]")
+    with pytest.raises(SettingsError, match=f"for QuPath 0.4, 0.5, 0.6, 0.7, not {version}"):
+        repair(source, tmp_path / "y.geojson", version)
+
+
+def test_a_data_file_of_qupath_is_not_mended(tmp_path):
+    source = tmp_path / "x.qpdata"
+    source.write_bytes(b"\xac\xed\x00\x05w\x14")
+    with pytest.raises(GeoJSONError, match=r"x\.qpdata is a data file of QuPath"):
+        repair(source, tmp_path / "y.geojson")
+    assert not (tmp_path / "y.geojson").exists()
+
+
 def core_of_line(height):
     line = {"type": "LineString", "coordinates": [[0, 0], [2, height]]}
     return an_object(line, objectType="tmaCore")
@@ -253,6 +377,11 @@ def test_a_core_of_which_two_decimals_leave_no_ellipse_is_left_out(tmp_path, hei
 
 
 SHAPES = {
+    "hole of one point": (polygon(RING, [[3, 3]] * 4), 41),
+    "part of one point": (
+        {"type": "MultiPolygon", "coordinates": [[RING], [[[50, 50]] * 5]]},
+        41,
+    ),
     "bow tie": (polygon([[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]), 8),
     "hole outside": (polygon(RING, [[20, 20], [22, 20], [22, 22], [20, 20]]), 41),
     "overlapping parts": (
@@ -325,6 +454,13 @@ def test_very_many_generations_are_flattened(tmp_path):
     assert "made features of children that are nested too deeply" in changes(done)
 
 
+def test_measurements_that_were_columns_keep_their_order(tmp_path):
+    names = ["c", "a", "b"]
+    columns = {f"measurements.{name}": k for k, name in enumerate(names)}
+    (feature,), _ = repaired(tmp_path, [an_object(**columns)])
+    assert list(feature["properties"]["measurements"]) == names
+
+
 NOT_MENDED = {
     "null": (None, "left out what is no feature"),
     "no geometry": (an_object(None), "left out a feature without a shape"),
@@ -379,7 +515,7 @@ def test_every_export_is_clean_afterwards(tmp_path):
     exports = sorted(shared_export("README.txt").parent.glob("*json*"))
     assert len(exports) > 20
     for path in exports:
-        before, done = validate(path), repair(path, tmp_path / "x.geojson")
+        before, done = validate(path), repair(path, tmp_path / "x.geojson", "0.4")
         after = validate(tmp_path / "x.geojson")
         assert after.is_clean
         assert not any(after.aborts(version) for version in SINCE_04)
@@ -457,7 +593,9 @@ def test_any_feature_is_mended_or_left_out_with_a_word(tmp_path_factory, feature
     written, done = repaired(folder, {"type": "FeatureCollection", "features": features})
     assert done.written + done.left_out >= len(features)
     after = validate(folder / "out.geojson")
-    assert not any(after.aborts(version) for version in SINCE_04)
+    assert not any(after.aborts(version) for version in SINCE_04 if version != "0.4")
+    repair(folder / "in.geojson", folder / "old.geojson", "0.4")
+    assert not validate(folder / "old.geojson").aborts("0.4")
     objects = list(read_objects(folder / "out.geojson"))
     assert len(objects) == len(written)
     assert all(item.geometry.is_valid for item in objects)

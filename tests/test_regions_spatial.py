@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import shapely
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.stats import kstest, norm
 
@@ -12,6 +15,7 @@ from wsi_engine.regions import spatial
 from wsi_engine.regions.spatial import (
     border_distances,
     clark_evans,
+    eroded_area,
     neighbourhood_enrichment,
     ripley_l,
 )
@@ -60,6 +64,46 @@ def test_distance_to_the_border_counts_holes_and_islands(name, limit):
     expected = shapely.distance(shapely.points(points), window.boundary)
     expected[expected > limit] = np.inf
     np.testing.assert_allclose(border_distances(points, window, limit), expected, rtol=1e-12)
+
+
+def jagged(count, rng):
+    """A disc of 400 µm whose border goes in and out between any two of its corners."""
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    radius = 400 + rng.uniform(-1, 1, count)
+    return shapely.Polygon(np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]))
+
+
+def pixel_classification(side, rng):
+    """What a pixel classifier draws: smooth noise above its mean, on pixels of 2 µm."""
+    inside = gaussian_filter(rng.standard_normal((side, side)), 1.9) > 0
+    changes = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (y, left), (_, right) = np.nonzero(changes == 1), np.nonzero(changes == -1)
+    return shapely.union_all(shapely.box(2 * left, 2 * y, 2 * right, 2 * y + 2))
+
+
+@pytest.mark.parametrize("distance", [3, 20, 60, 120])
+@pytest.mark.parametrize("window", [*WINDOWS.values(), jagged(500, np.random.default_rng(0))])
+def test_what_lies_further_from_the_border_is_what_a_negative_buffer_leaves(window, distance):
+    expected = shapely.buffer(window, -distance).area
+    assert eroded_area(window, distance) == pytest.approx(expected, abs=1e-4 * window.area)
+
+
+def test_a_window_of_many_corners_takes_seconds():
+    """A negative buffer took minutes; 75,000 corners, as in annotations of pixel classifiers."""
+    rng = np.random.default_rng(1)
+    window = pixel_classification(640, rng)
+    assert shapely.get_num_coordinates(window) > 70_000
+    shapely.prepare(window)
+    points = at_random(5000, window, rng)
+    before = time.process_time()
+    distances = border_distances(points, window, 100)
+    area = eroded_area(window, 4)
+    ripley_l(points, window, RADII)
+    clark_evans(points, window)
+    assert time.process_time() - before < 20
+    few = shapely.points(points[:20])
+    assert distances[:20] == pytest.approx(shapely.distance(few, window.boundary))
+    assert 0 < area < window.area
 
 
 # --- Ripley ----------------------------------------------------------------------------------

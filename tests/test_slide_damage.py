@@ -1,5 +1,6 @@
 """A damaged file: what can be read is read, what is lost is white, and it is said where."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,6 +26,12 @@ def write_damaged(path, tile_size=256, tile=(2, 1), level=0, width=WIDTH, height
     write_pyramid(path, noise(height, width), 0.25, tile_size=tile_size)
     overwrite_tile(path, level, *tile)
     return path
+
+
+def destroy_finer_tiles(path, tile):
+    """Destroy the tiles of level 0 that show what a tile of level 1 shows."""
+    for column, row in itertools.product((0, 1), (0, 1)):
+        overwrite_tile(path, 0, 2 * tile[0] + column, 2 * tile[1] + row)
 
 
 def reader_of(slide, mpp):
@@ -134,14 +141,35 @@ def test_damage_is_listed_once_and_from_top_to_bottom(tmp_path):
         ]
 
 
-def test_damage_on_a_coarser_level_is_listed_in_full_resolution(tmp_path):
+def test_a_finer_level_stands_in_for_a_damaged_coarser_one(tmp_path):
+    whole = tmp_path / "whole.tif"
+    write_pyramid(whole, noise(1024, 1280), 0.25)
     path = write_damaged(tmp_path / "slide.tif", tile=(1, 0), level=1, height=1024, width=1280)
+    with open_slide(path) as slide, open_slide(whole) as intact:
+        reader, truth = reader_of(slide, 0.5), reader_of(intact, 0.5)
+        difference = reader.read(reader.grid.extent).astype(int) - truth.read(truth.grid.extent)
+        assert abs(difference).max() <= 1  # the mean of four pixels, rounded by another hand
+        assert reader.unreadable == []
+
+
+def test_what_no_finer_level_has_is_listed_in_full_resolution(tmp_path):
+    path = write_damaged(tmp_path / "slide.tif", tile=(1, 0), level=1, height=1024, width=1280)
+    overwrite_tile(path, 0, 2, 0)
     with open_slide(path) as slide:
         reader = reader_of(slide, 0.5)
         image = reader.read(reader.grid.extent)
-        assert (image[:256, 256:512] == 255).all()
-        assert (image[:256, 256:512] == 255).sum() == (image == 255).all(axis=2).sum() * 3
-        assert reader.unreadable == [QuPathBox(512, 0, 1024, 512)]
+        assert (image[:128, 256:384] == 255).all()
+        assert (image == 255).all(axis=2).sum() == 128 * 128
+        assert reader.unreadable == [QuPathBox(512, 0, 768, 256)]
+
+
+def test_damage_is_the_same_for_readers_of_other_grids(tmp_path):
+    path = write_damaged(tmp_path / "slide.tif", tile=(2, 1), height=1024, width=1280)
+    with open_slide(path) as slide:
+        fine, coarse = reader_of(slide, 0.25), reader_of(slide, 0.5)
+        fine.read(fine.grid.extent)
+        coarse.add_unreadable(fine.unreadable)
+        assert coarse.unreadable == fine.unreadable == [QuPathBox(512, 256, 768, 512)]
 
 
 def test_an_undamaged_slide_lists_nothing(tmp_path):
@@ -169,6 +197,8 @@ def layouts(tmp_path_factory):
     for number, (name, (tile_size, size, tile, level, mpp)) in enumerate(LAYOUTS.items()):
         path = folder / f"{number}.tif"
         write_damaged(path, tile_size, tile, level, *size)
+        if level:
+            destroy_finer_tiles(path, tile)
         slide = open_slide(path)
         reader = reader_of(slide, mpp)
         assert reader.level.index == level

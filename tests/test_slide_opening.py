@@ -9,6 +9,7 @@ from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, noise, real_slid
 from wsi_engine.errors import SlideError
 from wsi_engine.slide import plain_image
 from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.pyramid import write_pyramid
 
@@ -57,10 +58,8 @@ def test_what_real_slides_say_of_themselves(
     ],
 )
 def test_downsample_of_a_level_whose_size_was_rounded(tmp_path, full, level, downsample):
-    from wsi_engine.slide.openslide_slide import _true_downsample
-
     reported = (full[0] / level[0] + full[1] / level[1]) / 2
-    assert _true_downsample(full, level, reported) == pytest.approx(downsample, rel=1e-12)
+    assert true_downsample(full, level, reported) == pytest.approx(downsample, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["slide.svs", "slide.tif", "slide.ndpi", "slide.png", "slide"])

@@ -11,10 +11,13 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import ndimage
 
 from tests.support.artefacts import INKS, MPP, band, defocused, folded, generated_slide, penned
 from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, glass, real_slide
+from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.nuclei.redness import is_red
 from wsi_engine.slide.frames import ModelBox, Mpp
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
@@ -25,6 +28,7 @@ from wsi_engine.slide.quality.flag import level_of
 from wsi_engine.slide.quality.focus import FIELD_PX, SHARPNESS, focus_flag, sharpness
 from wsi_engine.slide.quality.folds import folds_flag
 from wsi_engine.slide.quality.overview import raster
+from wsi_engine.slide.quality.red_cells import red_cells_flag
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.tissue import Mask, find_tissue
 
@@ -60,7 +64,7 @@ def share_covered(flag: Flag, where: np.ndarray) -> float:
 )
 def test_nothing_is_flagged_on_clean_real_slides(name: str, mpp: float | None):
     flags = assessed(real_slide(name), mpp)
-    assert list(flags) == ["blur", "pen", "folds", "tissue"]
+    assert list(flags) == ["blur", "pen", "folds", "stain", "tissue"]
     assert {flag.level for flag in flags.values()} == {"ok"}
     assert [flags[name].value for name in ("blur", "pen", "folds")] == [0, 0, 0]
     assert not any(flag.where for flag in flags.values())
@@ -193,6 +197,72 @@ def test_dark_tissue_that_is_no_band_is_no_fold(tmp_path: Path):
     assert flags_of(folded(clean(), patch), tmp_path)["folds"].level == "ok"
 
 
+# ---------------------------------------------------------------- stain
+
+
+def exchanged(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def luma_as_red(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).convert("YCbCr"))
+
+
+def brown(image: np.ndarray) -> np.ndarray:
+    """H-DAB: blue nuclei, half of them brown, on nearly nothing."""
+    made = glass(*image.shape[:2])
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    for colour, shift in (((125, 135, 180), 0), ((140, 95, 60), 20)):
+        made[((x + shift) % 40 - 10) ** 2 + ((y + shift) % 40 - 10) ** 2 < 80] = colour
+    return made
+
+
+@pytest.mark.parametrize("mistake", [exchanged, luma_as_red, lambda image: 255 - image, brown])
+def test_colours_that_are_not_those_of_haematoxylin_and_eosin(tmp_path: Path, mistake):
+    assert flags_of(clean(), tmp_path)["stain"].level == "ok"
+    assert flags_of(mistake(clean()), tmp_path)["stain"].level == "bad"
+
+
+def test_a_large_slide_that_is_all_tissue_is_doubted():
+    assert tissue_flag(24.5, 25.0).level == "look"
+    assert tissue_flag(0.25, 0.25).level == "ok"
+
+
+# ---------------------------------------------------------------- red cells
+
+
+def cells(colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw cells of 8 µm at 0.5 µm per pixel; return the image and their centres."""
+    image = glass(512, 512)
+    x, y = np.meshgrid(np.arange(16, 512, 32), np.arange(16, 512, 32))
+    for cx, cy in zip(x.ravel(), y.ravel(), strict=True):
+        rows, columns = np.ogrid[:512, :512]
+        image[(columns - cx) ** 2 + (rows - cy) ** 2 < 64] = colour
+    return image, np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("colour", "level", "value"), [((205, 70, 70), "bad", 100.0), ((95, 60, 130), "ok", 0.0)]
+)
+def test_red_cells(tmp_path: Path, colour: tuple[int, int, int], level: str, value: float):
+    image, centres = cells(colour)
+    write_pyramid(tmp_path / "slide.tif", image, 0.5)
+    with open_slide(tmp_path / "slide.tif") as slide:
+        red = red_cells_flag(slide, slide.info, centres)
+    assert (red.level, red.value) == (level, value)
+
+
+@pytest.mark.parametrize(("colour", "red"), [((205, 70, 70), True), ((95, 60, 130), False)])
+def test_what_is_red_is_told_from_nuclei(colour: tuple[int, int, int], red: bool):
+    image, centres = cells(colour)
+    labels = np.zeros(image.shape[:2], np.int32)
+    for k, (x, y) in enumerate(centres.astype(int), start=1):
+        labels[y - 5 : y + 6, x - 5 : x + 6] = k
+    found = Predictions.from_labels(labels)
+    assert (is_red(found, image) == red).all()
+    assert len(found.where(~is_red(found, image))) == (0 if red else len(centres))
+
+
 # ---------------------------------------------------------------- amount, frames
 
 
@@ -200,7 +270,7 @@ def test_dark_tissue_that_is_no_band_is_no_fold(tmp_path: Path):
     ("area", "level"), [(0.0, "bad"), (0.05, "look"), (0.1, "ok"), (200.0, "ok")]
 )
 def test_amount_of_tissue(area: float, level: str):
-    assert tissue_flag(area).level == level
+    assert tissue_flag(area, 400.0).level == level
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,18 @@ from safetensors.torch import save
 from shapely import Polygon
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.starconvex import (
+from wsi_engine.models.layers import folded, normalise
+from wsi_engine.models.starconvex.decoding import GRID_PX
+from wsi_engine.models.starconvex.model import (
     WEIGHTS_KEY,
     StarConvexModel,
-    StarConvexNet,
-    folded,
     load_starconvex,
     load_starconvex_large,
     load_weights,
-    normalise,
+    save_weights,
 )
-from wsi_engine.models.starconvex_decoding import GRID_PX
-from wsi_engine.models.starconvex_spec import (
+from wsi_engine.models.starconvex.network import StarConvexNet
+from wsi_engine.models.starconvex.spec import (
     LARGE_SPEC,
     LARGEST_OBJECT_PX,
     NETWORK_RADIUS_PX,
@@ -34,8 +34,6 @@ from wsi_engine.models.starconvex_spec import (
     STRIDE_PX,
 )
 from wsi_engine.training.config import TrainConfig
-from wsi_engine.training.train import make_network
-from wsi_engine.training.weights import save_weights
 
 RAYS = 8
 CPU = torch.device("cpu")
@@ -217,9 +215,7 @@ class TestShapes:
     def test_the_facts_of_the_large_network_are_those_of_its_recipe(self, tmp_path: Path) -> None:
         config = TrainConfig.load(Path(__file__).parents[1] / "configs/train_large.yaml")
         path = tmp_path / "large.safetensors"
-        save_weights(
-            path, make_network(config), mpp=config.network.mpp, threshold=0.5, max_overlap=0.3
-        )
+        config.learner.write(path, config.learner.network(), threshold=0.5)
         model = load_starconvex_large(path)
         assert replace(model.spec, embedded=True) == LARGE_SPEC
         assert path.stat().st_size < 12e6

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from shapely import Polygon
 
-from wsi_engine.models.starconvex_decoding import GRID_PX, decode_maps
-from wsi_engine.models.starconvex_spec import LARGEST_OBJECT_PX
+from wsi_engine.models.starconvex.decoding import GRID_PX, decode_maps
+from wsi_engine.models.starconvex.spec import LARGEST_OBJECT_PX
 from wsi_engine.models.suppression import ray_directions
 
 RAYS = 16

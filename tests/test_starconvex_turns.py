@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex
-from wsi_engine.models.starconvex_turns import averaged_maps, put_back
+from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex
+from wsi_engine.models.starconvex.turns import put_back
 from wsi_engine.models.suppression import ray_directions
 
 RAYS = 16
@@ -84,9 +84,9 @@ def batch() -> np.ndarray:
 
 
 def test_how_the_tile_lies_makes_no_difference(model: StarConvexModel, batch: np.ndarray) -> None:
-    straight = averaged_maps(model, batch).astype(np.float32)
+    straight = model.averaged_maps(batch).astype(np.float32)
     laid = np.ascontiguousarray(np.rot90(batch[:, :, ::-1], 3, axes=(1, 2)))
-    back = put_back(averaged_maps(model, laid).astype(np.float32), 3, True)
+    back = put_back(model.averaged_maps(laid).astype(np.float32), 3, True)
     inside = straight[..., 0] > 0
     assert inside.sum() > 30
     np.testing.assert_allclose(back[inside], straight[inside], atol=0.02)
@@ -94,6 +94,6 @@ def test_how_the_tile_lies_makes_no_difference(model: StarConvexModel, batch: np
 
 def test_it_finds_the_same_nuclei(model: StarConvexModel, batch: np.ndarray) -> None:
     once = model.decode(model.maps(batch)[0])
-    often = model.decode(averaged_maps(model, batch)[0])
+    often = model.decode(model.averaged_maps(batch)[0])
     assert len(once) == len(often) == 3
     np.testing.assert_allclose(often.anchors, once.anchors, atol=4)

@@ -467,6 +467,18 @@ def test_a_journal_can_be_looked_into(journal_path, tmp_path):
     assert read_journal(tmp_path / "absent") is None
 
 
+def test_a_journal_is_looked_into_though_a_crash_cut_its_writer_off(journal_path, tmp_path):
+    before, crashed = read_journal(journal_path), tmp_path / "crashed"
+    with closing(sqlite3.connect(journal_path)) as connection:
+        connection.execute("DELETE FROM part")  # and never committed
+        shutil.copytree(journal_path.parent, crashed)
+    left = {path.name: path.read_bytes() for path in crashed.iterdir()}
+    assert f"{journal_path.name}-journal" in left
+    assert read_journal(crashed / journal_path.name) == before
+    assert {path.name: path.read_bytes() for path in crashed.iterdir()} == left
+    assert read_journal(crashed / journal_path.name, mend=True) == before
+
+
 @pytest.mark.parametrize("raw", [b"no database " * 100, b"SQLite format 3\0" + b"\xff" * 4096])
 def test_a_damaged_journal_is_begun_again(journal_path, raw):
     journal_path.write_bytes(raw)

@@ -13,12 +13,12 @@ from tests.support.drawn import disc, export
 from wsi_engine.errors import DatasetError, SettingsError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import Counts, overlaps
-from wsi_engine.training.batches import Batch
+from wsi_engine.models.learning import Tensors
+from wsi_engine.models.starconvex.losses import star_loss
 from wsi_engine.training.class_counts import class_counts
 from wsi_engine.training.classes import ClassIndex
 from wsi_engine.training.config import DataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset
-from wsi_engine.training.losses import star_loss
 
 KNOWN = ("Tumor", "Stroma", "Immune cells")
 FILE = Path("a.geojson")
@@ -144,15 +144,16 @@ def test_names_that_differ_between_files(tmp_path: Path) -> None:
     assert [field.classes.tolist() for field in data.fields] == [[-1, 0]] * 2
 
 
-def batch_of(classes: list[int], probability: list[float]) -> Batch:
+def targets_of(classes: list[int], probability: list[float]) -> Tensors:
     """A grid of one row whose points all lie inside nuclei."""
     count = len(classes)
     grid = torch.tensor(probability).reshape(1, 1, count)
     rays = torch.ones(count, 8)
-    return Batch(
-        torch.zeros(1, 2, 2 * count, 3, dtype=torch.uint8), grid, torch.ones_like(grid),
-        torch.arange(count), rays, rays, torch.tensor(classes),
-    )  # fmt: skip
+    return {
+        "probability": grid, "probability_weight": torch.ones_like(grid),
+        "points": torch.arange(count), "distances": rays, "distances_weight": rays,
+        "classes": torch.tensor(classes),
+    }  # fmt: skip
 
 
 class TestLoss:
@@ -162,33 +163,38 @@ class TestLoss:
         return maps[None, :, None, :].requires_grad_()
 
     def test_is_a_cross_entropy_weighted_by_the_object_probability(self) -> None:
-        loss = star_loss(self.maps([2.0, 0.0], [0.0, 0.0]), batch_of([0, 1], [0.8, 0.4]))
+        loss = star_loss(self.maps([2.0, 0.0], [0.0, 0.0]), targets_of([0, 1], [0.8, 0.4]))
         each = np.log(1 + np.exp(-2)), np.log(2)
-        assert loss.classification is not None
-        assert loss.classification.item() == pytest.approx(
+        assert loss.terms["classification"].item() == pytest.approx(
             (0.8 * each[0] + 0.4 * each[1]) / 1.2, abs=1e-6
         )
         assert loss.parts()["loss"] == pytest.approx(
-            (loss.probability + 0.1 * loss.distance + 0.5 * loss.overlap).item()
-            + 0.5 * loss.classification.item()
+            sum(
+                share * loss.terms[name].item()
+                for name, share in {
+                    "probability": 1,
+                    "distance": 0.1,
+                    "overlap": 0.5,
+                    "classification": 0.5,
+                }.items()
+            )
         )
 
     def test_nuclei_of_unknown_class_teach_shape_only(self) -> None:
         maps = self.maps([2.0, 0.0], [0.0, 0.0])
-        star_loss(maps, batch_of([-1, 1], [1.0, 1.0])).total.backward()
+        star_loss(maps, targets_of([-1, 1], [1.0, 1.0])).total.backward()
         assert maps.grad is not None
         assert (maps.grad[0, 9:, 0, 0] == 0).all()
         assert (maps.grad[0, 9:, 0, 1] != 0).all()
         assert (maps.grad[0, 1:9] != 0).all()
 
     def test_a_crop_of_unknown_classes_alone_gives_no_nan(self) -> None:
-        loss = star_loss(self.maps([2.0, 0.0]), batch_of([-1], [1.0]))
-        assert loss.classification is not None
-        assert loss.classification.item() == 0
+        loss = star_loss(self.maps([2.0, 0.0]), targets_of([-1], [1.0]))
+        assert loss.terms["classification"].item() == 0
 
     def test_no_classes(self) -> None:
-        loss = star_loss(self.maps([], []), batch_of([-1, -1], [1.0, 1.0]))
-        assert loss.classification is None
+        loss = star_loss(self.maps([], []), targets_of([-1, -1], [1.0, 1.0]))
+        assert "classification" not in loss.terms
         assert "classification" not in loss.parts()
 
 

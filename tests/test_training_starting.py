@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.support.discs import config_of, draw_field
 from wsi_engine.errors import SettingsError, TrainingError
-from wsi_engine.models.starconvex import load_starconvex, load_weights
-from wsi_engine.models.starconvex_network import StarConvexNet, normalise
+from wsi_engine.models.layers import normalise
+from wsi_engine.models.starconvex.model import load_starconvex, load_weights
+from wsi_engine.models.starconvex.network import StarConvexNet
 from wsi_engine.training.batches import make_batch
 from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.sampling import Sampler
 from wsi_engine.training.starting import start_from
-from wsi_engine.training.train import load_sources, make_network, train
-from wsi_engine.training.weights import save_weights
+from wsi_engine.training.train import load_sources, train
 
 SHAPES = {
     "as the default": {"channels": [4, 4, 8], "features": 4, "rays": 8},
@@ -53,8 +53,8 @@ def shaken(network: StarConvexNet) -> StarConvexNet:
 
 
 def trained(config: TrainConfig, path: Path, classes: tuple[str, ...] = ()) -> Path:
-    network = shaken(make_network(config.model_copy(update={"classes": classes})))
-    save_weights(path, network, mpp=config.network.mpp, threshold=0.4, max_overlap=0.3)
+    learner = config.model_copy(update={"classes": classes}).learner
+    learner.write(path, shaken(learner.network()), threshold=0.4)
     return path
 
 
@@ -62,8 +62,8 @@ def started(config: TrainConfig, init: Path) -> tuple[StarConvexNet, torch.Tenso
     """A network that started from weights, and pixels of the crops that it saw."""
     sampler = Sampler(load_sources(config)[0])
     crops = [make_batch(sampler, config, step) for step in range(3)]
-    network = make_network(config)
-    start_from(network, str(init), crops)
+    network = config.learner.network()
+    start_from(network, config.learner, init, crops)
     return network, normalise(torch.cat([crop.images for crop in crops]))
 
 
@@ -115,9 +115,12 @@ def test_frozen_statistics_stay(data: Path) -> None:
 def test_known_classes_are_taken_over(data: Path) -> None:
     config = config_of(data)
     path = trained(config, data / "own.safetensors", classes=("Tumor", "Immune"))
-    network = make_network(config.model_copy(update={"classes": ("Immune", "Stroma")}))
+    classed = config.model_copy(update={"classes": ("Immune", "Stroma")})
+    learner = classed.learner
+    network = learner.network()
     before = network.head.weight.detach().clone()
-    start_from(network, str(path), [make_batch(Sampler(load_sources(config)[0]), config, 0)])
+    crops = [make_batch(Sampler(load_sources(config)[0]), classed, 0)]
+    start_from(network, learner, path, crops)
     head = load_weights(path).network.head
     rays = network.rays
     torch.testing.assert_close(network.head.weight[: 1 + rays], head.weight[: 1 + rays])
@@ -127,8 +130,9 @@ def test_known_classes_are_taken_over(data: Path) -> None:
 
 def test_the_shipped_weights_have_the_default_shape(data: Path) -> None:
     config = config_of(data, network={}, crop_px=32)
-    network = make_network(config)
-    start_from(network, "starconvex", [make_batch(Sampler(load_sources(config)[0]), config, 0)])
+    network = config.learner.network()
+    crops = [make_batch(Sampler(load_sources(config)[0]), config, 0)]
+    start_from(network, config.learner, None, crops)
     pixels = normalise(torch.from_numpy(draw_field(5)[0][None]))
     with torch.no_grad():
         wanted = load_starconvex().network(pixels)

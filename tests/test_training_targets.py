@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.models.label_rays import boundary_peaks
+from wsi_engine.models.starconvex.targets import size_weights, star_targets
 from wsi_engine.models.suppression import ray_directions
-from wsi_engine.training.targets import boundary_peaks, size_weights, star_targets
 from wsi_engine.training.warp import Warp, random_warp, warp_image, warp_labels, warp_map
 
 

@@ -12,7 +12,9 @@ from PIL import Image
 from tests.support.discs import config_of, draw_field
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.images import UNKNOWN, read_image, read_labels, read_taught
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex
+from wsi_engine.models.starconvex.learning import StarConvexLearner
+from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex
+from wsi_engine.models.starconvex.targets import StarTargets
 from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.training.batches import draw_crop
 from wsi_engine.training.config import TrainConfig
@@ -115,6 +117,13 @@ def test_the_command(data: Path) -> None:
     assert len(list((data / "taught").iterdir())) == 2
 
 
+def targets_of(spot: Spot, config: TrainConfig) -> StarTargets:
+    """What the network should answer for a crop around a spot."""
+    learner = config.learner
+    assert isinstance(learner, StarConvexLearner)
+    return learner.crop_targets(draw_crop(spot, config, np.random.default_rng(0))[1])
+
+
 class TestLearning:
     def spot(self, config: TrainConfig, value: int) -> Spot:
         data = load_dataset(config.data[0])
@@ -123,11 +132,8 @@ class TestLearning:
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
     def test_the_target_is_a_mixture(self, data: Path, share: float) -> None:
-        config = taught_config(data, augment=GENTLE, taught_share=share)
-        crops = [
-            draw_crop(self.spot(config.model_copy(), value), config, np.random.default_rng(0))[1]
-            for value in (0, 255)
-        ]
+        config = taught_config(data, augment=GENTLE, learning={"taught_share": share})
+        crops = [targets_of(self.spot(config, value), config) for value in (0, 255)]
         low, high = (crop.probability for crop in crops)
         difference = np.round(high - low, 5)
         assert set(np.unique(difference)) <= {0, share}  # a corner may lie outside of the image
@@ -136,10 +142,10 @@ class TestLearning:
         np.testing.assert_array_equal(crops[0].distances, crops[1].distances)
 
     def test_where_nothing_is_labelled_the_teacher_alone_counts(self, data: Path) -> None:
-        config = taught_config(data, augment=GENTLE, taught_share=0.5)
+        config = taught_config(data, augment=GENTLE, learning={"taught_share": 0.5})
         spot = self.spot(config, 51)
         spot.field.labels[:] = UNKNOWN
-        _, targets, _ = draw_crop(spot, config, np.random.default_rng(0))
+        targets = targets_of(spot, config)
         seen = targets.probability_weight > 0
         assert seen.mean() > 0.9
         np.testing.assert_allclose(targets.probability[seen], 0.2, atol=1e-6)
@@ -152,9 +158,7 @@ class TestLearning:
 
     def test_images_without_it_are_as_they_were(self, data: Path) -> None:
         with_folder, without = (
-            draw_crop(Spot(Source(s, s.fields), s.fields[0]), config, np.random.default_rng(0))[
-                1
-            ].probability
+            targets_of(Spot(Source(s, s.fields), s.fields[0]), config).probability
             for config in (taught_config(data), config_of(data))
             for s in [load_dataset(config.data[0])]
         )

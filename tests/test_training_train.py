@@ -16,13 +16,13 @@ from tests.support.drawn import export, points
 from wsi_engine.errors import DatasetError, EngineError, SettingsError, TrainingError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import centroids
-from wsi_engine.models.starconvex import load_weights
+from wsi_engine.models.starconvex.learning import StarConvexLearner
+from wsi_engine.models.starconvex.losses import star_loss
+from wsi_engine.models.starconvex.model import load_weights
 from wsi_engine.training import train as training
-from wsi_engine.training.batches import Batch
 from wsi_engine.training.config import DataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset
 from wsi_engine.training.log import masked_crc32c
-from wsi_engine.training.losses import star_loss
 from wsi_engine.training.train import learning_rate, train
 
 
@@ -185,7 +185,8 @@ def test_every_part_of_the_large_recipe_goes_into_a_run(data: Path) -> None:
     augment = {"coarser": 2.0, "crowded": 0.5, "negatives": 0.5}
     result = train(
         config_of(
-            data, size_balance=0.5, distance_loss="relative", peaks_on_grid=True, augment=augment,
+            data, augment=augment,
+            learning={"size_balance": 0.5, "distance_loss": "relative", "peaks_on_grid": True},
             network={
                 "channels": [4, 4, 4, 8], "features": 4, "rays": 8, "mpp": 0.25, "depth": 3,
                 "residual": True,
@@ -205,11 +206,12 @@ class TestRelativeLoss:
         raw = torch.where(raw.isfinite(), raw, 1.25 * true)
         maps = torch.cat([torch.zeros(1, 1), raw], dim=1).reshape(1, 9, 1, 1)
         one = torch.ones(1, 1, 1)
-        batch = Batch(
-            torch.zeros(1, 2, 2, 3, dtype=torch.uint8), one, one, torch.zeros(1, dtype=torch.long),
-            true, torch.ones(1, 8), torch.full((1,), -1),
-        )  # fmt: skip
-        return star_loss(maps, batch, relative=relative).distance.item()
+        targets = {
+            "probability": one, "probability_weight": one,
+            "points": torch.zeros(1, dtype=torch.long), "distances": true,
+            "distances_weight": torch.ones(1, 8), "classes": torch.full((1,), -1),
+        }  # fmt: skip
+        return star_loss(maps, targets, relative=relative).terms["distance"].item()
 
     def test_in_pixels_the_large_one_counts_ten_times_as_much(self) -> None:
         ratio = self.loss(40, relative=False) / self.loss(4, relative=False)
@@ -236,7 +238,7 @@ class TestBadInput:
         checkpoint = data / "run/checkpoint.pt"
         before = checkpoint.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(training, "star_loss", lambda *_, **__: _nan_loss())
+            patch.setattr(StarConvexLearner, "loss", lambda *_: _nan_loss())
             with pytest.raises(TrainingError, match=r"nan at step 4.*checkpoint is intact"):
                 train(config)
         assert checkpoint.read_bytes() == before
@@ -325,6 +327,10 @@ class TestBadInput:
             ),
             ("output: x\ncrop_px: 30\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "multiple"),
             ("output: x\nstep: 3\ndata: [{name: a, images: a, labels: a, mpp: 1}]", "step: Extra"),
+            (
+                "output: x\naugment: {jpeg: 96}\ndata: [{name: a, images: a, labels: a, mpp: 1}]",
+                r"augment\.jpeg",
+            ),
         ],
     )
     def test_a_wrong_configuration(self, tmp_path: Path, text: str, message: str) -> None:
@@ -340,7 +346,7 @@ class TestBadInput:
 
 def _nan_loss() -> training.Loss:
     nan = torch.tensor(float("nan"))
-    return training.Loss(nan, nan, nan, nan)
+    return training.Loss(nan)
 
 
 def with_data(folder: Path, **changes: object) -> TrainConfig:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from wsi_engine.evaluation.images import UNKNOWN
-from wsi_engine.models.starconvex import StarConvexModel
-from wsi_engine.models.starconvex_spec import SPEC
+from wsi_engine.models.starconvex.model import StarConvexModel
+from wsi_engine.models.starconvex.spec import SPEC
 from wsi_engine.training.fields import Field
 from wsi_engine.training.validate import ValidationSet, calibrated, evaluate_fields, predict
 

@@ -20,7 +20,7 @@ from safetensors.torch import save
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.models.registry import find_model
-from wsi_engine.models.starconvex import WEIGHTS_KEY
+from wsi_engine.models.starconvex.model import WEIGHTS_KEY
 
 PACKAGE = Path(wsi_engine.__file__).parent
 

@@ -88,9 +88,12 @@ class RunSettings(BaseModel):
     mpp: Annotated[
         float | None,
         _ChangesResult(
-            "Pixel size of the slide, where the file's is absent or not right", unit="µm"
+            "Pixel size of the slide; of several slides, of those that state none", unit="µm"
         ),
     ] = None
+    override_mpp: Annotated[
+        bool, _KeepsResult("Let mpp replace what several slides state of their pixel size")
+    ] = False
     roi: Annotated[
         Path | None, _ChangesResult("GeoJSON with annotations from QuPath that bound the work")
     ] = None
@@ -101,6 +104,10 @@ class RunSettings(BaseModel):
         tuple[str, ...], _ChangesResult("Annotations of this class are cut out of it")
     ] = ()
     tissue: Annotated[bool, _ChangesResult("Find the tissue and leave out the glass")] = True
+    drop_red: Annotated[
+        bool,
+        _ChangesResult("Leave out what is red, such as red blood cells: a mean b* above -8"),
+    ] = False
     tile_size: Annotated[
         int,
         _ChangesResult("Side of a tile's core", unit="model pixels"),

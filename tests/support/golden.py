@@ -98,7 +98,7 @@ def _digest(table: pa.Table) -> str:
 
 @contextmanager
 def _in_fp32() -> Iterator[None]:
-    with patch("wsi_engine.models.starconvex.fastest_dtype", lambda _: torch.float32):
+    with patch("wsi_engine.models.starconvex.model.fastest_dtype", lambda _: torch.float32):
         yield
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.models.label_rays import boundary_peaks
 from wsi_engine.training.scene import Scene
-from wsi_engine.training.targets import boundary_peaks
 
 SIDE, MARGIN = 128, 16
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,8 +12,10 @@ from typing import Any
 from wsi_engine.archive.names import is_url
 from wsi_engine.archive.remote import file_system
 from wsi_engine.errors import SettingsError, SlideError
+from wsi_engine.slide.beside_slides import holds_no_slides, slides_among
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.readers import has_slide_suffix
+from wsi_engine.slide.slide_files import slide_files
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def list_slides(
     for name in inputs:
         paths = _find_remote(name) if is_url(name) else find_slides([name], leave_out)
         for path in paths:
-            text = path if isinstance(path, str) else os.path.realpath(path)
+            text = path if isinstance(path, str) else _real_path(path)
             listed.setdefault(text, ListedSlide(text, _wished_name(path, text)))
     return list(listed.values())
 
@@ -103,11 +106,33 @@ def share_first(jobs: list[SlideJob], share: tuple[int, int]) -> list[SlideJob]:
     return [job for k in range(shares) for job in parts[(number - 1 + k) % shares]]
 
 
+def _real_path(path: Path) -> str:
+    """Follow symbolic links, but not where the other files of the slide lie beside the link."""
+    real = os.path.realpath(path)
+    if path.is_symlink() and len(slide_files(path)) > len(slide_files(Path(real))):
+        return str(Path(os.path.realpath(path.parent), path.name))
+    return real
+
+
 def _wished_name(path: Path | str, real: str) -> str | None:
     """Keep the name of a symbolic link, which people chose, where it is not the file's own."""
     if isinstance(path, str) or path.stem == Path(real).stem:
         return None
     return path.stem
+
+
+def _slides_below(paths: list[str]) -> list[str]:
+    """Choose the slides among all files below a folder, as a search of this machine does."""
+    by_folder: dict[PurePosixPath, list[str]] = defaultdict(list)
+    for path in map(PurePosixPath, paths):
+        by_folder[path.parent].append(path.name)
+    results = {folder for folder, names in by_folder.items() if holds_no_slides(names)}
+    return [
+        str(folder / name)
+        for folder, names in by_folder.items()
+        if results.isdisjoint((folder, *folder.parents))
+        for name in slides_among(list(filter(has_slide_suffix, names)))
+    ]
 
 
 def _find_remote(url: str) -> list[str]:
@@ -116,7 +141,7 @@ def _find_remote(url: str) -> list[str]:
         if "*" in url:
             found = [str(name) for name in system.glob(path)]
         elif system.isdir(path):
-            found = [str(name) for name in system.find(path) if has_slide_suffix(str(name))]
+            found = _slides_below([str(name) for name in system.find(path)])
         else:
             found = [path]
     # Every file system has errors of its own.

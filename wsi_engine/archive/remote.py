@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import configparser
-import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from wsi_engine.errors import SlideError
-
-_INDEXED = frozenset({".vms", ".vmu"})
+from wsi_engine.slide.slide_files import INDEXED_SUFFIXES, named_in_index
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -47,24 +44,13 @@ def files_of(system: Any, path: str) -> Iterator[tuple[str, PurePosixPath, int]]
         for name, facts in system.find(str(folder), detail=True).items():
             below = PurePosixPath(name).relative_to(folder)
             yield name, PurePosixPath(folder.name) / below, int(facts["size"])
-    elif suffix == ".dcm" or suffix in _INDEXED:
+    elif suffix == ".dcm" or suffix in INDEXED_SUFFIXES:
         others = {
             PurePosixPath(facts["name"]): facts
             for facts in system.ls(str(main.parent), detail=True)
         }
-        wanted = _named_in(system.cat_file(path)) if suffix in _INDEXED else None
+        wanted = named_in_index(system.cat_file(path)) if suffix in INDEXED_SUFFIXES else None
         for other, facts in others.items():
             is_part = other.name in wanted if wanted is not None else other.suffix == main.suffix
             if is_part and other.name != main.name and facts["type"] == "file":
                 yield str(facts["name"]), PurePosixPath(other.name), int(facts["size"])
-
-
-def _named_in(index: bytes) -> set[str]:
-    """Names that an index file gives, sections and keys aside."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
-    try:
-        parser.read_string(index.decode("utf-8", errors="replace"))
-    except configparser.Error:
-        return set()  # whoever opens the slide says that it is damaged
-    values = [value for section in parser.sections() for value in parser[section].values()]
-    return {re.split(r"[/\\]", value.strip())[-1] for value in values if value}

@@ -11,8 +11,9 @@ from typing import Any
 from wsi_engine.archive.cache import CacheSettings, default_folder
 from wsi_engine.archive.driver import Driver
 from wsi_engine.archive.events import Event, Listener, guarded, ignore
-from wsi_engine.archive.inputs import SlideJob, list_slides, share_first
+from wsi_engine.archive.inputs import ListedSlide, SlideJob, list_slides, share_first
 from wsi_engine.archive.manifest import read_manifest
+from wsi_engine.archive.names import is_url
 from wsi_engine.archive.outcome import Outcome, result_of
 from wsi_engine.archive.register import Register
 from wsi_engine.archive.summary import write_views
@@ -23,6 +24,7 @@ from wsi_engine.engine.workers.dask import check_one
 from wsi_engine.errors import SettingsError
 from wsi_engine.models.registry import find_model
 from wsi_engine.results.failure import read_failure
+from wsi_engine.slide.readers import has_slide_suffix, is_slide_folder
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,13 @@ def run_archive(
     chosen = make_settings(Path(config) if config else None, **settings)
     find_model(chosen.model)
     rows = read_manifest(Path(manifest)) if manifest is not None else ()
-    listed = list_slides([str(slide) for slide in slides], rows, leave_out=output)
+    inputs = [str(slide) for slide in slides]
+    listed = list_slides(inputs, rows, leave_out=output)
     todo = share_first(Register(output).enter(listed), share)
     cache = cache or CacheSettings(default_folder())
     again = _Again(failed=retry_failed or force, done=force)
-    tasks = [_task(job, output, chosen, cache, again) for job in todo]
+    fills_in = chosen.mpp is not None and not chosen.override_mpp and not _is_one(inputs, rows)
+    tasks = [_task(job, output, chosen, cache, again, fills_in) for job in todo]
     driver = Driver(output, tasks, wait, listen)
     driver.look()
     if driver.left:
@@ -192,13 +196,29 @@ class _Again:
     done: bool
 
 
+def _is_one(inputs: list[str], rows: tuple[ListedSlide, ...]) -> bool:
+    """Whether a single slide was named, not a folder, pattern or table that may hold others."""
+    if len(inputs) != 1 or rows:
+        return False
+    (name,) = inputs
+    is_file = has_slide_suffix(name) and "*" not in name if is_url(name) else Path(name).is_file()
+    return is_file or is_slide_folder(Path(name))
+
+
 def _task(
-    job: SlideJob, output: Path, chosen: RunSettings, cache: CacheSettings, again: _Again
+    job: SlideJob,
+    output: Path,
+    chosen: RunSettings,
+    cache: CacheSettings,
+    again: _Again,
+    mpp_fills_in: bool,
 ) -> SlideTask:
     settings = chosen
     if job.overrides:
         settings = make_settings(None, **{**chosen.model_dump(), **job.overrides})
-    task = SlideTask(job, output, settings, cache)
+    # What a manifest says of one slide is said of no other.
+    mpp_fills_in = mpp_fills_in and "mpp" not in job.overrides
+    task = SlideTask(job, output, settings, cache, mpp_fills_in)
     if again.done:
         record = result_of(task.folder)
         task = replace(task, redo_of=record.finished if record is not None else "")

@@ -26,10 +26,14 @@ from wsi_engine.errors import BusyError, DeviceError, EngineError, ListenerError
 from wsi_engine.results.failure import Failure, forget_failure, read_failure, write_failure
 from wsi_engine.results.layout import TILES, WORK
 from wsi_engine.results.record import RunRecord
+from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.resolution import filling_in_warnings, resolution_warnings
 from wsi_engine.store.claim import Claim, owner
 from wsi_engine.store.journal import JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -48,6 +52,8 @@ class SlideTask:
         Settings for this slide.
     cache
         Cache into which slides that are named by URL are copied.
+    mpp_fills_in
+        Whether the pixel size in the settings is for slides that state none, and no other.
     attempt
         Number of this attempt, counted from 1 over all runs.
     retry_of
@@ -66,6 +72,7 @@ class SlideTask:
     output: Path
     settings: RunSettings
     cache: CacheSettings
+    mpp_fills_in: bool = False
     attempt: int = 1
     retry_of: str | None = None
     redo_of: str | None = None
@@ -115,9 +122,32 @@ def _is_up_to_date(task: SlideTask, record: RunRecord) -> bool:
         return False
     path = None if task.job.is_remote else Path(task.job.path)
     try:
-        return is_up_to_date(task.folder, path, task.settings) is not None
+        return any(
+            is_up_to_date(task.folder, path, settings) is not None
+            for settings in _possible_settings(task, path)
+        )
     except EngineError:
         return False  # whoever does the slide meets the same, and reports it
+
+
+def _possible_settings(task: SlideTask, path: Path | None) -> list[RunSettings]:
+    """Return the settings that a slide may get: those that it does get, if it can be opened."""
+    if not task.mpp_fills_in:
+        return [task.settings]
+    sizes = [task.settings.mpp, None] if path is None else [_mpp_for(task, path)[0]]
+    return [task.settings.model_copy(update={"mpp": mpp}) for mpp in sizes]
+
+
+def _mpp_for(task: SlideTask, path: Path) -> tuple[float | None, list[str]]:
+    """Return the pixel size to be stated for a slide, and what to say of it."""
+    stated = task.settings.mpp
+    if stated is None:
+        return None, []
+    with open_slide(path) as slide:
+        info = slide.info
+    if task.mpp_fills_in and info.mpp is not None:
+        return None, filling_in_warnings(info, stated)
+    return stated, resolution_warnings(info, stated)
 
 
 def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Outcome:
@@ -191,6 +221,10 @@ def _run(task: SlideTask, observe: Callable[[Progress], None]) -> Outcome:
 
     job, settings = task.job, _for_worker(task)
     with local_copy(job.path, task.cache) as path:
+        mpp, warnings = _mpp_for(task, path)
+        for warning in warnings:
+            log.warning(warning)
+        settings = settings.model_copy(update={"mpp": mpp})
         result = run(
             path,
             task.output,

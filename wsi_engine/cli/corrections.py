@@ -60,6 +60,9 @@ def _print_diff(difference: Diff) -> None:
     if difference.counts["reshaped"]:
         shown["reshaped"] += f", IoU {difference.mean_iou:.3f} on average"
     console.print_facts(shown | {"unchanged": f"{difference.unchanged:,}"})
+    drawn = {kind: f"{count:,}" for kind, count in difference.annotations.items() if count}
+    if drawn:
+        console.print_facts(drawn, "annotations")
     if difference.reclassified:
         table = Table("class before", "class now", "objects")
         for (old, new), count in difference.reclassified.most_common():
@@ -67,7 +70,7 @@ def _print_diff(difference: Diff) -> None:
         console.out.print(table)
     for kind, count in difference.not_compared.items():
         console.print_warning(f"one of the versions has no {kind}s: {count:,} were not compared")
-    _warn_of_duplicates(difference.duplicates)
+    _warn_of_ids(difference)
 
 
 def _print_applied(applied: Applied) -> None:
@@ -87,9 +90,21 @@ def _print_applied(applied: Applied) -> None:
         console.print_warning(
             "annotations of nuclei drawn by hand come in with --drawn-class CLASS"
         )
-    _warn_of_duplicates(applied.duplicates)
+    _warn_of_ids(applied)
 
 
-def _warn_of_duplicates(count: int) -> None:
-    if count:
-        console.print_warning(f"{count:,} objects were passed over: earlier ones have the same id")
+def _warn_of_ids(found: Diff | Applied) -> None:
+    """Say how many objects have the id, or the place, of others."""
+    if found.duplicates:
+        console.print_warning(
+            f"{found.duplicates:,} objects were passed over: earlier ones have the same id"
+        )
+    if found.by_place:
+        console.print_warning(
+            f"{found.by_place:,} nuclei have ids that the result does not know, and were known by "
+            "their place: QuPath gives new ids to what is imported twice"
+        )
+    if found.overlapping:
+        console.print_warning(
+            f"{found.overlapping:,} of them were passed over: the nucleus in their place is there"
+        )

@@ -29,11 +29,12 @@ MEASURES = {
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_default.yaml.")],
 ) -> None:
-    """Train a star-convex network, or go on with a run that was stopped."""
+    """Train the network of a method, or go on with a run that was stopped."""
     from wsi_engine.training.config import TrainConfig
     from wsi_engine.training.train import train as train_network
 
-    result = train_network(TrainConfig.load(config), console=console.err)
+    settings = TrainConfig.load(config)
+    result = train_network(settings, console=console.err)
     shown: dict[str, Any] = {
         "best weights": result.best,
         "last weights": result.weights,
@@ -44,7 +45,7 @@ def train(
     if result.class_f1 is not None:
         shown["validation F1 with class"] = f"{result.class_f1:.3f}"
     console.print_facts(shown)
-    console.out.print("Next: wsi-engine run SLIDE -o OUT --model starconvex --weights FILE")
+    console.out.print(f"Next: wsi-engine run SLIDE -o OUT --model {settings.method} --weights FILE")
 
 
 def evaluate(

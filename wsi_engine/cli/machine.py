@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from wsi_engine.cli import console
@@ -55,5 +56,5 @@ def doctor() -> None:
 
     table = Table("what", "found", "advice")
     for finding in examine():
-        table.add_row(finding.name, finding.value, finding.advice)
+        table.add_row(*map(escape, (finding.name, finding.value, finding.advice)))
     console.out.print(table)

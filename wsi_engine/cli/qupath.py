@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, cast
 
 import orjson
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 from wsi_engine.cli import console
 from wsi_engine.convert.kinds import DIALECTS, KINDS, Kind
 from wsi_engine.errors import EngineError, SettingsError
-from wsi_engine.qupath.rules.rule import NEWEST, Severity, spelled
+from wsi_engine.qupath.rules.rule import NEWEST, VERSIONS, Severity, spelled
 
 if TYPE_CHECKING:
     from wsi_engine.qupath.repair import Repair
@@ -90,12 +88,19 @@ def validate(
     fix: Annotated[
         Path | None, typer.Option(help="Write the nearest file that QuPath takes as it is.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    qupath: Annotated[
+        str, typer.Option(metavar="VERSION", help=f"QuPath that is asked: {', '.join(VERSIONS)}.")
+    ] = NEWEST,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON, for every version.")
+    ] = False,
 ) -> None:
-    """Say what QuPath 0.2 to 0.7 would do with GeoJSON files; exit with 1 if 0.7 aborts."""
+    """Say what QuPath would do with GeoJSON files; exit with 1 if it aborts the import."""
     from wsi_engine.qupath.repair import repair
     from wsi_engine.qupath.validation import validate as validate_file
 
+    if qupath not in VERSIONS:
+        raise SettingsError(f"--qupath {qupath}: give one of {', '.join(VERSIONS)}")
     if fix is not None and len(files) > 1:
         raise SettingsError("--fix writes one file: give one file to fix")
     failed = False
@@ -110,41 +115,48 @@ def validate(
             failed = True
             continue
         if not as_json:
-            _print_validation(reports[-1])
+            _print_validation(reports[-1], qupath)
     judged = reports
     if fix is not None:
-        done = repair(files[0], fix)
+        done = repair(files[0], fix, qupath)
         judged = [validate_file(fix)]
+        failed |= done.written == 0 and (done.left_out > 0 or reports[0].aborts(qupath))
         reports = reports + judged
         if not as_json:
             _print_repair(done, fix)
-            _print_validation(judged[0])
+            _print_validation(judged[0], qupath)
     if as_json:
         print(orjson.dumps([report.as_dict() for report in reports]).decode())
-    if failed or any(r.aborts() or (strict and not r.is_clean) for r in judged):
+    if failed or any(r.aborts(qupath) or (strict and not r.is_clean_in(qupath)) for r in judged):
         raise typer.Exit(1)
 
 
-def _print_validation(report: Report) -> None:
-    """Print what QuPath would do with a file, the worst first."""
-    verdict, style = VERDICTS[report.severity()]
-    line = f"{report.path}: {_objects(report.objects)}; QuPath {NEWEST} {verdict}"
+def _print_validation(report: Report, version: str) -> None:
+    """Print what a version of QuPath would do with a file, the worst first."""
+    verdict, style = VERDICTS[report.severity(version)]
+    line = f"{report.path}: {_objects(report.objects)}; QuPath {version} {verdict}"
     console.out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-    if not report.tallies:
-        return
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("rule", no_wrap=True)
-    table.add_column("in QuPath")
-    table.add_column("what happens, what to do, where")
-    for tally in report.tallies:
+    for tally in report.tallies_in(version):
         rule, first = tally.rule, tally.examples[0]
         times = f"{tally.count:,} times, first in " if tally.count > 1 else ""
-        table.add_row(
-            rule.id,
-            spelled(rule.severities),
-            escape(f"{rule.effect} {rule.advice}\n{times}{first.place}: {first.detail}"),
+        _print_indented(
+            f"{rule.id}: {spelled(rule.severities)}", 2, VERDICTS[rule.severity(version)][1]
         )
-    console.out.print(table, highlight=False)
+        _print_indented(f"{rule.effect} {rule.advice}", 4)
+        _print_indented(f"{times}{first.place}: {first.detail}", 4, "dim")
+
+
+def _print_indented(text: str, indent: int, style: str = "none") -> None:
+    """Print a paragraph within the width of the terminal, whole words to a line."""
+    text = fill(
+        text,
+        console.out.width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_repair(repair: Repair, target: Path) -> None:

@@ -86,6 +86,7 @@ def run(
     from wsi_engine.archive.splitting import split_options
     from wsi_engine.engine.workers.dask import check_one
     from wsi_engine.models.registry import find_model
+    from wsi_engine.slide.slide_files import main_file
 
     named = slides or []
     settings["config"] = config
@@ -108,7 +109,7 @@ def run(
     is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
-        slide = Path(named[0])
+        slide = main_file(Path(named[0]))
         check_one(scheduler, cluster)
         is_remote = scheduler is not None or cluster is not None
         if is_remote and not force and _is_up_to_date(slide, output, chosen):

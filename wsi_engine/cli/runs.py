@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsi_engine.cli import console
+from wsi_engine.errors import ResultError
 
 if TYPE_CHECKING:
     from wsi_engine.results.status import SlideStatus
@@ -39,6 +40,8 @@ def verify(
     from wsi_engine.results.verify import problems_of, problems_of_cohort
 
     slides = list(slide_folders(output))
+    if not slides:
+        raise ResultError(f"{output} holds no results: give a folder that `wsi-engine run` wrote")
     problems = [problem for folder in slides for problem in problems_of(folder)]
     problems += problems_of_cohort(output)
     for problem in problems:

@@ -91,6 +91,10 @@ def info(
             f"for {spec.name} at {spec.mpp} µm"
         )
         console.print_facts(shown)
+        if tissue.unreadable:
+            console.print_warning(
+                f"{facts.path.name} is damaged: {len(tissue.unreadable)} region(s) could not be read"
+            )
         for warning in resolution_warnings(facts, mpp):
             console.print_warning(warning)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
 
 from wsi_engine.corrections.compare import Comparison
+from wsi_engine.corrections.marks import look_text, notes_text
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.corrections.selection import FLAT, NucleusSelection
-from wsi_engine.corrections.snapshot import Snapshot, geometries
+from wsi_engine.corrections.shapes import overlaps
+from wsi_engine.corrections.snapshot import SAME_PLACE, Snapshot, geometries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.polygons import simplified_on_grid
@@ -34,12 +36,18 @@ class Changes:
         Nuclei as they shall be, without measurements.
     duplicates
         Objects passed over because an earlier one has their id.
+    by_place
+        Nuclei of an unknown id that were known by their place.
+    overlapping
+        Nuclei passed over because another one lies in their place.
     """
 
     lacking: tuple[str, ...]
     edited: dict[str, PathObject]
     added: dict[str, PathObject]
     duplicates: int
+    by_place: int
+    overlapping: int
 
 
 def find_changes(
@@ -63,7 +71,8 @@ def find_changes(
     """
     edited: dict[str, PathObject] = {}
     added: dict[str, PathObject] = {}
-    with _snapshot(table) as snapshot:
+    before = earlier.edited | earlier.added
+    with _snapshot(table, before) as snapshot:
         comparison = Comparison(snapshot)
         for change in comparison.changes(selection.nuclei(objects)):
             item = _on_grid(change.item)
@@ -71,12 +80,22 @@ def find_changes(
                 selection.left_out[FLAT] += 1
             elif change.row >= 0:
                 identity = snapshot.ids_at(np.array([change.row]))[0]
+                if identity in before and not item.metadata:
+                    item = replace(item, metadata=before[identity].metadata)
                 edited[identity] = replace(item, id=identity)
             else:
                 identity = item.id or _id_by_shape(item.geometry, earlier)
                 added[identity] = replace(item, id=identity)
         lacking = snapshot.ids_at(np.flatnonzero(comparison.missing))
-    return Changes(tuple(lacking), edited, added, comparison.duplicates)
+    alone = _without_overlaps(added)
+    return Changes(
+        tuple(lacking),
+        edited,
+        alone,
+        comparison.duplicates,
+        comparison.by_place,
+        comparison.overlapping + len(added) - len(alone),
+    )
 
 
 def refuse_unreadable(problems: Sequence[Problem]) -> None:
@@ -89,19 +108,35 @@ def refuse_unreadable(problems: Sequence[Problem]) -> None:
         )
 
 
-def _snapshot(table: GeoParquetReader) -> Snapshot:
+def _snapshot(table: GeoParquetReader, corrected: Mapping[str, PathObject]) -> Snapshot:
     snapshot = Snapshot()
     for group in table.groups():
         names = group["name"].to_pylist() if "name" in group.column_names else [None] * len(group)
+        ids = group["id"].to_pylist()
+        items = [corrected.get(identity) for identity in ids]
         snapshot.extend(
-            group["id"].to_pylist(),
+            ids,
             np.asarray(shapely.from_wkb(group["geometry"].to_numpy())),
             geometries([shapely.GeometryCollection()] * len(group)),
             ["detection"] * len(group),
             group["class"].to_pylist(),
             names,
+            [None if item is None else look_text(item) for item in items],
+            [None if item is None else notes_text(item) for item in items],
         )
     return snapshot.ready()
+
+
+def _without_overlaps(added: dict[str, PathObject]) -> dict[str, PathObject]:
+    """Leave out nuclei that lie in the place of an earlier one."""
+    shapes = geometries([item.geometry for item in added.values()])
+    later, earlier = shapely.STRtree(shapes).query(shapes)
+    later, earlier = later[earlier < later], earlier[earlier < later]
+    out: set[int] = set()
+    for k in np.flatnonzero(overlaps(shapes[earlier], shapes[later]) > SAME_PLACE):
+        if int(earlier[k]) not in out:
+            out.add(int(later[k]))
+    return {name: item for k, (name, item) in enumerate(added.items()) if k not in out}
 
 
 def _on_grid(item: PathObject) -> PathObject | None:

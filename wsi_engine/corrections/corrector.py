@@ -163,4 +163,6 @@ def labels_of(corrected: CorrectedChunk, added: Container[str], regions: Regions
         roi=[name for name, _ in held],
         roi_id=[identity for _, identity in held],
         notes=[{} if item is None else item.metadata for item in items],
+        colours=[None if item is None else item.colour for item in items],
+        locks=[item is not None and item.is_locked for item in items],
     )

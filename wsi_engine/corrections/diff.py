@@ -22,7 +22,11 @@ from wsi_engine.corrections.snapshot import Snapshot
 from wsi_engine.corrections.sources import objects_of
 from wsi_engine.qupath.objects import PathObject, object_feature
 from wsi_engine.qupath.writer import GeoJSONWriter
+from wsi_engine.results.layout import RECORD
 from wsi_engine.writing import atomic_path, clear_write_errors
+
+DRAWN = ("annotation", "tmaCore")
+"""Types of objects that bound nuclei, and are none."""
 
 Write = Callable[[Iterable[str], PathObject], None]
 
@@ -34,8 +38,12 @@ class Diff:
     Attributes
     ----------
     counts
-        Objects that are ``added``, ``deleted``, ``reclassified``, ``reshaped``, ``renamed``; one
+        Nuclei, and other detections, that are ``added``, ``deleted``, ``reclassified``,
+        ``reshaped``, ``renamed``, ``marked`` (with another lock, own colour or metadata); one
         that is changed in several ways counts in each.
+    annotations
+        The same of annotations and TMA cores. Tissue and regions of a result that the new version
+        lacks are not deleted: who exports nuclei need not have brought them in.
     unchanged
         Objects that are as they were.
     reclassified
@@ -47,14 +55,21 @@ class Diff:
     not_compared
         Number of objects by type, of types that one of the versions lacks altogether, as when
         the detections alone were exported.
+    by_place
+        Nuclei of an unknown UUID that were known by their place.
+    overlapping
+        Nuclei among them that were passed over, because the one in their place is there already.
     """
 
     counts: dict[str, int]
+    annotations: dict[str, int]
     unchanged: int
     reclassified: Counter[tuple[str | None, str | None]]
     mean_iou: float
     duplicates: int
     not_compared: dict[str, int]
+    by_place: int
+    overlapping: int
 
 
 def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> Diff:
@@ -71,7 +86,7 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
     Returns
     -------
     Diff
-        Number of objects that were added, deleted, reclassified, reshaped and renamed.
+        Number of nuclei, and of annotations, that were added, deleted or changed.
 
     Raises
     ------
@@ -82,10 +97,11 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
 
     Notes
     -----
-    Objects are the same when they have the same UUID. One without, in either version, is the
-    same as one of its type that lies in its place, with an IoU above a half. Shapes are the same
-    within QuPath's rounding; measurements, metadata, colours and locks are not compared. Memory
-    grows by some fifty bytes for each old object: their shapes wait in a temporary file.
+    Objects are the same when they have the same UUID. One without, in either version, and a
+    nucleus of an unknown UUID, is the same as one of its type that lies in its place, with an IoU
+    above a half. Shapes are the same within QuPath's rounding; measurements are not compared, nor
+    metadata that the new version lacks. Memory grows by some sixty bytes for each old object:
+    their shapes wait in a temporary file.
 
     Examples
     --------
@@ -97,7 +113,7 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
     (5, True)
     """
     old, new = Path(old), Path(new)
-    counts = dict.fromkeys(KINDS, 0)
+    counts, annotations = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
     ious: list[float] = []
     with _group_files(None if write is None else Path(write)) as put, ExitStack() as stack:
         snapshot = stack.enter_context(Snapshot.of(objects_of(old)))
@@ -107,25 +123,32 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
             if old_types and change.item.object_type not in old_types:
                 continue
             for kind in change.kinds:
-                counts[kind] += 1
+                (annotations if change.item.object_type in DRAWN else counts)[kind] += 1
             if RESHAPED in change.kinds:
                 ious.append(change.iou)
             put(change.kinds, _explained(change))
         missing = comparison.missing
         if comparison.types:
             missing &= snapshot.types.among(comparison.types)
-        counts[DELETED] = int(missing.sum())
+        are_drawn = snapshot.types.among(DRAWN)
+        if (old / RECORD).exists():
+            missing &= ~are_drawn
+        counts[DELETED] = int((missing & ~are_drawn).sum())
+        annotations[DELETED] = int((missing & are_drawn).sum())
         if write is not None and missing.any():
             for is_missing, item in zip(missing, objects_of(old), strict=True):
                 if is_missing:
                     put((DELETED,), replace(item, children=[]))
     return Diff(
         counts=counts,
+        annotations=annotations,
         unchanged=comparison.unchanged,
         reclassified=comparison.reclassified,
         mean_iou=float(np.nanmean(ious)) if ious else float("nan"),
         duplicates=comparison.duplicates,
         not_compared=_in_one_alone(old_types, comparison.types),
+        by_place=comparison.by_place,
+        overlapping=comparison.overlapping,
     )
 
 

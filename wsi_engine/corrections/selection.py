@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from wsi_engine.nuclei.labels import OWN_KEYS
-from wsi_engine.qupath.nuclei import is_nucleus, nucleus_polygon
+from wsi_engine.corrections.marks import notes_of
+from wsi_engine.nuclei.polygons import largest_part
+from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline, separate_parts
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.roi import ROI
 
@@ -33,21 +34,26 @@ class NucleusSelection:
         self._drawn_class = drawn_class
 
     def nuclei(self, objects: Iterable[PathObject]) -> Iterator[PathObject]:
-        """Yield nuclei as detections of one polygon each."""
+        """Yield nuclei as detections of one polygon each; parts that do not touch one by one."""
         for item in objects:
             if not is_nucleus(item, self._drawn_class):
                 self.left_out[item.object_type] += 1
                 continue
-            polygon = nucleus_polygon(item)
-            if polygon is None:
+            polygons = [
+                polygon
+                for part in separate_parts(nucleus_outline(item))
+                if (polygon := largest_part(part)).area > 0
+            ]
+            if not polygons:
                 self.left_out[FLAT] += 1
                 continue
-            metadata = {key: text for key, text in item.metadata.items() if key not in OWN_KEYS}
-            yield replace(
-                item,
-                object_type="detection",
-                roi=ROI(polygon),
-                nucleus=None,
-                metadata=metadata,
-                children=[],
-            )
+            for k, polygon in enumerate(polygons):
+                yield replace(
+                    item,
+                    id=item.id if k == 0 else None,
+                    object_type="detection",
+                    roi=ROI(polygon),
+                    nucleus=None,
+                    metadata=notes_of(item),
+                    children=[],
+                )

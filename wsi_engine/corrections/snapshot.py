@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 import uuid
 from collections import Counter
@@ -14,13 +15,14 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.closing import Closing
+from wsi_engine.corrections.marks import look_text, notes_text
 from wsi_engine.corrections.shapes import Geometries, overlaps
 from wsi_engine.qupath.objects import PathObject
 
 BATCH = 2_000
 """Objects that are looked at together."""
 SAME_PLACE = 0.5
-"""Objects without id are the same when their IoU is larger; then there is only one such."""
+"""Objects in one place have an IoU that is larger; only one other can have it."""
 
 Rows = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.bytes_]
@@ -37,12 +39,14 @@ class Snapshot(Closing):
 
     Attributes
     ----------
-    types, classes, names
-        Types, class names and names of the objects; text or ``None``.
+    types, classes, names, looks, notes
+        Types, class names and names of the objects, their locks and own colours, and their
+        metadata, see `wsi_engine.corrections.marks`; text or ``None``.
     """
 
     def __init__(self) -> None:
         self.types, self.classes, self.names = Texts(), Texts(), Texts()
+        self.looks, self.notes = Texts(), Texts()
         self._shapes, self._nuclei = ShapeFile(), ShapeFile()
         self._parts: list[Ids] = []
         self._ids: Ids = np.empty(0, "S16")
@@ -61,6 +65,8 @@ class Snapshot(Closing):
                 [item.object_type for item in batch],
                 [item.class_name for item in batch],
                 [item.name for item in batch],
+                [look_text(item) for item in batch],
+                [notes_text(item) for item in batch],
             )
         return snapshot.ready()
 
@@ -75,6 +81,8 @@ class Snapshot(Closing):
         types: Sequence[str | None],
         classes: Sequence[str | None],
         names: Sequence[str | None],
+        looks: Sequence[str | None],
+        notes: Sequence[str | None],
     ) -> None:
         """Append objects; ``nuclei`` are those of cells, empty for others."""
         self._parts.append(ids_as_bytes(ids))
@@ -83,6 +91,8 @@ class Snapshot(Closing):
         self.types.extend(types)
         self.classes.extend(classes)
         self.names.extend(names)
+        self.looks.extend(looks)
+        self.notes.extend(notes)
 
     def ready(self) -> Snapshot:
         """Close the snapshot to further objects; now they can be found."""
@@ -114,7 +124,12 @@ class Snapshot(Closing):
         return self._shapes.take(rows), self._nuclei.take(rows)
 
     def in_place_of(
-        self, shapes: Geometries, types: Sequence[str], open_rows: npt.NDArray[np.bool_]
+        self,
+        shapes: Geometries,
+        types: Sequence[str],
+        open_rows: npt.NDArray[np.bool_],
+        *,
+        each_once: bool = True,
     ) -> Rows:
         """Find the rows whose objects lie where some shapes lie.
 
@@ -125,7 +140,9 @@ class Snapshot(Closing):
         types
             Types of the objects whose shapes these are; only rows of the same type are taken.
         open_rows
-            Mask of the rows that may be taken, shape (n,); each is taken once, best pair first.
+            Mask of the rows that may be taken, shape (n,), best pair first.
+        each_once
+            Whether a row is taken by one shape alone.
 
         Returns
         -------
@@ -142,7 +159,7 @@ class Snapshot(Closing):
         for k in np.argsort(-iou, kind="stable"):
             if not iou[k] > SAME_PLACE:  # nor NaN
                 break
-            if found[mine[k]] < 0 and rows[k] not in taken:
+            if found[mine[k]] < 0 and not (each_once and rows[k] in taken):
                 found[mine[k]] = rows[k]
                 taken.add(int(rows[k]))
         return found
@@ -233,6 +250,30 @@ class ShapeFile(Closing):
                 self._file.seek(start)
             blobs.append(self._file.read(stop - start) or EMPTY_WKB)
         return np.asarray(shapely.from_wkb(np.array(blobs, object))).reshape(len(rows))
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+class Spool(Closing):
+    """Objects that wait in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="wsi-engine-")  # noqa: SIM115 (closed below)
+        self._count = 0
+
+    def put(self, items: list[PathObject]) -> None:
+        """Append a batch of objects."""
+        if items:
+            pickle.dump(items, self._file, pickle.HIGHEST_PROTOCOL)
+            self._count += 1
+
+    def batches(self) -> Iterator[list[PathObject]]:
+        """Yield the batches from the first on."""
+        self._file.seek(0)
+        for _ in range(self._count):
+            yield pickle.load(self._file)
 
     def close(self) -> None:
         """Remove the file."""

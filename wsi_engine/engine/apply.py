@@ -51,6 +51,10 @@ class Applied:
         Number of objects of the file that are no nuclei, by type or reason.
     duplicates
         Objects passed over because an earlier one has their id.
+    by_place
+        Nuclei of an unknown id that were known by their place, as after QuPath's "Update IDs".
+    overlapping
+        Nuclei passed over because another one lies in their place.
     """
 
     deleted: int
@@ -60,6 +64,8 @@ class Applied:
     nuclei: int
     left_out: Counter[str]
     duplicates: int
+    by_place: int
+    overlapping: int
 
 
 def apply_corrections(
@@ -159,6 +165,8 @@ def _apply(
         nuclei=nuclei,
         left_out=selection.left_out,
         duplicates=changes.duplicates,
+        by_place=changes.by_place,
+        overlapping=changes.overlapping,
     )
 
 

@@ -22,7 +22,7 @@ from wsi_engine.engine.provenance import (
     peak_rss_mb,
 )
 from wsi_engine.engine.versions import versions
-from wsi_engine.errors import ResultError
+from wsi_engine.errors import GeoJSONError, ResultError
 from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
@@ -75,7 +75,7 @@ def measure(
         The slide that they lie on.
     nuclei
         QuPath GeoJSON: its detections and cells, or where there are none all its objects. Ids
-        and classes are kept; of several parts the largest is.
+        and classes are kept; parts that do not touch are nuclei of their own.
     output
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``nuclei.parquet``, ``columns.json`` and
         ``run.json``.
@@ -142,6 +142,11 @@ def _measure(
     stains = _stains(slide, info, reader, settings)
     measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
     polygons, kept = repaired_on_grid(found.geometries)
+    if len(kept) + found.skipped > 0 and not kept.any():
+        raise GeoJSONError(
+            f"{source}: none of its {len(kept) + found.skipped:,} objects can be measured, for none "
+            "has an area that could be read; export nuclei as polygons"
+        )
     found = found.take(np.flatnonzero(kept))
     placed = PlacedNuclei(polygons, reader, measurer, settings.tile_size)
     identity = fingerprint(info.path)
@@ -167,7 +172,7 @@ def _measure(
     warnings = [
         *resolution_warnings(slide.info, settings.mpp),
         *stain_warnings(settings.stains, stains),
-        *_left_out(found.skipped, without_area, shared, source),
+        *_left_out(found, without_area, shared, source),
         *_plausibility_warnings(placed, source),
     ]
     return MeasureRecord(
@@ -229,11 +234,18 @@ def _classes(given: list[str | None]) -> tuple[tuple[str, ...], npt.NDArray[np.i
     return names, np.array([index[name] if name else -1 for name in given], np.int16)
 
 
-def _left_out(skipped: int, without_area: int, shared: int, source: str) -> list[str]:
+def _left_out(found: ForeignNuclei, without_area: int, shared: int, source: str) -> list[str]:
     """Say which objects of the file are no nuclei, or not under their own name."""
     warnings = []
-    if skipped:
-        warnings.append(f"{source}: {skipped:,} feature(s) that could not be read were left out")
+    if found.skipped:
+        warnings.append(
+            f"{source}: {found.skipped:,} feature(s) that could not be read were left out"
+        )
+    if found.divided:
+        warnings.append(
+            f"{source}: {found.divided:,} objects have several parts that do not touch: each part is "
+            "a nucleus of its own"
+        )
     if without_area:
         warnings.append(f"{source}: {without_area:,} objects without an area were left out")
     if shared:

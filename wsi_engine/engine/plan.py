@@ -10,7 +10,7 @@ import torch
 
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
-from wsi_engine.errors import RegionError, SettingsError
+from wsi_engine.errors import RegionError, SettingsError, SlideError
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import ModelEntry, find_model
 from wsi_engine.nuclei.identity import namespace_of
@@ -22,14 +22,21 @@ from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
+from wsi_engine.slide.frames import ModelGrid
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.stain_vectors import choose_stains
 from wsi_engine.slide.tissue import Tissue, find_tissue
+from wsi_engine.slide.unreadable import area_of, without
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 """Counted up when the same settings come to give other nuclei."""
+
+NEARLY_ALL = 0.999
+
+BORDER_MARGIN_UM = 8.0
+"""How far outside of the tissue nuclei are kept: those that its outline cuts belong to it."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +48,12 @@ class Plan:
     regions
         Regions of interest, which a person drew.
     area
-        Area in which nuclei are wanted: tissue, regions of interest, or both; QuPath pixels.
+        Area that is searched: tissue, regions of interest, or both; QuPath pixels.
+    reach
+        Area in which nuclei are kept: within the regions of interest, up to the border of tissue
+        and a little beyond.
     tiles
-        Tiles that touch the area, in scan order.
+        Tiles that touch the reach, in scan order.
     given
         The model as it was given, if that was an object and no name.
     """
@@ -55,6 +65,7 @@ class Plan:
     tissue: Tissue | None
     regions: Regions | None
     area: shapely.Geometry
+    reach: shapely.Geometry
     measurer: Measurer
     tile_grid: TileGrid
     tiles: tuple[Tile, ...]
@@ -63,8 +74,9 @@ class Plan:
 
     @property
     def area_mm2(self) -> float:
-        """Size of the area in mm²."""
-        return float(self.area.area * self.reader.grid.slide_mpp.pixel_area_um2 / 1e6)
+        """Size of the area in mm², less what could not be read of it so far."""
+        read = without(self.area, self.reader.unreadable)
+        return float(read.area * self.reader.grid.slide_mpp.pixel_area_um2 / 1e6)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -103,13 +115,17 @@ def make_plan(
     with clock.measure("tissue"):
         tissue = find_tissue(slide, info) if settings.tissue else None
         regions = _regions(settings)
-        area = _working_area(info, tissue, regions)
+        bounds = _bounds_of_work(info, regions)
+        area = _working_area(info, tissue, bounds, bounded=regions is not None)
     observe(Progress(info.path.name, "calibration"))
     reader = GridReader(slide, make_grid(info, entry.spec.mpp))
+    if tissue is not None:
+        reader.add_unreadable(tissue.unreadable)
     with clock.measure("calibration"):
         fields = sample_fields(reader, area)
         model = entry.load(settings.weights).to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
+    reach = area if tissue is None else _reach(area, bounds, grid)
     tile_grid = TileGrid(
         grid.extent, core_side(settings.tile_size, spec), spec.halo_px, spec.stride
     )
@@ -121,9 +137,10 @@ def make_plan(
         tissue=tissue,
         regions=regions,
         area=area,
+        reach=reach,
         measurer=measurer_of(settings.measure, choose_stains(settings.stains, fields)),
         tile_grid=tile_grid,
-        tiles=tuple(tile_grid.tiles(shapely.transform(area, grid.from_qupath))),
+        tiles=tuple(tile_grid.tiles(shapely.transform(reach, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),
         given=given,
     )
@@ -143,17 +160,33 @@ def _regions(settings: RunSettings) -> Regions | None:
     return read_bounds_of_work(settings.roi, settings.roi_class, settings.exclude_class)
 
 
+def _bounds_of_work(info: SlideInfo, regions: Regions | None) -> shapely.Geometry:
+    slide = shapely.box(0, 0, info.bounds.width, info.bounds.height)
+    return slide if regions is None else regions.within(slide)
+
+
 def _working_area(
-    info: SlideInfo, tissue: Tissue | None, regions: Regions | None
+    info: SlideInfo, tissue: Tissue | None, bounds: shapely.Geometry, *, bounded: bool
 ) -> shapely.Geometry:
-    area = shapely.box(0, 0, info.bounds.width, info.bounds.height)
-    if regions is not None:
-        area = regions.within(area)
-    if tissue is not None:
-        area = shapely.intersection(area, shapely.union_all(tissue.pieces))
-        if area.area == 0:
-            where = "in the region of interest" if regions else f"on {info.path.name}"
-            raise RegionError(
-                f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
+    if tissue is None:
+        return bounds
+    area = shapely.intersection(bounds, shapely.union_all(tissue.pieces))
+    if area.area == 0:
+        where = "in the region of interest" if bounded else f"on {info.path.name}"
+        lost = shapely.intersection(bounds, area_of(tissue.unreadable)).area / bounds.area
+        if lost > NEARLY_ALL:
+            raise SlideError(
+                f"{info.path.name} is damaged: nothing could be read {where}; copy the slide again "
+                "from where it was scanned"
             )
+        if lost > 0:
+            where += f", of which {100 * lost:.0f} % could not be read"
+        raise RegionError(
+            f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
+        )
     return area
+
+
+def _reach(area: shapely.Geometry, bounds: shapely.Geometry, grid: ModelGrid) -> shapely.Geometry:
+    margin = BORDER_MARGIN_UM / grid.slide_mpp.mean
+    return shapely.intersection(shapely.buffer(area, margin, quad_segs=4), bounds)

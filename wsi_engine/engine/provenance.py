@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_engine.engine.versions import versions
+from wsi_engine.errors import SlideError
 from wsi_engine.results.facts import (
     Bounds,
     Box,
@@ -131,8 +132,19 @@ def make_record(
     warnings: list[str],
     corrections: CorrectionFacts | None,
 ) -> RunRecord:
-    """Return the record of a finished slide."""
-    state, tissue = run_log.tracker.state, plan.tissue
+    """Return the record of a finished slide.
+
+    Raises
+    ------
+    SlideError
+        When nothing could be read of the area.
+    """
+    state, tissue, area_mm2 = run_log.tracker.state, plan.tissue, plan.area_mm2
+    if area_mm2 == 0:
+        raise SlideError(
+            f"{plan.info.path.name} is damaged: nothing could be read where nuclei were looked for; "
+            "copy the slide again from where it was scanned"
+        )
     return RunRecord(
         files={},  # until they are published
         slide=describe_slide(plan.info, plan.slide_fingerprint),
@@ -146,8 +158,8 @@ def make_record(
         ),
         nuclei=FoundNuclei(
             count=state.nuclei,
-            area_mm2=round(plan.area_mm2, 6),
-            density_per_mm2=round(state.nuclei / plan.area_mm2, 2),
+            area_mm2=round(area_mm2, 6),
+            density_per_mm2=round(state.nuclei / area_mm2, 2),
         ),
         corrections=corrections,
         model=ModelFacts(**asdict(plan.model.spec), calibration=plan.model.settings()),

@@ -34,6 +34,7 @@ from wsi_engine.schedule.clock import StageClock
 from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.resolution import resolution_warnings
+from wsi_engine.slide.slide_files import main_file
 from wsi_engine.slide.stain_vectors import stain_warnings
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def run(
     processes = Processes(jobs, executor)
     if given is not None:
         _require_alone(given, chosen, processes)
-    slide = Path(slide)
+    slide = main_file(Path(slide))
     name = slide.stem if name is None else name
     how = (chosen, given, observe, force, redo_foreign_tiles, processes)
     if output is not None:

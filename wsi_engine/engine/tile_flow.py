@@ -18,6 +18,7 @@ from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.measure.context import add_context
 from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.nuclei.redness import is_red
 from wsi_engine.nuclei.seams import resolve_seams
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.inference import Batch, FittingInference, Maps
@@ -71,7 +72,7 @@ def find_nuclei(
         )
         for nuclei in clock.timed("seams", resolved):
             with clock.measure("seams"):
-                wanted = within(nuclei, plan.area)
+                wanted = within(nuclei, plan.reach)
             yield wanted
 
 
@@ -153,6 +154,10 @@ def compute_tiles(
         if broken := broken_by_predictions(predictions, plan.model.spec):
             name = plan.model.spec.name
             raise ModelError(f"model {name!r} broke its promise at tile {tile.index}: {broken}")
+        if settings.drop_red:
+            left, top = seen.window.x - tile.window.x, seen.window.y - tile.window.y
+            shown = pixels[top : top + seen.window.height, left : left + seen.window.width]
+            predictions = predictions.where(~is_red(predictions, shown))
         reach = plan.measurer.neighbourhood_um
         return nuclei_of_tile(predictions, seen, grid, settings.simplify_um, measure, reach)
 

@@ -10,6 +10,10 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from wsi_engine.errors import DatasetError
+from wsi_engine.nuclei import raster
+
+UNKNOWN = raster.UNKNOWN
+"""Label of a pixel of which nothing is known."""
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 
@@ -78,6 +82,3 @@ def _read_array(path: Path) -> npt.NDArray[np.generic]:
             return np.asarray(file.convert("RGB") if convert else file)
     except (OSError, EOFError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
-
-
-UNKNOWN = 65535

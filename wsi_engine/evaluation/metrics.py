@@ -39,6 +39,9 @@ class Overlaps:
         Area that they share, shape (pairs,), in pixels.
     true_areas, predicted_areas
         Area of each nucleus, shape (nuclei,), in pixels.
+    foreground
+        Areas of all true nuclei together, of all predicted ones, and of what both cover; ``None``
+        where no nuclei of one side overlap, and sums tell.
     """
 
     true: npt.NDArray[np.int64]
@@ -46,6 +49,7 @@ class Overlaps:
     shared: Areas
     true_areas: Areas
     predicted_areas: Areas
+    foreground: tuple[float, float, float] | None = None
 
     @cached_property
     def iou(self) -> npt.NDArray[np.float64]:
@@ -161,12 +165,13 @@ def aggregated_jaccard(pairs: Overlaps) -> float:
 
 
 def dice(pairs: Overlaps) -> float:
-    """Return 2 |A ∩ B| / (|A| + |B|) of the two foregrounds (Dice, Ecology 1945).
-
-    Exact where the nuclei of one segmentation do not overlap each other.
-    """
-    total = float(pairs.true_areas.sum() + pairs.predicted_areas.sum())
-    return 2 * float(pairs.shared.sum()) / total if total else 1.0
+    """Return 2 |A ∩ B| / (|A| + |B|) of the two foregrounds (Dice, Ecology 1945)."""
+    true, predicted, shared = pairs.foreground or (
+        float(pairs.true_areas.sum()),
+        float(pairs.predicted_areas.sum()),
+        float(pairs.shared.sum()),
+    )
+    return 2 * shared / (true + predicted) if true + predicted else 1.0
 
 
 def splits_and_merges(pairs: Overlaps) -> tuple[int, int]:

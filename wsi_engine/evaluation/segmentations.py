@@ -39,10 +39,15 @@ def polygon_overlaps(
     true, predicted = shapely.STRtree(prediction).query(truth, predicate="intersects")
     shared = shapely.area(shapely.intersection(truth[true], prediction[predicted]))
     some = shared > 0
+    all_true, all_predicted = (
+        shapely.union_all(shapely.make_valid(s)) for s in (truth, prediction)
+    )
+    foreground = (all_true.area, all_predicted.area, (all_true & all_predicted).area)
     return Overlaps(
         np.asarray(true[some], np.int64),
         np.asarray(predicted[some], np.int64),
         np.asarray(shared[some], np.float64),
         np.asarray(shapely.area(truth), np.float64),
         np.asarray(shapely.area(prediction), np.float64),
+        foreground,
     )

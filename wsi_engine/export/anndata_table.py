@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from wsi_engine.results.nucleus_table import PROBABILITY, polygons_of
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
 
-AREA = "Area µm^2"
+UNCLASSIFIED = "unclassified"
 
 
 def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
@@ -35,12 +34,12 @@ def anndata_of(run: SlideResult) -> Any:
     """Return the nuclei as ``anndata.AnnData``.
 
     ``X`` are the measurements, float32, NaN where one is not defined, and ``var`` says what they
-    mean: unit, formula, source. ``obs_names`` are the UUIDs, ``obs`` has class (categorical),
-    score, name, source, roi and roi_id. ``obsm["spatial"]`` are centroids in µm from QuPath's
-    origin. With classes there are ``obsm["probabilities"]``, their order in ``uns["classes"]``.
-    ``uns["spatial"]`` names the slide as squidpy wants it: without a picture, and with the
-    diameter of a nucleus of median area, in µm, for that of a spot. ``uns["wsi_engine"]`` tells
-    of slide and model, as JSON.
+    mean: unit, formula, source. ``obs_names`` are the UUIDs, ``obs`` has class (categorical,
+    ``unclassified`` for none, as squidpy's statistics refuse missing ones), score, name, source,
+    roi and roi_id. ``obsm["spatial"]`` are centroids in µm from QuPath's origin. With classes
+    there are ``obsm["probabilities"]``, their order in ``uns["classes"]``. ``uns["wsi_engine"]``
+    tells of slide and model, as JSON. There is no ``uns["spatial"]``: squidpy would take the
+    nuclei for the spots of a Visium grid.
 
     Raises
     ------
@@ -53,7 +52,7 @@ def anndata_of(run: SlideResult) -> Any:
     values = np.empty((len(table), len(columns)), np.float32)
     for k, column in enumerate(columns):
         values[:, k] = table.column(column.name).to_numpy()
-    obs = {"class": pandas.Categorical.from_codes(run.labels, categories=_index(run.classes))}
+    obs = {"class": _classes(run)}
     obs["score"] = table.column("score").to_numpy()
     for name in table.texts:
         texts = table.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
@@ -66,8 +65,20 @@ def anndata_of(run: SlideResult) -> Any:
         obs=pandas.DataFrame(obs, index=_index(table.column("id").to_pylist())),
         var=pandas.DataFrame(about, index=_index(table.measurements), dtype=object),
         obsm={"spatial": _centroids_um(run)} | _probabilities(run),
-        uns=_spatial(run) | _facts(run),
+        uns=_facts(run),
     )
+
+
+def _classes(run: SlideResult) -> Any:
+    """Return the class of each nucleus; those that have none get a category behind the others."""
+    names, codes = [*run.classes], run.labels
+    if (codes < 0).any():
+        rest = UNCLASSIFIED
+        while rest in names:
+            rest += "_"
+        codes = np.where(codes < 0, len(names), codes)
+        names.append(rest)
+    return extra("pandas").Categorical.from_codes(codes, categories=_index(names))
 
 
 def _index(texts: Any) -> Any:
@@ -89,22 +100,3 @@ def _facts(run: SlideResult) -> dict[str, Any]:
     facts = {"version": __version__, "unit": "µm, QuPath origin", **run.table.facts}
     classes = {"classes": np.array(run.table.classes, object)} if run.table.classes else {}
     return classes | {"wsi_engine": json.dumps(facts, ensure_ascii=False)}
-
-
-def _spatial(run: SlideResult) -> dict[str, Any]:
-    known = AREA in run.table.measurements
-    areas = run.table.column(AREA).to_numpy() if known else np.empty(0)
-    median = float(np.nanmedian(areas)) if np.isfinite(areas).any() else 0.0
-    entry = {
-        "images": {},
-        "scalefactors": {
-            "spot_diameter_fullres": math.sqrt(4 * median / math.pi),
-            "tissue_hires_scalef": 1.0,
-        },
-        "metadata": {
-            "slide": run.record.slide.name,
-            "mpp_x": run.mpp.x,
-            "mpp_y": run.mpp.y,
-        },
-    }
-    return {"spatial": {run.name: entry}}

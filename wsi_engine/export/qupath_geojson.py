@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from wsi_engine.export.options import Options, Which
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.features import SCORE_NAME, detection_features
-from wsi_engine.qupath.objects import Feature
+from wsi_engine.qupath.objects import Feature, PathObject
 from wsi_engine.qupath.writer import CHUNK, GeoJSONWriter
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.layout import COLUMNS
@@ -80,17 +80,16 @@ def _measurements(run: SlideResult, which: Which) -> list[str]:
 
 def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
     corrections = read_corrections(run.folder)
-    notes: dict[str, Mapping[str, str]] = {}
+    corrected: dict[str, PathObject] = {}
     colours: dict[str, Colour | ColourAlpha] = {}
     if corrections is not None:
         colours = corrections.colours()
-        for items in (corrections.edited, corrections.added):
-            notes |= {identity: item.metadata for identity, item in items.items()}
+        corrected = corrections.edited | corrections.added
     for group in run.table.groups():
         for start in range(0, len(group), CHUNK):
             some = group.slice(start, CHUNK)
             ids = some["id"].to_pylist()
-            labels = _labels(some, [notes.get(identity, {}) for identity in ids])
+            labels = _labels(some, [corrected.get(identity) for identity in ids])
             yield from detection_features(
                 ids,
                 polygons_of(some),
@@ -100,13 +99,20 @@ def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
                 labels.name,
                 labels.metadata(),
                 colours,
+                labels.colours,
+                labels.locks,
             )
 
 
-def _labels(group: pa.Table, notes: Sequence[Mapping[str, str]]) -> Labels:
+def _labels(group: pa.Table, corrected: Sequence[PathObject | None]) -> Labels:
     nothing: list[str | None] = [None] * len(group)
     texts = {
         name: group[name].to_pylist() if name in group.column_names else nothing
         for name in LABEL_COLUMNS
     }
-    return Labels(**texts, notes=notes)
+    return Labels(
+        **texts,
+        notes=[{} if item is None else item.metadata for item in corrected],
+        colours=[None if item is None else item.colour for item in corrected],
+        locks=[item is not None and item.is_locked for item in corrected],
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from wsi_engine.digests import digest
@@ -32,7 +32,7 @@ def require_model(given: object) -> None:
 def require_picklable(model: Model) -> None:
     """Raise `ModelError` if a model cannot be sent to other processes."""
     try:
-        pickle.dumps(model)
+        ForkingPickler.dumps(model)
     # Objects raise what they like.
     except Exception as error:
         raise ModelError(

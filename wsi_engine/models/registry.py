@@ -10,14 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import hovernet_spec, starconvex_spec, watershed
+from wsi_engine.models import hovernet_spec, threshold, watershed
+from wsi_engine.models.dense import cnn_watershed, contour_aware, fcn, two_stage, unet
+from wsi_engine.models.dense.method import DenseMethod, weights_file
+from wsi_engine.models.learning import Training
 from wsi_engine.models.protocol import Model, ModelSpec
+from wsi_engine.models.starconvex import spec as starconvex_spec
 from wsi_engine.plugins import Plugins, plugins
 
 log = logging.getLogger(__name__)
 
 GROUP = "wsi_engine.models"
 """Entry points of other packages; each is a `ModelEntry` under the name of its model."""
+
+DENSE = (
+    fcn.METHOD,
+    unet.METHOD,
+    cnn_watershed.METHOD,
+    two_stage.METHOD,
+    contour_aware.METHOD,
+)
+"""Methods whose network answers for every pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,8 @@ class ModelEntry:
         embedded ones. Raises `ModelError` where a file does not fit.
     weights
         File of the embedded weights, if there is one: results rest on its content.
+    training
+        Returns how it is trained, where it can be.
 
     Examples
     --------
@@ -44,6 +59,7 @@ class ModelEntry:
     spec: ModelSpec
     load: Callable[[Path | None], Model]
     weights: Path | None = None
+    training: Callable[[], Training] | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +112,21 @@ def find_model(name: str) -> ModelEntry:
     raise ModelError(f"unknown model {name!r}: {hint}")
 
 
+def find_training(name: str) -> Training:
+    """Return how a method is trained.
+
+    Raises
+    ------
+    ModelError
+        If there is no method of that name, or none that learns.
+    """
+    entry = find_model(name)
+    if entry.training is None:
+        learning = ", ".join(k for k, each in BUILT_IN.items() if each.training is not None)
+        raise ModelError(f"{name} cannot be trained here: train one of {learning}")
+    return entry.training()
+
+
 def package_of(name: str) -> str | None:
     """Return name and version of the package that brings a model; ``None`` for this one's own."""
     return None if name in BUILT_IN else _of_other_packages().packages.get(name)
@@ -106,9 +137,27 @@ def _of_other_packages() -> Plugins[ModelEntry]:
 
 
 def _load_starconvex(weights: Path | None) -> Model:
-    from wsi_engine.models.starconvex import load_starconvex
+    from wsi_engine.models.starconvex.model import load_starconvex
 
     return load_starconvex(weights)
+
+
+def _train_starconvex() -> Training:
+    from wsi_engine.models.starconvex.learning import TRAINING
+
+    return TRAINING
+
+
+def _load_dense(method: DenseMethod, weights: Path | None) -> Model:
+    from wsi_engine.models.dense.model import load_dense
+
+    return load_dense(method, weights)
+
+
+def _train_dense(method: DenseMethod) -> Training:
+    from wsi_engine.models.dense.learning import training
+
+    return training(method)
 
 
 def _load_hovernet(name: str, weights: Path | None) -> Model:
@@ -117,17 +166,39 @@ def _load_hovernet(name: str, weights: Path | None) -> Model:
     return load_hovernet(name, weights)
 
 
-def _load_watershed(weights: Path | None) -> Model:
-    if weights is not None:
-        raise ModelError("the watershed model has no weights: leave --weights out")
-    return watershed.Watershed()
+def _weightless(model: Model) -> ModelEntry:
+    """Return the entry of a model that has nothing to learn."""
+
+    def load(weights: Path | None) -> Model:
+        if weights is not None:
+            raise ModelError(f"the {model.spec.name} model has no weights: leave --weights out")
+        return model
+
+    return ModelEntry(model.spec, load)
+
+
+def _dense(method: DenseMethod) -> ModelEntry:
+    weights = weights_file(method.spec.name) if method.spec.embedded else None
+    return ModelEntry(
+        method.spec,
+        functools.partial(_load_dense, method),
+        weights,
+        # Once, for the sections of two configurations to be of one type.
+        functools.cache(functools.partial(_train_dense, method)),
+    )
 
 
 BUILT_IN = {
     entry.name: entry
     for entry in (
-        ModelEntry(starconvex_spec.SPEC, _load_starconvex, starconvex_spec.WEIGHTS),
-        ModelEntry(watershed.SPEC, _load_watershed),
+        ModelEntry(
+            starconvex_spec.SPEC, _load_starconvex, starconvex_spec.WEIGHTS, _train_starconvex
+        ),
+        _weightless(watershed.Watershed()),
+        _weightless(watershed.Watershed(seeds="h-maxima")),
+        _weightless(threshold.Threshold()),
+        _weightless(threshold.Threshold(kind="local")),
+        *map(_dense, DENSE),
         *(
             ModelEntry(spec, functools.partial(_load_hovernet, name))
             for name, spec in hovernet_spec.SPECS.items()

@@ -33,6 +33,8 @@ class Labels:
         Name, or else class, and UUID of the smallest region of interest that holds the anchor.
     notes
         Metadata that a person gave to the nucleus in QuPath; in GeoJSON alone.
+    colours, locks
+        Its own colour, RGB, and whether it is locked, likewise; empty where no nucleus has any.
     """
 
     name: Texts
@@ -40,6 +42,8 @@ class Labels:
     roi: Texts
     roi_id: Texts
     notes: Sequence[Mapping[str, str]]
+    colours: Sequence[tuple[int, int, int] | None] = ()
+    locks: Sequence[bool] = ()
 
     @classmethod
     def of_engine(cls, held: Sequence[Held]) -> Labels:

@@ -8,6 +8,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+NO_CLASS = -1
+"""Class of a nucleus of which none is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
@@ -58,6 +61,18 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def where(self, wanted: npt.NDArray[np.bool_]) -> Predictions:
+        """Return the nuclei where a mask holds."""
+        counts = np.diff(self.offsets)
+        return Predictions(
+            xy=self.xy[np.repeat(wanted, counts)],
+            offsets=np.concatenate([[0], np.cumsum(counts[wanted])]).astype(np.int64),
+            anchors=self.anchors[wanted],
+            scores=self.scores[wanted],
+            classes=self.classes[wanted],
+            probabilities=None if self.probabilities is None else self.probabilities[wanted],
+        )
 
     @classmethod
     def from_labels(

@@ -11,6 +11,9 @@ from numba import njit
 
 Floating = TypeVar("Floating", np.float32, np.float64)
 
+UNKNOWN = 65535
+"""Label of a pixel of which nothing is known: not annotated, or outside of the image."""
+
 
 @njit(nogil=True, cache=True)
 def add_crossings(

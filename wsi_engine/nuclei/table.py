@@ -31,6 +31,8 @@ class NucleusTable:
     ['id', 'geometry', 'x', 'y', 'class']
     >>> nuclei.polygons[0].geom_type
     'Polygon'
+    >>> nuclei.to_pandas()["class"].isna().all()
+    True
     """
 
     arrow: pa.Table
@@ -42,14 +44,20 @@ class NucleusTable:
         """Offer the table to polars, DuckDB, pandas and others without a copy."""
         return self.arrow.__arrow_c_stream__(requested_schema)
 
+    def __repr__(self) -> str:
+        return f"NucleusTable({len(self):,} nuclei, {self.arrow.num_columns} columns)"
+
     @property
     def polygons(self) -> Polygons:
         """Shapely polygons in QuPath pixels, shape (n,)."""
         return np.asarray(shapely.from_wkb(self.arrow["geometry"].to_numpy()))
 
+    def to_pandas(self) -> Any:
+        """Return a ``pandas.DataFrame`` without the outlines; pandas must be installed."""
+        return self.arrow.drop_columns(["geometry"]).to_pandas()
+
     def to_geopandas(self) -> Any:
         """Return a ``geopandas.GeoDataFrame``; geopandas must be installed."""
         import geopandas
 
-        attributes = self.arrow.drop_columns(["geometry"]).to_pandas()
-        return geopandas.GeoDataFrame(attributes, geometry=self.polygons)
+        return geopandas.GeoDataFrame(self.to_pandas(), geometry=self.polygons)

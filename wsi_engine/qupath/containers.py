@@ -22,6 +22,9 @@ from wsi_engine.qupath.json_stream import Readable
 EXTENSIONS = (".json", ".geojson", ".qpdata")
 """Ends of the names of files, and of entries of archives, that QuPath reads; ``.gz`` may follow."""
 
+SERIALISED = b"\xac\xed\x00\x05"
+"""The first bytes of what Java wrote of its own objects, as QuPath does into a .qpdata file."""
+
 BOMB_RATIO = 100
 BOMB_BYTES = 1 << 28
 """Objects pack 5 to 20 times. What grows 100 times, and beyond 256 MiB, is an attack."""
@@ -92,6 +95,14 @@ def is_archive(path: str | Path) -> bool:
         return False
 
 
+def begins_serialised(stream: Readable) -> tuple[bool, Readable]:
+    """Tell whether a stream holds serialised objects; the stream returned still holds all of it."""
+    first = b""
+    while len(first) < len(SERIALISED) and (more := stream.read(len(SERIALISED) - len(first))):
+        first += more
+    return first == SERIALISED, _Rewound(first, stream)
+
+
 def has_extension(name: str) -> bool:
     """Tell whether QuPath would look into a file of this name."""
     return name.lower().removesuffix(".gz").endswith(EXTENSIONS)
@@ -157,6 +168,20 @@ class _Guarded:
                 "it is no export of objects"
             )
         return data
+
+
+class _Rewound:
+    """A stream of which the first bytes were read already."""
+
+    def __init__(self, first: bytes, stream: Readable) -> None:
+        self._first = first
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        if self._first and size:
+            data, self._first = self._first[:size], self._first[size:]
+            return data
+        return self._stream.read(size)
 
 
 class _Broken:

@@ -30,6 +30,8 @@ def detection_features(
     names: Sequence[str | None] | None = None,
     metadata: Sequence[Mapping[str, str]] | None = None,
     colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
+    own_colours: Sequence[Colour | None] = (),
+    locks: Sequence[bool] = (),
 ) -> list[Feature]:
     """Describe nuclei as QuPath detections.
 
@@ -47,6 +49,8 @@ def detection_features(
         What each nucleus has of them, if any has.
     colours
         Colours of classes that shall not have the one that ``class_colour`` gives.
+    own_colours, locks
+        Colour of each nucleus alone, and whether it is locked; empty where none has or is.
 
     Returns
     -------
@@ -79,6 +83,12 @@ def detection_features(
     for feature, name in zip(features, names or (), strict=names is not None):
         if name is not None:
             feature["properties"]["name"] = name
+    for feature, colour in zip(features, own_colours, strict=bool(own_colours)):
+        if colour is not None:
+            feature["properties"]["color"] = list(colour)
+    for feature, locked in zip(features, locks, strict=bool(locks)):
+        if locked:
+            feature["properties"]["isLocked"] = True
     for feature, pairs in zip(features, metadata or (), strict=metadata is not None):
         if pairs:
             feature["properties"]["metadata"] = pairs

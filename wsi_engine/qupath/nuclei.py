@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import largest_part
+from wsi_engine.nuclei.polygons import largest_part, polygon_parts
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
 
@@ -35,12 +35,15 @@ class ForeignNuclei:
         Names; ``None`` for none.
     skipped
         How many features of the file could not be read.
+    divided
+        How many objects had several parts that do not touch, each of which is a nucleus here.
     """
 
     geometries: npt.NDArray[np.object_]
     ids: list[str | None]
     classes: list[str | None]
     skipped: int = 0
+    divided: int = 0
 
     def take(self, rows: npt.NDArray[np.int64]) -> ForeignNuclei:
         """Return the nuclei at some positions."""
@@ -49,6 +52,7 @@ class ForeignNuclei:
             [self.ids[k] for k in rows],
             [self.classes[k] for k in rows],
             self.skipped,
+            self.divided,
         )
 
 
@@ -64,6 +68,15 @@ def nucleus_outline(item: PathObject) -> shapely.Geometry:
     return item.geometry if item.nucleus is None else item.nucleus.geometry
 
 
+def separate_parts(outline: shapely.Geometry) -> list[shapely.Geometry]:
+    """Return the parts of an outline that do not touch, the largest first; itself if it is one."""
+    if outline.geom_type not in ("MultiPolygon", "GeometryCollection"):
+        return [outline]
+    joined = shapely.union_all([shapely.make_valid(part) for part in polygon_parts(outline)])
+    parts: list[shapely.Geometry] = [*polygon_parts(joined)]
+    return sorted(parts, key=lambda part: -part.area) if len(parts) > 1 else [outline]
+
+
 def nucleus_polygon(item: PathObject) -> shapely.Polygon | None:
     """Return the outline of a nucleus as one polygon, its largest part; none without an area."""
     largest = largest_part(nucleus_outline(item))
@@ -73,7 +86,8 @@ def nucleus_polygon(item: PathObject) -> shapely.Polygon | None:
 def read_nuclei(path: str | Path) -> ForeignNuclei:
     """Read the nuclei of a GeoJSON file; where it has none, all its objects.
 
-    Several programs write nuclei as annotations.
+    Several programs write nuclei as annotations, or all nuclei of a class as one shape: parts that
+    do not touch are nuclei of their own, of which the largest keeps the id.
 
     Raises
     ------
@@ -83,11 +97,16 @@ def read_nuclei(path: str | Path) -> ForeignNuclei:
     read = read_objects(path)
     objects = [item for top in read for item in top.flattened()]
     nuclei = [item for item in objects if is_nucleus(item)] or objects
-    geometries = np.empty(len(nuclei), object)
-    geometries[:] = [nucleus_outline(item) for item in nuclei]
+    parts = [separate_parts(nucleus_outline(item)) for item in nuclei]
+    geometries = np.empty(sum(map(len, parts)), object)
+    geometries[:] = [part for several in parts for part in several]
+    owners = [
+        (item, k) for item, several in zip(nuclei, parts, strict=True) for k in range(len(several))
+    ]
     return ForeignNuclei(
         geometries,
-        [item.id for item in nuclei],
-        [item.class_name for item in nuclei],
+        [item.id if k == 0 else None for item, k in owners],
+        [item.class_name for item, _ in owners],
         sum(problem.skipped for problem in read.problems),
+        sum(len(several) > 1 for several in parts),
     )

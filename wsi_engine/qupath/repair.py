@@ -12,20 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wsi_engine.errors import GeoJSONError, OutputError
-from wsi_engine.qupath.containers import has_extension, open_parts
+from wsi_engine.errors import GeoJSONError, OutputError, SettingsError
+from wsi_engine.qupath.containers import Part, begins_serialised, has_extension, open_parts
 from wsi_engine.qupath.elements import ElementStream
-from wsi_engine.qupath.repair_geometry import mended_geometry
+from wsi_engine.qupath.json_stream import GEOMETRY_TYPES
+from wsi_engine.qupath.repair_columns import without_columns
+from wsi_engine.qupath.repair_geometry import RING, mended_geometry
 from wsi_engine.qupath.repair_properties import keep_unknown, mended_properties, mended_type
 from wsi_engine.qupath.rules.classification import class_names
 from wsi_engine.qupath.rules.feature import (
-    CANONICAL_UUID,
     LEGACY_IDS,
     MEMBERS,
     PROPERTIES,
+    java_uuid,
     type_name,
 )
+from wsi_engine.qupath.rules.gson import alone
 from wsi_engine.qupath.rules.properties import GEOMETRY_MEMBERS, children_member
+from wsi_engine.qupath.rules.rule import NEWEST, VERSIONS
 from wsi_engine.qupath.validation import Place, without_collector
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.writing import atomic_path, clear_write_errors
@@ -34,6 +38,9 @@ Feature = dict[str, Any]
 
 NAMESPACE = uuid.UUID("0c4c33f5-0f4c-5d0a-9a53-2f2b8f3c7d11")
 """Namespace of ids that are made here: the same file is given the same ids every time."""
+
+WRITTEN_FOR = VERSIONS[VERSIONS.index("0.4") :]
+"""Versions of QuPath that read the dialect in which files are mended."""
 
 MAX_GENERATIONS = 50
 """The most generations of children that are kept: QuPath's parser takes 255 levels of JSON."""
@@ -74,7 +81,7 @@ class Repair:
         self._changes.setdefault(what, Change(what, place)).count += 1
 
 
-def repair(source: str | Path, target: str | Path) -> Repair:
+def repair(source: str | Path, target: str | Path, version: str = NEWEST) -> Repair:
     """Write the nearest file that QuPath takes as it is.
 
     Parameters
@@ -83,19 +90,25 @@ def repair(source: str | Path, target: str | Path) -> Repair:
         Anything that `validate` takes; the entries of an archive are joined.
     target
         Compressed if it ends in ``.gz``. It appears whole or not at all, and may be the source.
+    version
+        QuPath that is to take it, 0.4 or later; 0.4 reads no measurement that is no number.
 
     Raises
     ------
     GeoJSONError
-        When there is no such file, or it may not be read.
+        When there is no such file, it may not be read, or it is QuPath's own data file.
     OutputError
         When the target cannot be written, or QuPath would read no file of such a name.
+    SettingsError
+        When that QuPath is older.
     """
+    if version not in WRITTEN_FOR:
+        raise SettingsError(f"files are mended for QuPath {', '.join(WRITTEN_FOR)}, not {version}")
     target = Path(target)
     if not has_extension(target.name):
         raise OutputError(f"{target.name}: QuPath reads .geojson, .json and .geojson.gz only")
     done = Repair()
-    mender = _Mender(done)
+    mender = _Mender(done, with_nan=version != "0.4")
     with (
         clear_write_errors(target),
         atomic_path(target) as partial,
@@ -103,33 +116,54 @@ def repair(source: str | Path, target: str | Path) -> Repair:
         without_collector(),
     ):
         for part in open_parts(source):
-            for feature in mender.document(ElementStream(part.stream, part.name)):
+            for feature in mender.document(part):
                 writer.write([feature])
     return done
+
+
+def _is_geometry(value: Any) -> bool:
+    if not isinstance(value, dict) or "geometry" in value:
+        return False
+    kind = value.get("type")
+    return isinstance(kind, str) and (kind in GEOMETRY_TYPES or kind == RING)
 
 
 class _Mender:
     """Mends features in turn; ids and class colours must agree among all of them."""
 
-    def __init__(self, done: Repair) -> None:
+    def __init__(self, done: Repair, *, with_nan: bool) -> None:
         self._done = done
+        self._with_nan = with_nan
         self._seen: set[int] = set()
         self._colours: dict[str, list[int]] = {}
         self._place = Place("")
 
-    def document(self, elements: ElementStream) -> Iterator[Feature]:
+    def document(self, part: Part) -> Iterator[Feature]:
         """Yield the mended features of a document as far as it can be read."""
+        try:
+            is_data_file, stream = begins_serialised(part.stream)
+        except GeoJSONError as error:
+            self._done.say(f"left out the rest: {error}", Place(part.name))
+            return
+        if is_data_file:
+            raise GeoJSONError(
+                f"{part.name} is a data file of QuPath, no GeoJSON: export its objects from there"
+            )
+        yield from self._elements(ElementStream(stream, part.name))
+
+    def _elements(self, elements: ElementStream) -> Iterator[Feature]:
         try:
             for element in elements.parsed():
                 identity = element.value.get("id") if isinstance(element.value, dict) else None
                 shown = identity if isinstance(identity, str) else None
                 self._place = Place(elements.name, element.index, shown)
-                if element.feature is None:
-                    self._leave_out("left out what is no feature")
-                    continue
-                if element.feature is not element.value:
+                if _is_geometry(element.value):
                     self._say("made a feature of a geometry")
-                yield from self._mended(element.feature)
+                    yield from self._mended({"type": "Feature", "geometry": element.value})
+                elif element.feature is None:
+                    self._leave_out("left out what is no feature")
+                else:
+                    yield from self._mended(element.feature)
         except GeoJSONError as error:
             self._done.say(f"left out the rest: {error}", Place(elements.name))
         except RecursionError:
@@ -151,7 +185,7 @@ class _Mender:
 
     def _mended(self, feature: Feature, generation: int = 0) -> list[Feature]:
         """Return what is to be written for a feature: nothing, itself, or several."""
-        feature = self._with_members_in_place(feature)
+        feature = without_columns(self._with_members_in_place(feature), self._say)
         if feature.get("type") != "Feature":
             self._say("stated the type Feature")
         properties = feature["properties"]
@@ -174,7 +208,7 @@ class _Mender:
         if not geometries:
             self._leave_out("left out a feature without a shape")
             return children
-        mended = mended_properties(properties, kind, self._say)
+        mended = mended_properties(properties, kind, self._say, with_nan=self._with_nan)
         self._keep_unknown_members(feature, mended)
         self._agree_on_colour(mended)
         features = []
@@ -256,10 +290,13 @@ class _Mender:
 
     def _new_id(self, feature: Feature) -> str:
         """Return the id if it is a UUID of its own, else one that depends on it."""
-        stated = feature.get("id")
-        if isinstance(stated, str) and CANONICAL_UUID.fullmatch(stated):
-            if self._is_new(stated):
-                return stated
+        stated = alone(feature.get("id"))
+        kept = java_uuid(stated)
+        if kept is not None:
+            if kept != stated:
+                self._say("wrote a UUID as QuPath does")
+            if self._is_new(kept):
+                return kept
             self._say("gave an object another id than that of an earlier one")
         elif stated is None or (isinstance(stated, str) and stated in LEGACY_IDS):
             stated = None

@@ -11,14 +11,17 @@ import shapely
 
 from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.rules.geometry import DEPTHS, READABILITY, as_float
+from wsi_engine.qupath.rules.gson import is_number
 from wsi_engine.qupath.rules.measurements import JAVA_NUMBER
-from wsi_engine.qupath.rules.properties import is_number
 from wsi_engine.qupath.rules.shape import ELLIPSE_TOLERANCE, as_kept
 from wsi_engine.qupath.rules.shape_columns import GRID_PX
 
 Geometry = dict[str, Any]
 Say = Callable[[str], None]
 """Takes one change, in a few words."""
+
+RING = "LinearRing"
+"""Type that shapely gives the outline of a polygon; GeoJSON has none of this name."""
 
 FARTHEST_PX = 2.0**24
 """Beyond, 32-bit floats do not even hold whole pixels."""
@@ -82,8 +85,16 @@ def is_fine(geometry: Geometry, *, as_ellipse: bool = False) -> bool:
     rings = [np.array(ring, np.float64) for ring in geometry["coordinates"]]
     if not rings or not all(np.array_equal(ring, as_kept(np.round(ring, 2))) for ring in rings):
         return False
-    area = shapely.Polygon(rings[0], rings[1:])
-    return bool(area.area > GRID_PX and area.is_valid)
+    return _stays(shapely.Polygon(rings[0], rings[1:]))
+
+
+def _stays(area: shapely.Geometry) -> bool:
+    """Tell whether QuPath's reducer leaves an area on the grid of 0.01 px as it is."""
+    if not area.is_valid or area.area > GRID_PX:
+        return bool(area.is_valid)
+    reduced = shapely.set_precision(area, GRID_PX)
+    same = shapely.equals_exact(reduced.normalize(), area.normalize(), GRID_PX / 2)
+    return bool(same) and not reduced.is_empty
 
 
 def _shapes(geometry: Geometry, say: Say) -> list[shapely.Geometry]:
@@ -126,6 +137,10 @@ def _parts(geometry: Geometry, say: Say) -> tuple[list[list[XY]], list[XY], XY]:
             inner = _listed(member.get("geometries"))
             pending.extend(m for m in reversed(inner) if isinstance(m, dict))
             continue
+        if kind == RING:
+            say("made a polygon of a ring")
+            areas.append(_rings([member.get("coordinates")], say))
+            continue
         if not isinstance(kind, str) or kind not in DEPTHS:
             say("left out a geometry of an unknown type")
             continue
@@ -144,6 +159,9 @@ def _parts(geometry: Geometry, say: Say) -> tuple[list[list[XY]], list[XY], XY]:
 
 def _rings(coordinates: Any, say: Say) -> list[XY]:
     rings = []
+    if isinstance(coordinates, list) and coordinates and all(map(_is_position, coordinates)):
+        say("made a polygon of a ring that was not nested")
+        coordinates = [coordinates]
     for number, ring in enumerate(_positions(each, say) for each in _listed(coordinates)):
         if len(ring) and not np.array_equal(ring[0], ring[-1]):
             say("closed a ring")
@@ -173,6 +191,10 @@ def _positions(listed: Any, say: Say) -> XY:
         else:
             say("left out a position that is no pair of numbers")
     return np.array(found, np.float64).reshape(-1, 2)
+
+
+def _is_position(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and not isinstance(value[0], list)
 
 
 def _number(value: Any) -> float:
@@ -205,13 +227,13 @@ def _settled(parts: list[list[XY]], say: Say) -> shapely.Geometry | None:
     if not polygons:
         return None
     area = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    if area.is_valid and area.area > GRID_PX:
+    if _stays(area):
         return area
     for grid in COARSER_GRIDS_PX:
         repaired = _repaired(area, grid, say)
         if repaired is None:
             break
-        if repaired.is_valid:
+        if _stays(repaired):
             say("made a polygon valid")
             return repaired
     say("left out a polygon without area")
@@ -222,10 +244,12 @@ def _repaired(area: shapely.Geometry, grid: float, say: Say) -> shapely.Geometry
     # Overlapping parts are joined, and a hole outside of its shell has no effect.
     valid = shapely.union_all([_filled(part) for part in shapely.get_parts(area)])
     snapped = shapely.set_precision(valid, grid)
-    parts = [part for part in polygon_parts(snapped) if part.area > GRID_PX]
-    if len(parts) < len(polygon_parts(snapped)):
-        say("left out parts of a polygon below 0.01 px²")
-    kept = [shapely.transform(part, lambda xy: as_kept(xy.round(2))) for part in parts]
+    parts = [
+        shapely.transform(part, lambda xy: as_kept(xy.round(2))) for part in polygon_parts(snapped)
+    ]
+    kept = [part for part in parts if part.area > GRID_PX or _stays(part)]
+    if len(kept) < len(parts):
+        say("left out parts of a polygon too small for the coordinates that QuPath keeps")
     if not kept:
         return None
     return kept[0] if len(kept) == 1 else shapely.MultiPolygon(kept)

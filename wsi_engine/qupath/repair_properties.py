@@ -13,6 +13,7 @@ from wsi_engine.qupath.colours import class_colour
 from wsi_engine.qupath.repair_geometry import Say
 from wsi_engine.qupath.rules.feature import OBJECT_TYPES
 from wsi_engine.qupath.rules.geometry import as_float
+from wsi_engine.qupath.rules.gson import alone, is_number, is_whole, number
 from wsi_engine.qupath.rules.measurements import (
     FLOAT32_MAX,
     FLOAT32_TINIEST,
@@ -20,10 +21,11 @@ from wsi_engine.qupath.rules.measurements import (
     JAVA_NUMBER,
     stated_values,
 )
-from wsi_engine.qupath.rules.properties import is_number, unknown_properties
+from wsi_engine.qupath.rules.properties import unknown_properties
 
 Properties = dict[str, Any]
 
+HEX_DIGITS = 6
 HEX_COLOUR = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _TYPES_BY_LOWER_CASE = {name.lower(): kind for name, kind in OBJECT_TYPES.items()}
 
@@ -38,7 +40,7 @@ def mended_type(stated: Any, say: Say) -> str:
     return kind
 
 
-def mended_properties(properties: Properties, kind: str, say: Say) -> Properties:
+def mended_properties(properties: Properties, kind: str, say: Say, *, with_nan: bool) -> Properties:
     """Return properties that QuPath takes as they are, without children.
 
     Parameters
@@ -49,10 +51,12 @@ def mended_properties(properties: Properties, kind: str, say: Say) -> Properties
         Object type, one that QuPath writes.
     say
         Is told what was changed.
+    with_nan
+        Whether QuPath is to get measurements that are NaN or infinite, which 0.4 cannot read.
     """
     mended: Properties = {"objectType": kind}
     if "name" in properties:
-        name = properties["name"]
+        name = alone(properties["name"])
         if isinstance(name, str):
             mended["name"] = name
         elif is_number(name) or isinstance(name, bool):
@@ -60,10 +64,12 @@ def mended_properties(properties: Properties, kind: str, say: Say) -> Properties
             mended["name"] = json.dumps(name)
         else:
             say("left out a name that is none")
-    if properties.get("color") is not None:
-        colour = mended_colour(properties["color"], say)
-        if colour is not None:
-            mended["color"] = colour[:3]
+    # Under the second name QuPath kept the colour of a class, and other tools that of an object.
+    for key in ("color", "colorRGB"):
+        if properties.get(key) is not None and "color" not in mended:
+            colour = mended_colour(properties[key], say)
+            if colour is not None:
+                mended["color"] = colour[:3]
     if properties.get("classification") is not None:
         classification = mended_classification(properties["classification"], say)
         if classification is not None:
@@ -74,9 +80,9 @@ def mended_properties(properties: Properties, kind: str, say: Say) -> Properties
             mended[key] = flag is True or flag in ("true", 1)
             if mended[key] is not flag:
                 say(f"made true or false of {key}")
-    measurements = mended_measurements(properties.get("measurements"), say)
+    measurements = mended_measurements(properties.get("measurements"), say, with_nan=with_nan)
     metadata = mended_metadata(properties.get("metadata"), say)
-    for key in sorted(unknown_properties(properties)):
+    for key in sorted(unknown_properties(properties) - {"colorRGB"}):
         keep_unknown(key, properties[key], measurements, metadata, say)
     if measurements:
         mended["measurements"] = measurements
@@ -89,10 +95,10 @@ def keep_unknown(
     name: str, value: Any, measurements: Properties, metadata: Properties, say: Say
 ) -> None:
     """Keep what QuPath has no place for: numbers as measurements, all else as metadata."""
-    number = mended_number(value, lambda _: None) if is_number(value) else None
-    if number is not None and name not in measurements:
+    kept = mended_number(value, lambda _: None) if is_number(value) else None
+    if kept is not None and name not in measurements:
         say("made measurements of numbers that QuPath would pass over")
-        measurements[name] = number
+        measurements[name] = kept
         return
     text = _as_text(value)
     if text is not None and name not in metadata:
@@ -108,10 +114,17 @@ def mended_colour(colour: Any, say: Say) -> list[int] | None:
     if is_number(packed) and math.isfinite(packed):
         say("unpacked a colour")
         return [int(packed) >> shift & 255 for shift in (16, 8, 0)]
+    if isinstance(colour, str) and is_whole(colour) and len(colour) != HEX_DIGITS:
+        return mended_colour(number(colour), say)
     matched = HEX_COLOUR.fullmatch(colour) if isinstance(colour, str) else None
     if matched:
         say("made numbers of a colour that was text")
         return [int(part, 16) for part in matched.groups()]
+    if isinstance(colour, list) and not all(map(is_number, colour)):
+        parts = list(map(alone, colour))
+        if all(is_whole(part) for part in parts):
+            say("made numbers of a colour that was text")
+            colour = list(map(number, parts))
     if not isinstance(colour, list) or len(colour) not in (3, 4) or not all(map(is_number, colour)):
         say("left out a colour that is none")
         return None
@@ -165,18 +178,30 @@ def _texts(names: Any) -> list[str]:
     return [json.dumps(names)] if is_number(names) and math.isfinite(names) else []
 
 
-def mended_measurements(measurements: Any, say: Say) -> Properties:
-    """Return finite numbers that a 32-bit float holds, by name."""
+def mended_measurements(measurements: Any, say: Say, *, with_nan: bool) -> Properties:
+    """Return numbers that a 32-bit float holds, by name; what is none of them in words."""
     mended: Properties = {}
     if isinstance(measurements, list) and measurements:
         say("wrote a list of measurements as an object")
     elif not isinstance(measurements, dict | list | None):
         say("left out measurements that are none")
     for name, value in stated_values(measurements):
-        number = mended_number(value, say)
-        if number is not None:
-            mended[name] = number
+        word = _word(value)
+        kept = word if word is not None and with_nan else mended_number(value, say)
+        if kept is not None:
+            mended[name] = kept
+        if with_nan and word is not None and word != value:
+            say("wrote measurements that are NaN or infinite as text")
     return mended
+
+
+def _word(value: Any) -> str | None:
+    """Return how QuPath writes a value that is NaN or infinite; none of any other."""
+    if isinstance(value, str) and JAVA_NUMBER.fullmatch(value):
+        value = as_float(value)
+    if not isinstance(value, float) or math.isfinite(value):
+        return None
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def mended_number(value: Any, say: Say) -> float | int | None:

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from wsi_engine.errors import GeoJSONError
-from wsi_engine.qupath.containers import is_archive, open_parts
+from wsi_engine.qupath.containers import begins_serialised, is_archive, open_parts
 from wsi_engine.qupath.elements import HIERARCHY, ElementStream
 from wsi_engine.qupath.json_stream import Readable
-from wsi_engine.qupath.rules.classification import CLASSIFICATION
+from wsi_engine.qupath.rules.classification import CLASSIFICATION, is_modern
 from wsi_engine.qupath.rules.container import (
     DOCUMENT,
     ELEMENT,
     Document,
     Packing,
 )
-from wsi_engine.qupath.rules.feature import FEATURE, object_type
+from wsi_engine.qupath.rules.feature import FEATURE, has_legacy_id, is_shapeless, object_type
 from wsi_engine.qupath.rules.geometry import GEOMETRY, READABILITY
 from wsi_engine.qupath.rules.measurements import MEASUREMENT
 from wsi_engine.qupath.rules.properties import PROPERTY, children_member
@@ -49,10 +49,15 @@ class Place:
     index: int | None = None
     id: str | None = None
 
+    @property
+    def is_in_archive(self) -> bool:
+        """Whether the document is an entry of an archive."""
+        return "/" in self.document
+
     def __str__(self) -> str:
         if self.index is None:
             return self.document
-        entry = f"{self.document}, " if "/" in self.document else ""
+        entry = f"{self.document}, " if self.is_in_archive else ""
         return f"{entry}feature {self.index}" + (f" ({self.id})" if self.id else "")
 
 
@@ -88,7 +93,7 @@ class Report:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.objects = 0
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[tuple[str, bool], Tally] = {}
 
     @property
     def tallies(self) -> list[Tally]:
@@ -98,6 +103,11 @@ class Report:
             key=lambda tally: (-tally.rule.severity(), -tally.rule.worst, tally.rule.id),
         )
 
+    def tallies_in(self, version: str) -> list[Tally]:
+        """Return the findings by rule that a version of QuPath minds, the worst there first."""
+        minded = [tally for tally in self.tallies if tally.rule.severity(version) > Severity.FINE]
+        return sorted(minded, key=lambda tally: -tally.rule.severity(version))
+
     @property
     def findings(self) -> list[Finding]:
         """The findings that were kept, at most `EXAMPLES` of each rule."""
@@ -105,7 +115,7 @@ class Report:
 
     def count(self, rule: str) -> int:
         """Return how often a rule was violated."""
-        return self._tallies[rule].count if rule in self._tallies else 0
+        return sum(tally.count for (name, _), tally in self._tallies.items() if name == rule)
 
     def severity(self, version: str = NEWEST) -> Severity:
         """Return the worst that a version of QuPath makes of the file."""
@@ -115,7 +125,7 @@ class Report:
         )
 
     def aborts(self, version: str = NEWEST) -> bool:
-        """Tell whether a version of QuPath would import nothing, of a file or of an entry."""
+        """Tell whether a version of QuPath would import nothing at all."""
         return self.severity(version) == Severity.ABORTS
 
     def is_clean_in(self, version: str) -> bool:
@@ -158,10 +168,14 @@ class Report:
 
     def add(self, rule: Rule[Any], place: Place, detail: str) -> None:
         """Note a finding."""
-        tally = self._tallies.setdefault(rule.id, Tally(rule))
+        key = rule.id, place.is_in_archive
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = Tally(rule.within_archive() if place.is_in_archive else rule)
+            self._tallies[key] = tally
         tally.count += 1
         if len(tally.examples) < EXAMPLES:
-            tally.examples.append(Finding(rule, place, detail))
+            tally.examples.append(Finding(tally.rule, place, detail))
 
 
 def validate(path: str | Path) -> Report:
@@ -226,7 +240,16 @@ class _Examiner:
     def examine(self, name: str, stream: Readable, packing: Packing | None) -> None:
         """Look at one document."""
         document = Document(name, packing)
-        elements = ElementStream(stream, name)
+        try:
+            document.is_data_file, stream = begins_serialised(stream)
+        except GeoJSONError as error:
+            document.unreadable = str(error)
+        if not document.is_data_file and document.unreadable is None:
+            self._look_at_elements(document, ElementStream(stream, name))
+        self.conclude(document)
+
+    def _look_at_elements(self, document: Document, elements: ElementStream) -> None:
+        name = document.name
         before = self._report.objects
         try:
             for element in elements.parsed():
@@ -236,6 +259,9 @@ class _Examiner:
                 self._note(place, ELEMENT.objections(element))
                 if element.feature is not None:
                     self._feature(document, place, element.feature)
+                    document.has_modern_ids |= not element.is_bare_geometry and not has_legacy_id(
+                        element.feature
+                    )
         except GeoJSONError as error:
             document.unreadable = str(error)
         except RecursionError:
@@ -245,7 +271,6 @@ class _Examiner:
         document.problems = elements.problems
         document.not_utf8 = elements.not_utf8
         document.objects = self._report.objects - before
-        self.conclude(document)
 
     def conclude(self, document: Document) -> None:
         """Look at a document as a whole."""
@@ -262,7 +287,7 @@ class _Examiner:
                 self._report.add(remembering, place, detail)
         for member in ("geometry", "nucleusGeometry"):
             geometry = feature.get(member)
-            if geometry and isinstance(geometry, dict):
+            if isinstance(geometry, dict) and not is_shapeless(geometry):
                 self._geometry(place, member, geometry, kind)
         properties = feature.get("properties")
         if not isinstance(properties, dict):
@@ -270,6 +295,7 @@ class _Examiner:
         self._note(place, PROPERTY.objections(properties))
         if "classification" in properties:
             self._note(place, CLASSIFICATION.objections(properties["classification"]))
+            document.has_modern_classes |= is_modern(properties["classification"])
         if "measurements" in properties:
             self._note(place, MEASUREMENT.objections(properties["measurements"]))
             document.is_modern |= isinstance(properties["measurements"], dict)

@@ -44,6 +44,9 @@ class RegionReport:
     table: pa.Table
     files: list[Path]
 
+    def __repr__(self) -> str:
+        return f"RegionReport({len(self.table)} regions, {self.table.num_columns} columns)"
+
 
 def measure_regions(folder: str | Path, annotations: str | Path | None = None) -> RegionReport:
     """Compute the numbers of a finished slide, of its tissue and of annotations.

@@ -23,6 +23,9 @@ MOST_FOCAL_POINTS = 100_000
 GUARD_IN_EXPECTED_DISTANCES = 3.0
 """At random, a nearest neighbour is further away than this once in 1200 times."""
 
+_SIDES_IN_PIECE = 4
+"""Widening fewer is quicker, uniting fewer pieces is."""
+
 
 def border_distances(points: Floats, window: shapely.Geometry, limit: float) -> Floats:
     """Return how far points lie from the border of a window, holes included.
@@ -33,24 +36,44 @@ def border_distances(points: Floats, window: shapely.Geometry, limit: float) -> 
         float64, shape (n,), µm; infinite for points further than ``limit`` from the border.
     """
     distances = np.full(len(points), np.inf)
-    # Searching the nearest side takes long for points far from all of them. The room of 1 %
-    # is for arcs, which are drawn as 64 chords a turn.
-    far = shapely.buffer(window, -1.01 * limit, quad_segs=16)
-    shapely.prepare(far)
-    near = np.flatnonzero(~shapely.contains_xy(far, *points.T))
-    if len(near) == 0:
+    if len(points) == 0 or window.is_empty:
         return distances
+    tree = shapely.STRtree(_pieces_of_border(window, 1))
+    # Without a limit, searching takes long for points far from all sides.
+    (near, _), distances_of_near = tree.query_nearest(
+        shapely.points(points), max_distance=limit, all_matches=False, return_distance=True
+    )
+    distances[near] = distances_of_near
+    return distances
+
+
+def eroded_area(window: shapely.Geometry, distance: float) -> float:
+    """Return the area of a window, in µm², that lies further than a distance from its border.
+
+    Notes
+    -----
+    A negative buffer of the window is the same, but its time grows with the third power of the
+    vertices: every offset curve crosses all those nearby. Pieces of the border that are widened
+    one by one and united in turn, near ones first, lose most of their outline on the way.
+    """
+    widened = shapely.buffer(_pieces_of_border(window, _SIDES_IN_PIECE), distance)
+    return float(shapely.difference(window, shapely.union_all(widened)).area)
+
+
+def _pieces_of_border(window: shapely.Geometry, sides: int) -> npt.NDArray[np.object_]:
+    """Cut the rings of a window into lines of so many sides; the last of a ring may have less."""
     corners, rings = shapely.get_coordinates(
         shapely.get_parts(shapely.boundary(window)), return_index=True
     )
-    same_ring = rings[:-1] == rings[1:]
-    sides = np.stack([corners[:-1][same_ring], corners[1:][same_ring]], axis=1)
-    tree = shapely.STRtree(shapely.linestrings(sides))
-    found = tree.query_nearest(
-        shapely.points(points[near]), all_matches=False, return_distance=True
-    )
-    distances[near] = found[1]
-    return np.where(distances > limit, np.inf, distances)
+    sizes = np.bincount(rings)
+    ends = np.cumsum(sizes)
+    place_in_ring = np.arange(len(rings)) - (ends - sizes)[rings]
+    starts = np.flatnonzero((place_in_ring % sides == 0) & (place_in_ring < sizes[rings] - 1))
+    counts = np.minimum(starts + sides, ends[rings[starts]] - 1) - starts + 1
+    pieces = np.repeat(np.arange(len(starts)), counts)
+    place_in_piece = np.arange(len(pieces)) - (np.cumsum(counts) - counts)[pieces]
+    chained = corners[starts[pieces] + place_in_piece]
+    return np.asarray(shapely.linestrings(chained, indices=pieces))
 
 
 def ripley_l(
@@ -140,8 +163,8 @@ def clark_evans(points: Floats, window: shapely.Geometry) -> ClarkEvans:
         return ClarkEvans(math.nan, math.nan, math.nan)
     guard = GUARD_IN_EXPECTED_DISTANCES * 0.5 * math.sqrt(window.area / len(points))
     inner = points[border_distances(points, window, guard) >= guard]
-    area = shapely.buffer(window, -guard).area
-    if len(inner) < 2 or area <= 0:
+    area = eroded_area(window, guard) if len(inner) >= 2 else 0.0
+    if area <= 0:
         return ClarkEvans(math.nan, math.nan, math.nan)
     mean = float(cKDTree(points).query(inner, k=2)[0][:, 1].mean())
     density = len(inner) / area

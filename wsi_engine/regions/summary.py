@@ -145,7 +145,8 @@ def _amounts(region: shapely.Geometry, window: shapely.Geometry, count: int, mpp
         Column(
             "Searched area mm^2",
             "mm^2",
-            "part of it where nuclei were looked for: tissue, within the region of interest",
+            "part of it where nuclei were looked for and the slide could be read: tissue, within the "
+            "region of interest",
             _ENGINE,
         ): searched,
         Column(

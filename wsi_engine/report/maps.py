@@ -24,8 +24,14 @@ CLASS_SIDE_PX = 1500
 KERNEL_UM = 50.0
 """Standard deviation of the Gaussian by which density is estimated."""
 
-FLAG_COLOURS = {"blur": "#0072b2", "pen": "#000000", "folds": "#d55e00", "nuclei": "#cc79a7"}
-FLAG_DASHES = {"blur": "", "pen": "10 6", "folds": "3 5", "nuclei": "16 5 3 5"}
+FLAG_COLOURS = {
+    "blur": "#0072b2",
+    "pen": "#000000",
+    "folds": "#d55e00",
+    "nuclei": "#cc79a7",
+    "density": "#009e73",
+}
+FLAG_DASHES = {"blur": "", "pen": "10 6", "folds": "3 5", "nuclei": "16 5 3 5", "density": "5 5"}
 
 
 def tissue_map(

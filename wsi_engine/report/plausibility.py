@@ -11,8 +11,9 @@ import shapely
 from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.measure.shape import SHAPE
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.slide.quality.flag import Flag, FlagLevel
+from wsi_engine.slide.quality.flag import Flag, FlagLevel, level_of
 from wsi_engine.slide.resolution import OBJECTIVE_TOLERANCE
+from wsi_engine.slide.unreadable import area_of
 
 SMALLEST_EMPTY_MM2 = 0.03
 """A piece of tissue of this size without a nucleus is worth a look: the emptiest field of tnbc,
@@ -20,7 +21,15 @@ fat, has 3 nuclei in 0.016 mm²; mucus, fibrin and dirt may have none."""
 
 AREA = SHAPE.area.name
 
-FLAGS_OF_NUCLEI = ("nuclei", "pixel size")
+CROWDED_PER_MM2, CROWD_SIDE_UM = 20_000.0, 50.0
+"""Lymphocytes of 7 µm that touch one another on all sides come to so many."""
+
+CROWDED_SHARE, CROWDED_SHARE_BAD = 0.02, 0.10
+"""Shares of the nuclei that lie in squares with more."""
+
+DAMAGED_SHARE_BAD = 0.05
+
+FLAGS_OF_NUCLEI = ("nuclei", "density", "damage", "pixel size")
 """They need no pixels."""
 
 
@@ -57,6 +66,42 @@ def _holds_any(piece: shapely.Polygon, points: npt.NDArray[np.float64]) -> bool:
     near = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
     shapely.prepare(piece)
     return bool(shapely.intersects_xy(piece, x[near], y[near]).any())
+
+
+def density_flag(result: SlideResult) -> Flag:
+    """Say where nuclei lie closer than any can."""
+    if len(result) == 0:
+        return Flag("density", "not checked", None, "%", "There are no nuclei.")
+    scale = np.array([result.mpp.x, result.mpp.y]) / CROWD_SIDE_UM
+    cells, of, counts = np.unique(
+        np.floor(result.anchors * scale), axis=0, return_inverse=True, return_counts=True
+    )
+    crowded = counts > CROWDED_PER_MM2 * CROWD_SIDE_UM**2 / 1e6
+    share = float(crowded[of.ravel()].mean())
+    if share < CROWDED_SHARE:
+        return Flag("density", "ok", round(100 * share, 1), "%", "Nowhere are nuclei too dense.")
+    sentence = (
+        f"{100 * share:.0f} % of the nuclei lie where there are more than {CROWDED_PER_MM2:,.0f} "
+        "per mm², closer than cells can: are they nuclei, and is the pixel size right?"
+    )
+    level = level_of(share, CROWDED_SHARE, CROWDED_SHARE_BAD)
+    corners = cells[crowded] / scale
+    squares = shapely.box(*corners.T, *(corners + 1 / scale).T)
+    where = shapely.get_parts(shapely.union_all(squares))
+    return Flag("density", level, round(100 * share, 1), "%", sentence, tuple(where))
+
+
+def damage_flag(result: SlideResult) -> Flag:
+    """Say how much of the slide could not be read."""
+    boxes, bounds = result.record.unreadable, result.record.slide.bounds
+    if not boxes:
+        return Flag("damage", "ok", 0.0, "mm²", "All that was looked at could be read.")
+    scale = result.mpp.pixel_area_um2 / 1e6
+    lost = float((area_of(boxes) & shapely.box(0, 0, bounds.width, bounds.height)).area) * scale
+    searched = float(result.searched.area) * scale
+    level: FlagLevel = "bad" if lost > DAMAGED_SHARE_BAD * searched else "look"
+    sentence = f"{lost:.3f} mm² could not be read: nuclei there are missing, and area is less."
+    return Flag("damage", level, round(lost, 4), "mm²", sentence)
 
 
 def pixel_size_flag(result: SlideResult) -> Flag:

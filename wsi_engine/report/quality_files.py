@@ -21,7 +21,13 @@ from wsi_engine.results.layout import QUALITY_FILE, QUALITY_GEOJSON
 from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.version import __version__
 
-CLASSES = {"blur": "Blur", "pen": "Pen", "folds": "Fold", "nuclei": "No nuclei"}
+CLASSES = {
+    "blur": "Blur",
+    "pen": "Pen",
+    "folds": "Fold",
+    "nuclei": "No nuclei",
+    "density": "Crowded",
+}
 
 
 def write_flags(result: SlideResult, flags: Sequence[Flag], folder: Path) -> None:

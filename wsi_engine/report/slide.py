@@ -27,7 +27,13 @@ from wsi_engine.report.maps import (
 )
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import JPEG_QUALITY, FieldReader, jpeg
-from wsi_engine.report.plausibility import FLAGS_OF_NUCLEI, nuclei_flag, pixel_size_flag
+from wsi_engine.report.plausibility import (
+    FLAGS_OF_NUCLEI,
+    damage_flag,
+    density_flag,
+    nuclei_flag,
+    pixel_size_flag,
+)
 from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.tables import class_rows, facts_of_run, headline, region_rows
 from wsi_engine.results.finished import SlideResult
@@ -42,6 +48,7 @@ from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.quality import Flag, assess_slide, read_slide_overview
+from wsi_engine.slide.quality.red_cells import red_cells_flag
 from wsi_engine.slide.tissue import find_tissue
 from wsi_engine.writing import clear_write_errors
 
@@ -117,7 +124,13 @@ def _write(held: ResultFolder, slide: Path | None) -> None:
         seen = _look(result, opened)
     if seen.photograph is None:
         log.warning("%s: %s", result.name, NO_SLIDE)
-    flags = [*seen.flags, nuclei_flag(result, seen.tissue), pixel_size_flag(result)]
+    flags = [
+        *seen.flags,
+        nuclei_flag(result, seen.tissue),
+        density_flag(result),
+        damage_flag(result),
+        pixel_size_flag(result),
+    ]
     bounds = result.record.slide.bounds
     frame = MapFrame(bounds.width, bounds.height, result.mpp)
     searched, anchors = result.searched, result.anchors[result.on_slide]
@@ -209,7 +222,10 @@ def _look(result: SlideResult, slide: Slide | None) -> _Seen:
     fields = FieldReader(slide, info)
     tissue = _tissue(result, slide, info)
     return _Seen(
-        assess_slide(slide, info, tissue, overview),
+        [
+            *assess_slide(slide, info, tissue, overview),
+            red_cells_flag(slide, info, result.anchors[result.on_slide]),
+        ],
         tissue,
         jpeg(overview.rgb),
         make_cards(result, typical, fields),

@@ -25,6 +25,7 @@ from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.results.record import read_record
 from wsi_engine.results.region import Region, areal, read_regions
 from wsi_engine.slide.frames import Mpp
+from wsi_engine.slide.unreadable import without
 
 
 class SlideResult:
@@ -137,14 +138,14 @@ class SlideResult:
 
     @cached_property
     def searched(self) -> shapely.Geometry:
-        """The area in which the run looked for nuclei, in QuPath pixels."""
+        """The area in which the run looked for nuclei and could read the slide, in QuPath pixels."""
         bounds = self.record.slide.bounds
         area = shapely.box(0, 0, bounds.width, bounds.height)
         if self.record.settings.tissue:
             area &= shapely.union_all([piece.geometry for piece in self.tissue])
         if self._bounds_of_work is not None:
             area = self._bounds_of_work.within(area)
-        return areal(area)
+        return areal(without(area, self.record.unreadable))
 
     @cached_property
     def drawn(self) -> list[Region]:

@@ -102,6 +102,8 @@ class NucleusFiles(Closing):
             labels.name,
             labels.metadata(),
             self._colours,
+            labels.colours,
+            labels.locks,
         )
         while features:
             room = len(features)

@@ -12,7 +12,7 @@ from wsi_engine.results.nucleus_table import read_nuclei
 from wsi_engine.results.record import Record, RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What was written.
 
@@ -39,6 +39,10 @@ class Result:
     record: Record
     is_earlier: bool = False
 
+    def __repr__(self) -> str:
+        folder = None if self.folder is None else str(self.folder)
+        return f"{type(self).__name__}({self.count:,} nuclei of {self.record.slide.name}, {folder})"
+
     @cached_property
     def nuclei(self) -> NucleusTable:
         """Every nucleus; read from the folder when first asked for."""
@@ -56,14 +60,18 @@ class Result:
         return not self.record.unreadable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult(Result):
     """What a run found; its record also tells of model, tiles and machine.
 
     Attributes
     ----------
+    folder
+        ``OUT/<slide>``, or ``None`` where no output was asked for.
     record
         The content of ``run.json`` by attributes, such as ``record.tiles.seconds``.
+    is_earlier
+        Whether it was there already, and nothing was done.
 
     Examples
     --------

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsi_engine.errors import SlideError
+from wsi_engine.slide.beside_slides import (
+    QUPATH_FOLDERS,
+    holds_no_slides,
+    is_associated,
+    is_picture,
+    is_qupath_project,
+    parts_in,
+    slides_among,
+)
 from wsi_engine.slide.readers import has_slide_suffix, is_slide_folder
+from wsi_engine.slide.slide_files import main_file
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +27,10 @@ log = logging.getLogger(__name__)
 def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Path]:
     """Expand files, folders (searched to any depth) and glob patterns.
 
-    A folder that a reader takes for a slide is one, and is not searched.
+    A folder that a reader takes for a slide is one, and is not searched. A search takes no
+    pictures for slides that lie beside slides or are named as labels, macros and thumbnails are,
+    and does not look into results of the engine; a file that is named is taken as it is. A slide
+    of several files is found once, whichever of them are named.
 
     Parameters
     ----------
@@ -45,12 +58,13 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
         elif path.exists():
             slides = [path]
         else:
-            slides = sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207, may be absolute
+            matches = map(Path, sorted(glob.glob(name, recursive=True)))  # noqa: PTH207, may be absolute
+            slides = [path for path in matches if not _is_beside_slide(path)]
         if not slides:
             raise SlideError(
                 f"{name}: no such file" if not path.is_dir() else f"no slide in {name}"
             )
-        for slide in slides:
+        for slide in map(main_file, slides):
             found.setdefault(os.path.realpath(slide), slide)
     return list(found.values())
 
@@ -64,11 +78,33 @@ def _slides_in(top: Path, leave_out: Path | None) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(here)
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        if holds_no_slides(files):
+            below.clear()
+            continue
+        files = [name for name in files if not name.startswith(".")]
+        parts = parts_in(Path(folder), files)
+        if is_qupath_project(files):
+            parts |= QUPATH_FOLDERS
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in parts)
         slides = [name for name in below if is_slide_folder(Path(folder, name))]
         below[:] = [name for name in below if name not in slides]
-        slides += [name for name in files if not name.startswith(".") and has_slide_suffix(name)]
-        yield from (Path(folder, name) for name in slides)
+        named = [name for name in files if has_slide_suffix(name) and name not in parts]
+        whole = slides_among(named)
+        if Path(folder) != top and is_associated(Path(folder).name):
+            whole = [name for name in whole if not is_picture(name)]
+        if len(whole) < len(named):
+            log.warning(
+                "%s: %d pictures are taken for labels or the like, not for slides; name those that "
+                "are slides",
+                folder,
+                len(named) - len(whole),
+            )
+        yield from (Path(folder, name) for name in (*slides, *whole))
+
+
+def _is_beside_slide(path: Path) -> bool:
+    """Whether a picture that a pattern matches is the label or the like of a slide."""
+    return is_picture(path.name) and is_associated(path.name)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

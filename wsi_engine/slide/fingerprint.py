@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
 from wsi_engine.errors import SlideChangedError, SlideError
+from wsi_engine.slide.slide_files import SlideFile, slide_files
 
 SAMPLE_BYTES = 1 << 20
+
+SMALLEST_SAMPLE_BYTES, SAMPLES_OF_A_SLIDE_BYTES = 1 << 14, 1 << 26
+"""Bytes that are sampled of all files of a slide: of each the fewer, the more there are."""
 
 MOST_TIME_WATCHING = 0.05
 """Share of the time that may go into looking at the files of a folder again and again."""
@@ -23,7 +26,8 @@ def fingerprint(path: Path) -> str:
     Enough to tell slides apart and to notice that one was exchanged, at no cost for files
     of gigabytes; no proof against tampering. The name does not count. A slide that is a folder
     counts as its files one after the other, those near the top and small ones first, as they hold
-    what describes the others; all their names and sizes count, too.
+    what describes the others; all their names and sizes count, too. Of a slide that is several
+    files (DICOM, MIRAX, VMS) each is sampled, and it does not matter which was named.
 
     Returns
     -------
@@ -31,15 +35,18 @@ def fingerprint(path: Path) -> str:
         32 hexadecimal digits.
     """
     files = _files(path)
-    size = sum(length for _, length in files)
-    digest = hashlib.sha256(str(size).encode())
+    if not path.is_dir() and len(files) > 1:
+        share = SAMPLES_OF_A_SLIDE_BYTES // (3 * len(files))
+        sample = min(SAMPLE_BYTES, max(SMALLEST_SAMPLE_BYTES, share))
+        digest = hashlib.sha256()
+        for file, length in files:
+            digest.update(f"\0{file.label}\0{length}\0".encode(errors="surrogatepass"))
+            digest.update(_sampled([(file, length)], sample).digest())
+        return digest.hexdigest()[:32]
     if path.is_dir():
-        for name, length in files:
-            digest.update(f"\0{name}\0{length}".encode(errors="surrogatepass"))
-    for start in (0, max(0, size // 2 - SAMPLE_BYTES // 2), max(0, size - SAMPLE_BYTES)):
-        for part in _read(path, files, start, SAMPLE_BYTES):
-            digest.update(part)
-    return digest.hexdigest()[:32]
+        names = "".join(f"\0{file.label}\0{length}" for file, length in files)
+        return _sampled(files, SAMPLE_BYTES, names).hexdigest()[:32]
+    return _sampled(files, SAMPLE_BYTES).hexdigest()[:32]
 
 
 class FileWatch:
@@ -48,7 +55,7 @@ class FileWatch:
     Parameters
     ----------
     path
-        File or folder; as it is now is how it shall stay.
+        File or folder; as it is now is how it shall stay, with all files of the slide.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,16 +81,14 @@ class FileWatch:
                 "dropped: run it again once it is complete"
             )
 
-    def _look(self) -> tuple[int, ...]:
+    def _look(self) -> int:
         began = time.monotonic()
         try:
-            status = self._path.stat()
-            if not self._path.is_dir():
-                return status.st_size, status.st_mtime_ns
+            self._path.stat()
             seen = hash(
                 tuple(
-                    (name, size, (self._path / name).stat().st_mtime_ns)
-                    for name, size in _files(self._path)
+                    (file.label, size, file.path.stat().st_mtime_ns)
+                    for file, size in _files(self._path)
                 )
             )
         except OSError as error:
@@ -93,33 +98,32 @@ class FileWatch:
             ) from None
         ended = time.monotonic()
         self._rests_until = ended + (ended - began) / MOST_TIME_WATCHING
-        return (seen,)
+        return seen
 
 
-def _files(path: Path) -> list[tuple[str, int]]:
-    """Return names within a slide, with ``/``, and sizes; a file is the only one of itself."""
-    if not path.is_dir():
-        return [("", path.stat().st_size)]
-    found = []
-    for folder, below, names in os.walk(path, onerror=_raise):
-        below.sort()
-        for name in names:
-            file = Path(folder, name)
-            found.append((file.relative_to(path).as_posix(), file.stat().st_size))
-    return sorted(found, key=lambda file: (file[0].count("/"), file[1], file[0]))
+def _files(path: Path) -> list[tuple[SlideFile, int]]:
+    """Return the files of a slide and their sizes, those near the top and small ones first."""
+    files = [(file, file.path.stat().st_size) for file in slide_files(path)]
+    return sorted(files, key=lambda it: (it[0].label.count("/"), it[1], it[0].label))
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _sampled(files: list[tuple[SlideFile, int]], sample: int, names: str = "") -> hashlib._Hash:
+    """Hash the size of files, and samples of them, as if they followed each other."""
+    size = sum(length for _, length in files)
+    digest = hashlib.sha256(f"{size}{names}".encode(errors="surrogatepass"))
+    for start in (0, max(0, size // 2 - sample // 2), max(0, size - sample)):
+        for part in _read(files, start, sample):
+            digest.update(part)
+    return digest
 
 
-def _read(path: Path, files: list[tuple[str, int]], start: int, count: int) -> list[bytes]:
+def _read(files: list[tuple[SlideFile, int]], start: int, count: int) -> list[bytes]:
     """Read bytes from files as if they followed each other."""
     ends = list(accumulate(length for _, length in files))
     parts = []
     for k in range(bisect_right(ends, start), len(files)):
-        name, length = files[k]
-        with (path / name).open("rb") as stream:
+        file, length = files[k]
+        with file.path.open("rb") as stream:
             stream.seek(start - (ends[k] - length))
             parts.append(stream.read(min(count, length)))
         start, count = ends[k], count - len(parts[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 
@@ -20,6 +21,9 @@ LARGEST_ENLARGEMENT = 1.02
 SALVAGE_BLOCK_PX = 256
 """Around damage a region is read in blocks, and only the damaged ones are lost: the file's own
 tiles, or squares of this side where it has none."""
+
+LARGEST_FINER_SIDE_PX = 1024
+"""So much of a finer level is read at a time where it stands in for a damaged coarser one."""
 
 MIRROR_BAND_PX = 512
 """How deep the mirror image beyond the slide's border goes, in pixels of the model grid; more
@@ -99,7 +103,8 @@ class GridReader:
     def read(self, box: ModelBox) -> RGB:
         """Read a box, shape (box.height, box.width, 3); beyond the slide it is mirrored.
 
-        Damage never raises: what cannot be read is white and is listed in ``unreadable``.
+        Damage never raises: what cannot be read, on this level or a finer one, is white and is
+        listed in ``unreadable``.
         """
         columns = mirrored(box.x, box.width, self.grid.whole.width)
         rows = mirrored(box.y, box.height, self.grid.whole.height)
@@ -126,6 +131,22 @@ class GridReader:
         with self._lock:
             return frozenset(self._unreadable)
 
+    def add_unreadable(self, boxes: Iterable[QuPathBox]) -> None:
+        """Count as unreadable what a reader of another grid of the same slide could not read."""
+        grid, scale = self.grid, self.level.downsample
+        self.add_lost(
+            LevelBox(left, top, right - left, bottom - top)
+            for left, top, right, bottom in (
+                (
+                    math.floor((box.x_min + grid.origin_x) / scale),
+                    math.floor((box.y_min + grid.origin_y) / scale),
+                    math.ceil((box.x_max + grid.origin_x) / scale),
+                    math.ceil((box.y_max + grid.origin_y) / scale),
+                )
+                for box in boxes
+            )
+        )
+
     def add_lost(self, boxes: Iterable[LevelBox]) -> None:
         """Count as unreadable what another reader of the same slide could not read."""
         with self._lock:
@@ -151,16 +172,74 @@ class GridReader:
         return area_weights(start, count, scale / downsample, origin / downsample)
 
     def _salvage(self, needed: LevelBox) -> RGB:
-        def read_block(block: LevelBox) -> RGB | None:
-            try:
-                return self._slide.read(self.level.index, block)
-            except UnreadableRegionError:
-                with self._lock:
-                    self._unreadable.add(block)
-                return None
+        """Read a box by blocks, finer levels standing in for what is damaged.
 
-        # Tiles of the file: a read fails exactly if it touches a damaged one, so that what is
-        # white does not depend on the boxes that were asked for.
-        width = self.level.tile_width or SALVAGE_BLOCK_PX
-        height = self.level.tile_height or SALVAGE_BLOCK_PX
+        Blocks are tiles of the file: a read fails exactly if it touches a damaged one, so that what
+        is white does not depend on the boxes that were asked for.
+        """
+        level = self.level
+        width, height = _block_size(level)
+
+        def read_block(block: LevelBox) -> RGB:
+            pixels, lost = self._read_with_finer_levels(level, block)
+            with self._lock:
+                self._unreadable.update(lost)
+            return pixels
+
         return assemble(needed, width, height, read_block)
+
+    def _read_with_finer_levels(self, level: Level, block: LevelBox) -> tuple[RGB, list[LevelBox]]:
+        """Read a block of a level; return its pixels, and the boxes in them that stay white."""
+        try:
+            return self._slide.read(level.index, block), []
+        except UnreadableRegionError:
+            finer = [one for one in self._slide.info.levels if one.downsample < level.downsample]
+        if not finer:
+            return np.full((block.height, block.width, 3), 255, np.uint8), [block]
+        source = max(finer, key=lambda one: one.downsample)
+        ratio = level.downsample / source.downsample
+        image, lost = np.empty((block.height, block.width, 3), np.uint8), []
+        # In squares that hold little of the finer level at a time.
+        side = max(1, int(LARGEST_FINER_SIDE_PX / ratio))
+        for y in range(0, block.height, side):
+            for x in range(0, block.width, side):
+                part = LevelBox(
+                    block.x + x,
+                    block.y + y,
+                    min(side, block.width - x),
+                    min(side, block.height - y),
+                )
+                pixels, unread = self._from_finer_level(source, ratio, part)
+                image[y : y + part.height, x : x + part.width] = pixels
+                lost += unread
+        return image, lost
+
+    def _from_finer_level(
+        self, source: Level, ratio: float, part: LevelBox
+    ) -> tuple[RGB, list[LevelBox]]:
+        x = area_weights(part.x, part.width, ratio)
+        y = area_weights(part.y, part.height, ratio)
+        needed = LevelBox(x.start, y.start, x.stop - x.start, y.stop - y.start)
+        lost: list[LevelBox] = []
+
+        def read_block(block: LevelBox) -> RGB:
+            pixels, unread = self._read_with_finer_levels(source, block)
+            lost.extend(unread)
+            return pixels
+
+        pixels = resample(assemble(needed, *_block_size(source), read_block), x, y)
+        return pixels, [box for box in (_coarser(one, ratio, part) for one in lost) if box]
+
+
+def _block_size(level: Level) -> tuple[int, int]:
+    return level.tile_width or SALVAGE_BLOCK_PX, level.tile_height or SALVAGE_BLOCK_PX
+
+
+def _coarser(box: LevelBox, ratio: float, within: LevelBox) -> LevelBox | None:
+    """Return the pixels of a coarser level that a box touches, as far as they lie in another."""
+    left, top = max(math.floor(box.x / ratio), within.x), max(math.floor(box.y / ratio), within.y)
+    right = min(math.ceil((box.x + box.width) / ratio), within.x + within.width)
+    bottom = min(math.ceil((box.y + box.height) / ratio), within.y + within.height)
+    if right <= left or bottom <= top:
+        return None
+    return LevelBox(left, top, right - left, bottom - top)

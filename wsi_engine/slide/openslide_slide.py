@@ -15,8 +15,10 @@ from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
 from wsi_engine.slide.resolution import mpp_from_properties
+from wsi_engine.slide.unsupported import why_not_supported
 
 DECODED_TILE_CACHE_BYTES = 32 << 20
 """One cache for the handles of all threads, so that memory does not grow with their number."""
@@ -55,12 +57,21 @@ class OpenSlideSlide(Closing):
             self._downsamples = tuple(float(value) for value in handle.level_downsamples)
             self._info = _describe(path, handle)
         except openslide.OpenSlideUnsupportedFormatError:
+            _require_supported(path)
             raise SlideError(
                 f"{path.name} is not a slide, or only part of one: OpenSlide does not know its "
                 "format"
             ) from None
         except openslide.OpenSlideError as error:
+            _require_supported(path)
             raise SlideError(f"{path.name} is damaged: {error}") from None
+        if self._info.vendor == "generic-tiff":
+            # Some it opens, to fail at every tile, or to show them black.
+            try:
+                _require_supported(path)
+            except SlideError:
+                self.close()
+                raise
 
     @property
     def info(self) -> SlideInfo:
@@ -133,6 +144,12 @@ def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
     return rgb
 
 
+def _require_supported(path: Path) -> None:
+    reason = why_not_supported(path)
+    if reason is not None:
+        raise SlideError(f"{path.name} is not supported: {reason}")
+
+
 def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
     properties = handle.properties
     mpp, mpp_source = mpp_from_properties(properties)
@@ -168,20 +185,8 @@ def _level(handle: openslide.OpenSlide, index: int) -> Level:
         tile_width = tile_height = None
     if not reported.is_integer():
         tile_width = tile_height = INEXACT_BLOCK_PX
-    downsample = _true_downsample(handle.dimensions, (width, height), reported)
+    downsample = true_downsample(handle.dimensions, (width, height), reported)
     return Level(index, width, height, downsample, tile_width, tile_height)
-
-
-def _true_downsample(full: tuple[int, int], size: tuple[int, int], reported: float) -> float:
-    """Undo what a level's size was rounded by.
-
-    OpenSlide divides the sizes: it says 2.0053 for 3001 x 201 pixels of which the last row and
-    column were dropped when they were halved to 1500 x 100. Taken at its word, the right end
-    of that level would lie 8 full-resolution pixels off.
-    """
-    nearest = round(reported)
-    rounded = all(abs(whole / nearest - part) < 1 for whole, part in zip(full, size, strict=True))
-    return float(nearest) if rounded else reported
 
 
 def _integer(text: str | None) -> int | None:

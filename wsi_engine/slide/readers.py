@@ -14,6 +14,7 @@ from wsi_engine.plugins import Plugins, plugins
 from wsi_engine.slide.openslide_slide import OpenSlideSlide
 from wsi_engine.slide.plain_image import PlainImage
 from wsi_engine.slide.protocol import Slide
+from wsi_engine.slide.tiff_slide import TiffSlide, is_read_here
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,15 @@ def _is_known_to_openslide(path: Path) -> bool:
         return False
 
 
+def _is_tiff_of_its_own(path: Path) -> bool:
+    """Whether a TIFF is generic, and `TiffSlide` reads more of it than OpenSlide."""
+    try:
+        vendor = openslide.OpenSlide.detect_format(path)
+    except openslide.OpenSlideError:
+        return False
+    return vendor in (None, "generic-tiff") and is_read_here(path)
+
+
 _PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 
 OPENSLIDE = Reader(
@@ -65,6 +75,8 @@ OPENSLIDE = Reader(
     frozenset({".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide"})
     | {".bif", ".czi", ".dcm"},
 )
+
+TIFF = Reader("tiff", _is_tiff_of_its_own, TiffSlide)
 
 PLAIN_IMAGE = Reader(
     "plain-image",
@@ -77,10 +89,12 @@ PLAIN_IMAGE = Reader(
 def readers() -> Iterator[Reader]:
     """Yield all readers in the order in which they are asked.
 
-    First OpenSlide, so that no package changes how the slides are read that it knows; then
-    those of other packages by name; plain images last, for a tiled TIFF of another kind is one
-    as well.
+    First those that this package has for slides, so that no other changes how they are read:
+    OpenSlide, but before it the one of tiled TIFFs that OpenSlide knows and does not read well.
+    Then those of other packages by name; plain images last, for a tiled TIFF of another kind is
+    one as well.
     """
+    yield TIFF
     yield OPENSLIDE
     yield from _of_other_packages().found.values()
     yield PLAIN_IMAGE
@@ -111,8 +125,10 @@ def may_be_slide(path: Path) -> bool:
 
 
 def reader_basis(path: Path) -> dict[str, str]:
-    """Describe who reads a slide, where that is another package, by its version."""
+    """Describe who reads a slide, where that is not OpenSlide: by its version, if a package."""
     reader = find_reader(path) if path.exists() else None
+    if reader is TIFF:
+        return {"reader": TIFF.name}
     if reader is None or reader in (OPENSLIDE, PLAIN_IMAGE):
         return {}
     return {"package of the reader": _of_other_packages().packages[reader.name]}
@@ -120,7 +136,7 @@ def reader_basis(path: Path) -> dict[str, str]:
 
 @cache
 def _of_other_packages() -> Plugins[Reader]:
-    others = plugins(GROUP, Reader, frozenset({OPENSLIDE.name, PLAIN_IMAGE.name}))
+    others = plugins(GROUP, Reader, frozenset({OPENSLIDE.name, TIFF.name, PLAIN_IMAGE.name}))
     for problem in others.problems.values():
         log.warning(problem)
     return others

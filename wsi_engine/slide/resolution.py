@@ -30,9 +30,15 @@ def mpp_from_properties(properties: Mapping[str, str]) -> tuple[Mpp | None, str]
     y = _positive_float(properties.get("openslide.mpp-y"))
     if x is None or y is None:
         return None, "the file states none"
+    mpp, why_not = usable_mpp(x, y)
+    return mpp, "openslide.mpp-x/-y" if mpp is not None else why_not
+
+
+def usable_mpp(x: float, y: float) -> tuple[Mpp | None, str]:
+    """Return a pixel size in µm that a file states, or ``None`` and why no slide has it."""
     if not (SMALLEST_MPP <= x <= LARGEST_MPP and SMALLEST_MPP <= y <= LARGEST_MPP):
         return None, f"the file states {x:g} x {y:g} µm, which no slide of tissue has"
-    return Mpp(x, y), "openslide.mpp-x/-y"
+    return Mpp(x, y), ""
 
 
 def with_resolution(info: SlideInfo, stated: float | None) -> SlideInfo:
@@ -87,6 +93,16 @@ def resolution_warnings(info: SlideInfo, stated: float | None) -> list[str]:
     return [
         f"{info.mpp.mean:.4g} µm per pixel does not go with a {info.objective_power:g}x objective "
         f"(about {expected:.3g} µm); the file's pixel size is used, --mpp overrides it"
+    ]
+
+
+def filling_in_warnings(info: SlideInfo, stated: float) -> list[str]:
+    """Say that a slide keeps the pixel size that it states, where the user states another."""
+    if info.mpp is None or _agree(stated, info.mpp.mean, 1.05):
+        return []
+    return [
+        f"the file states {info.mpp.mean:.4g} µm, which is used: of several slides, --mpp "
+        f"{stated:g} is for those that state none; --override-mpp replaces what they state"
     ]
 
 

@@ -9,12 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from scipy import ndimage
-from skimage import filters, measure
+from skimage import measure
 
-from wsi_engine.slide.frames import ModelBox
+from wsi_engine.slide.frames import ModelBox, QuPathBox
+from wsi_engine.slide.glass import (
+    Density,
+    find_glass,
+    is_blank,
+    least,
+    most,
+    stain_contrast,
+    without_black,
+)
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.optical_density import floored_od
 from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
+from wsi_engine.slide.unreadable import without
 
 COARSEST_MASK_MPP, FINEST_MASK_MPP = 8.0, 1.0
 MASK_SIDE_PX, LARGEST_MASK_SIDE_PX = 1024, 2560
@@ -23,21 +33,27 @@ bounds memory: slides of more than 20 mm are looked at more coarsely."""
 
 BLUR_UM = 6.0
 CLOSING_UM = 16.0
-MARGIN_UM = 8.0
 SMALLEST_PIECE_UM2 = 2_000.0
 LARGEST_FILLED_HOLE_UM2 = 20_000.0
 SMALLEST_INK_RADIUS_UM = 20.0
-INK_MARGIN_UM = 30.0
+INK_MARGIN_UM = 22.0
 
 THRESHOLD_OD = 0.02
 """Tissue has more contrast than this. Glass has up to 0.015, pale stroma and fat little more:
 a threshold chosen between the dark and the pale (Otsu) loses them, and their nuclei."""
 
-PALEST_STAIN_OD, LARGEST_TINT_OD = 0.25, 0.08
-SMALLEST_GLASS_SHARE = 0.05
-LARGEST_GRAIN_OD = 0.006
-"""Glass is no darker, no more colourful and no more uneven than this (median; measured: glass
-up to 0.004, the palest stroma from 0.011), and takes up this share of the slide."""
+BORDER_BLUR_UM = 2.0
+BORDER_INSIDE_UM, BORDER_OUTSIDE_UM = 12.0, 40.0
+"""How far the border is looked for to both sides of where the blurred contrast ends. It ends up to
+10 µm outside of well stained tissue, and inside of the palest, which its nuclei alone reveal."""
+
+BORDER_BLOCK_UM = 32.0
+PALE_QUANTILE, SMALLEST_BLOCK_SHARE = 0.1, 0.25
+SMALLEST_BORDER_OD = 0.0025
+"""The border is where contrast is half of that of the paler tissue beside it, and above that of
+glass, which is at least this."""
+
+GLASS_QUANTILE = 0.98
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,11 +70,14 @@ class Tissue:
         Optical-density contrast above which a pixel is tissue.
     area_mm2
         Area of all pieces.
+    unreadable
+        What could not be read of the slide while they were looked for, and is none of them.
     """
 
     pieces: tuple[shapely.Polygon, ...]
     threshold: float
     area_mm2: float
+    unreadable: tuple[QuPathBox, ...] = ()
 
 
 def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
@@ -67,7 +86,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     Stain absorbs the three colour channels unequally, dust, black borders and shadows
     equally, glass by its own tint: the range over the channels of the optical density beyond
     that of the glass is thresholded, pen colours are taken out, gaps are closed, specks dropped
-    and small holes filled.
+    and small holes filled. The border lies where that range has fallen to half.
 
     Parameters
     ----------
@@ -80,44 +99,84 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
     mask_mpp = max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)
     grid = make_grid(info, mask_mpp)
-    density = floored_od(read_overview(GridReader(slide, grid)))
-    # Blurred before the channels are compared: noise is colourful, its mean is not.
-    blurred = ndimage.gaussian_filter(density, BLUR_UM / mask_mpp, axes=(0, 1))
-    contrast = np.ptp(blurred - _glass(density, blurred), axis=2)
-    mask = (contrast > THRESHOLD_OD) & ~find_ink(density, mask_mpp, INK_MARGIN_UM)
-    # Room for the outline to grow beyond the slide, so that it ends at its very border.
-    room = math.ceil((CLOSING_UM + MARGIN_UM) / mask_mpp) + 2
-    mask = _tidy(np.pad(mask, room), mask_mpp)
+    reader = GridReader(slide, grid)
+    mask = _tissue_mask(read_overview(reader), mask_mpp)
+    # Room beyond the slide, so that tissue that is cut by its border ends at that very border.
+    room = math.ceil(CLOSING_UM / mask_mpp) + 2
+    mask = _tidy(np.pad(mask, room, mode="edge"), mask_mpp)
     area = shapely.transform(outline(mask), lambda points: grid.to_qupath(points - room))
     area = shapely.intersection(area, shapely.box(0, 0, info.bounds.width, info.bounds.height))
+    unreadable = tuple(reader.unreadable)
+    area = without(area, unreadable)
     pieces = [part for part in shapely.get_parts(area) if part.geom_type == "Polygon"]
     pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
     mpp = grid.slide_mpp
     area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
-    return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2))
+    return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2), unreadable)
 
 
-def _glass(
-    density: npt.NDArray[np.float32], blurred: npt.NDArray[np.float32]
+def _tissue_mask(rgb: RGB, mpp: float) -> Mask:
+    """Return which pixels of an overview are stained; gaps and specks are still there."""
+    blank = is_blank(rgb)
+    read = floored_od(rgb)
+    # Blurred before the channels are compared: noise is colourful, its mean is not.
+    glass = find_glass(read, _blurred(read, BLUR_UM / mpp), ~blank)
+    density = without_black(read, glass)
+    density[blank] = glass
+    stained = stain_contrast(_blurred(density, BLUR_UM / mpp), glass) > THRESHOLD_OD
+    if not stained.any():
+        return stained
+    stained = _to_the_border(stained, density, glass, blank, mpp)
+    return stained & ~find_ink(read, mpp, INK_MARGIN_UM)
+
+
+def _blurred(density: Density, sigma: float) -> Density:
+    return np.asarray(ndimage.gaussian_filter(density, sigma, axes=(0, 1)))
+
+
+def _to_the_border(
+    stained: Mask, density: Density, glass: Density, blank: Mask, mpp: float
+) -> Mask:
+    """Move the border of what is stained to where the contrast has fallen to half."""
+    contrast = stain_contrast(_blurred(density, BORDER_BLUR_UM / mpp), glass)
+    stained = _closed(stained, mpp)
+    depth = ndimage.distance_transform_edt(np.pad(stained, 1, mode="edge"))[1:-1, 1:-1] * mpp
+    height = ndimage.distance_transform_edt(~stained) * mpp
+    core, around = depth > BORDER_INSIDE_UM, height <= BORDER_OUTSIDE_UM
+    far = ~around & ~blank
+    noise = float(np.quantile(contrast[far], GLASS_QUANTILE)) if far.any() else THRESHOLD_OD / 2
+    noise = min(max(noise, SMALLEST_BORDER_OD), THRESHOLD_OD)
+    half = 0.5 * _level_of_pale_tissue(contrast, core if core.any() else stained, mpp)
+    grown = core | (around & (contrast > np.maximum(half, noise)))
+    labels, count = ndimage.label(grown)
+    real = np.zeros(count + 1, bool)
+    real[labels[stained]] = True
+    real[0] = False
+    return np.asarray(real[labels])
+
+
+def _level_of_pale_tissue(
+    contrast: npt.NDArray[np.float32], tissue: Mask, mpp: float
 ) -> npt.NDArray[np.float32]:
-    """Optical density of the bare glass in R, G, B; 0 where the slide shows none.
-
-    Scanners do not all balance their white, and old mounting media are yellow. Otsu's method
-    on the brightness separates the pale pixels; glass is among them if many are of one colour
-    and smooth. Without the last, the stroma of a field that shows no glass would pass for it.
-    """
-    brightness = blurred.mean(axis=2)
-    none = np.zeros(3, np.float32)
-    if np.ptp(brightness) == 0:
-        return none
-    pale = blurred[brightness <= filters.threshold_otsu(brightness)]
-    bins = np.arange(0, PALEST_STAIN_OD + 0.005, 0.005)
-    mode = np.array([bins[np.histogram(pale[:, c], bins)[0].argmax()] for c in range(3)]) + 0.0025
-    alike = (np.abs(blurred - mode) < 0.01).all(axis=2)
-    if alike.mean() <= SMALLEST_GLASS_SHARE or np.ptp(mode) >= LARGEST_TINT_OD:
-        return none
-    grain = np.median(np.abs(density - blurred)[alike].max(axis=1))
-    return mode.astype(np.float32) if grain < LARGEST_GRAIN_OD else none
+    """Return the contrast of the paler tissue near each pixel."""
+    side = max(2, round(BORDER_BLOCK_UM / mpp))
+    height, width = contrast.shape
+    rows, columns = -(-height // side), -(-width // side)
+    block = (np.arange(height) // side)[:, None] * columns + np.arange(width) // side
+    chosen, values = block[tissue], contrast[tissue]
+    order = np.lexsort((values, chosen))
+    blocks, first, count = np.unique(chosen[order], return_index=True, return_counts=True)
+    many = count >= min(SMALLEST_BLOCK_SHARE * side**2, count.max())
+    blocks, first, count = blocks[many], first[many], count[many]
+    levels = np.zeros(rows * columns, np.float32)
+    levels[blocks] = values[order][first + (PALE_QUANTILE * (count - 1)).astype(np.int64)]
+    known = np.zeros(rows * columns, bool)
+    known[blocks] = True
+    nearest = ndimage.distance_transform_edt(
+        ~known.reshape(rows, columns), return_distances=False, return_indices=True
+    )
+    levels = levels.reshape(rows, columns)[tuple(nearest)]
+    return levels.ravel()[block]
 
 
 def read_overview(reader: GridReader, band: int = 128) -> RGB:
@@ -143,11 +202,12 @@ def find_ink(density: npt.NDArray[np.float32], mpp: float, margin_um: float = 0.
         How far around the ink the mask reaches.
     """
     red, green, blue = (density[..., channel] for channel in range(3))
-    strong = density.max(axis=2) > 0.3
+    lightest, darkest = least(density), most(density)
+    strong = darkest > 0.3
     blue_ink = red > 1.35 * green
     green_ink = (red > 1.15 * green) & (blue > 1.15 * green)
     red_ink = (red < 0.12 * green) & (blue > 0.75 * green)
-    black_ink = (density.min(axis=2) > 0.7) & (np.ptp(density, axis=2) < 0.12)
+    black_ink = (lightest > 0.7) & (darkest - lightest < 0.12)
     ink = strong & (blue_ink | green_ink | red_ink | black_ink)
     # A marker draws lines of a millimetre; single pixels of such colour are nuclei or pigment.
     radius = max(1, round(SMALLEST_INK_RADIUS_UM / mpp))
@@ -159,12 +219,17 @@ def find_ink(density: npt.NDArray[np.float32], mpp: float, margin_um: float = 0.
 
 
 def _tidy(mask: Mask, mpp: float) -> Mask:
-    closing, margin = max(1, round(CLOSING_UM / mpp)), max(1, round(MARGIN_UM / mpp))
-    mask = _disk_dilation(mask, closing)
-    mask = ~_disk_dilation(~mask, closing)
-    mask = _drop_small(mask, SMALLEST_PIECE_UM2 / mpp**2)
-    mask = _fill_small(mask, LARGEST_FILLED_HOLE_UM2 / mpp**2)
-    return _disk_dilation(mask, margin)
+    mask = _drop_small(_closed(mask, mpp), SMALLEST_PIECE_UM2 / mpp**2)
+    return _fill_small(mask, LARGEST_FILLED_HOLE_UM2 / mpp**2)
+
+
+def _closed(mask: Mask, mpp: float) -> Mask:
+    radius = max(1, round(CLOSING_UM / mpp))
+    # What the slide's border cuts goes on beyond it; what only comes near it does not reach it.
+    mask = np.pad(mask, radius + 1, mode="edge")
+    mask = ~_disk_dilation(~_disk_dilation(mask, radius), radius)
+    inside = slice(radius + 1, -radius - 1)
+    return mask[inside, inside]
 
 
 def _disk_dilation(mask: Mask, radius: int) -> Mask:
@@ -182,8 +247,10 @@ def _drop_small(mask: Mask, smallest_px: float) -> Mask:
 def _fill_small(mask: Mask, largest_px: float) -> Mask:
     labels, count = ndimage.label(~mask)
     fill = np.bincount(labels.ravel(), minlength=count + 1) <= largest_px
-    # Neither what is tissue already, nor the outside, however small the image.
-    fill[[0, labels[0, 0]]] = False
+    # Neither what is tissue already, nor what goes on outside, however small the image.
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        fill[side] = False
+    fill[0] = False
     return np.asarray(mask | fill[labels])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import tempfile
 import zlib
 from collections.abc import Collection, Mapping
 from contextlib import closing
@@ -180,12 +182,31 @@ def read_journal(path: Path, *, mend: bool = False) -> Entries | None:
     if not path.exists():
         return None
     try:
-        mode = "rw" if mend else "ro"
-        address = f"{path.absolute().as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            return _entries(connection)
-    except sqlite3.Error as error:
+        try:
+            return _entries_of(path, "rw" if mend else "ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+        return _entries_before_a_crash(path)
+    except (sqlite3.Error, OSError) as error:
         raise JournalDamagedError(f"{path} cannot be read: {error}") from None
+
+
+def _entries_of(path: Path, mode: str) -> Entries | None:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(address, uri=True)) as connection:
+        return _entries(connection)
+
+
+def _entries_before_a_crash(path: Path) -> Entries | None:
+    """Read what was written before a transaction that a crash cut off, and leave it to its owner.
+
+    SQLite undoes a transaction only where it may write: that is done in a copy.
+    """
+    with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
+        for file in (path, path.with_name(f"{path.name}-journal")):
+            shutil.copyfile(file, Path(scratch) / file.name)
+        return _entries_of(Path(scratch) / path.name, "rw")
 
 
 def _entries(connection: sqlite3.Connection) -> Entries | None:

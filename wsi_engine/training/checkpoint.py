@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.state = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def restore(self, network: nn.Module, state: dict[str, Any]) -> None:
+        """Take the state of a checkpoint, by the names that tensors of the network have now."""
+        averaged = copy.deepcopy(network)
+        averaged.load_state_dict(state)
+        self.state = {name: value.clone() for name, value in averaged.state_dict().items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.nuclei import predictions
 
 Classes = npt.NDArray[np.int16]
 
-NO_CLASS = -1
+NO_CLASS = predictions.NO_CLASS
 """Class of a nucleus that counts for its shape only."""
 
 

@@ -11,14 +11,17 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializeAsAny,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from wsi_engine.errors import SettingsError
-from wsi_engine.models.starconvex_spec import CHANNELS, DEPTH, stride_px
+from wsi_engine.errors import ModelError, SettingsError
+from wsi_engine.models.learning import Learner
+from wsi_engine.models.registry import find_training
 
 Annotation = Literal["dense", "partial", "points"]
 
@@ -164,7 +167,7 @@ class AugmentConfig(_Section):
     blur_px, noise
         Largest Gaussian blur in model pixels, and largest noise in intensity.
     jpeg
-        Lowest JPEG quality.
+        Lowest JPEG quality; the highest is 95.
     coarser
         Some crops are shown as if scanned at pixels up to so many times as large, so that a
         network of fine pixels knows slides that hold less than that.
@@ -189,7 +192,7 @@ class AugmentConfig(_Section):
     contrast: float = Field(default=0.12, ge=0)
     blur_px: float = Field(default=1.3, ge=0)
     noise: float = Field(default=0.04, ge=0)
-    jpeg: int = Field(default=35, ge=1, le=100)
+    jpeg: int = Field(default=35, ge=1, le=95)
     coarser: float = Field(default=1.0, ge=1)
     mosaic: bool = False
     crowded: float = Field(default=0.0, ge=0, le=1)
@@ -203,30 +206,6 @@ class AugmentConfig(_Section):
         return value
 
 
-class NetworkConfig(_Section):
-    """Shape of the network; see `wsi_engine.models.starconvex_network.StarConvexNet`."""
-
-    channels: tuple[int, ...] = Field(default=CHANNELS, min_length=2)
-    features: int = Field(default=64, ge=1)
-    rays: int = Field(default=32, ge=8)
-    mpp: float = Field(default=0.5, gt=0)
-    grid_px: Literal[1, 2, 4] = 2
-    depth: int = Field(default=DEPTH, ge=1)
-    residual: bool = False
-    pixel_features: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _has_whole_residuals(self) -> Self:
-        if self.residual and self.depth % 2 == 0:
-            raise ValueError("depth must be odd where residual is set: one and pairs of two")
-        return self
-
-    @property
-    def stride_px(self) -> int:
-        """Total stride in model pixels."""
-        return stride_px(len(self.channels), self.grid_px)
-
-
 class TrainConfig(_Section):
     """A training run from its data to its weights.
 
@@ -234,9 +213,14 @@ class TrainConfig(_Section):
     ----------
     output
         Folder of checkpoints, log and weights.
+    method
+        Name of the method that learns, one of ``wsi-engine models``.
+    network, learning
+        Sections of the method's own: the shape of its network, and what it makes of labels; see
+        `wsi_engine.models.starconvex.learning` and `wsi_engine.models.dense.learning`.
     init
-        Weights to start from in place of random ones: ``starconvex`` for those that come with
-        the package, or a file. The network has their shape, and need not be stated.
+        Weights to start from in place of random ones: the name of the method for those that
+        come with the package, or a file. The network has their shape, and need not be stated.
     freeze_statistics
         Whether batch normalisation keeps the statistics that it starts with, so that few and
         peculiar crops cannot disturb them. For runs that start from weights.
@@ -251,30 +235,20 @@ class TrainConfig(_Section):
         The learning rate stays constant until this many steps before the end, then follows
         half a cosine down to a hundredth. So a run can be made longer, or ended early, from
         any checkpoint before its decay.
-    size_balance
-        How much more a point of a small nucleus weighs than one of a large: its weight goes
-        with the nucleus' area to minus this power. 0 weighs points alike, 1 nuclei.
-    peaks_on_grid
-        Whether the best grid point of a nucleus, however small, has the object probability 1;
-        see `wsi_engine.training.targets.star_targets`.
-    taught_share
-        How much of the object probability's target comes from the teacher, where a set has
-        one; the rest comes from the labels.
-    distance_loss
-        Whether errors of the distances count in pixels, as in Schmidt et al. 2018, or in
-        proportion to the distance, so that no size of nucleus counts more than another.
     threads
         Threads of the network on the CPU. One leaves a core to the crops, and is not held
         up where the machine is shared: threads that wait for each other spin.
     """
 
     output: Path
+    method: str = "starconvex"
     init: str | None = None
     freeze_statistics: bool = False
     data: tuple[AnySet, ...] = Field(min_length=1)
     classes: tuple[str, ...] = ()
     class_balance: float = Field(default=0.0, ge=0, le=1)
-    network: NetworkConfig = NetworkConfig()
+    network: SerializeAsAny[BaseModel] = Field(default_factory=dict, validate_default=True)
+    learning: SerializeAsAny[BaseModel] = Field(default_factory=dict, validate_default=True)
     augment: AugmentConfig = AugmentConfig()
     seed: int = 1
     steps: int = Field(default=10_000, ge=1)
@@ -284,10 +258,6 @@ class TrainConfig(_Section):
     decay_steps: int = Field(default=3000, ge=0)
     warmup_steps: int = Field(default=300, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
-    size_balance: float = Field(default=0.0, ge=0, le=1)
-    peaks_on_grid: bool = False
-    taught_share: float = Field(default=0.5, ge=0, le=1)
-    distance_loss: Literal["absolute", "relative"] = "absolute"
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"
     device: str = "cpu"
@@ -303,11 +273,40 @@ class TrainConfig(_Section):
             raise ValueError("must be names, each given once")
         return value
 
+    @field_validator("method")
+    @classmethod
+    def _is_a_method_that_learns(cls, value: str) -> str:
+        try:
+            find_training(value)
+        except ModelError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("network", "learning", mode="before")
+    @classmethod
+    def _is_as_the_method_wants(cls, value: object, info: ValidationInfo) -> object:
+        if "method" not in info.data or info.field_name is None:
+            return _Section()  # the method is none, which is said
+        section: type[BaseModel] = getattr(find_training(info.data["method"]), info.field_name)
+        return section.model_validate(value)
+
+    @property
+    def learner(self) -> Learner:
+        """The method, ready to learn what this run is about."""
+        return find_training(self.method).learner(self.network, self.learning, self.classes)
+
     @model_validator(mode="after")
-    def _has_crops_of_whole_strides(self) -> Self:
-        stride = self.network.stride_px
-        if self.crop_px % stride:
-            raise ValueError(f"crop_px must be a multiple of {stride}, the network's total stride")
+    def _suits_the_method(self) -> Self:
+        learner = self.learner
+        if self.crop_px % learner.stride_px:
+            raise ValueError(
+                f"crop_px must be a multiple of {learner.stride_px}, the network's total stride"
+            )
+        if self.classes and not learner.classifies:
+            raise ValueError(f"{self.method} tells no classes apart: leave classes out")
+        taught = next((s.name for s in self.data if getattr(s, "taught", None) is not None), None)
+        if taught is not None and not learner.teachable:
+            raise ValueError(f"{self.method} learns from no teacher: leave taught out of {taught}")
         return self
 
     @classmethod

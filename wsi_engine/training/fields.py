@@ -12,9 +12,9 @@ import numpy.typing as npt
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.polygons import Polygons
+from wsi_engine.models.label_rays import boundary_peaks
 from wsi_engine.training.classes import NO_CLASS, Classes
 from wsi_engine.training.config import Annotation, SetConfig
-from wsi_engine.training.targets import boundary_peaks
 from wsi_engine.training.weak import labels_from_partial, labels_from_points
 
 
@@ -30,7 +30,7 @@ class Field:
     image
         uint8 (h, w, 3).
     labels
-        uint16 (h, w); see `wsi_engine.training.targets`.
+        uint16 (h, w); see `wsi_engine.models.label_rays`.
     peaks
         Largest distance to the boundary by label, in pixels of this image.
     classes

@@ -21,7 +21,11 @@ from wsi_engine.training.scene import Float32, Scene
 
 
 @njit(nogil=True, cache=True)
-def paint_cells(cells, cover, thickness):  # type: ignore[no-untyped-def]
+def paint_cells(
+    cells: npt.NDArray[np.float64],
+    cover: npt.NDArray[np.float32],
+    thickness: npt.NDArray[np.float32],
+) -> None:
     """Paint elliptic cells, each over those before.
 
     Cells are rows of y, x, half axes a and b in pixels, cosine and sine of the angle,

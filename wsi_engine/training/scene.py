@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.models.label_rays import boundary_peaks
 from wsi_engine.training.classes import Classes
-from wsi_engine.training.targets import boundary_peaks
 
 Float32 = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint16]

@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from wsi_engine.errors import ModelError, SettingsError, TrainingError
-from wsi_engine.models.starconvex import StarConvexModel, load_starconvex, load_weights
-from wsi_engine.models.starconvex_network import StarConvexNet, describe, normalise
+from wsi_engine.models.learning import Learner
 from wsi_engine.training.batches import Batch
-from wsi_engine.training.config import NetworkConfig, TrainConfig
-
-_SHIPPED = "starconvex"
+from wsi_engine.training.config import TrainConfig
 
 
-def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> None:
+def start_from(
+    network: nn.Module, learner: Learner, init: Path | None, batches: Iterable[Batch]
+) -> None:
     """Give a fresh network the weights of a trained one.
 
     Weights files hold no batch normalisation, it is folded into the convolutions. Here it is
@@ -25,12 +24,10 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
     few training crops, and the scale and shift that undo it. So the network says what the
     trained one says, and goes on from there as if it had always had them.
 
-    Classes that the trained network has by the same name are taken over, others start afresh.
-
     Parameters
     ----------
     init
-        ``starconvex`` for the weights that come with the package, or a file.
+        File of weights; ``None`` for those that come with the package.
     batches
         Training crops to take the statistics on.
 
@@ -39,11 +36,10 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
     TrainingError
         If the weights cannot be read or are those of a network of another shape.
     """
-    trained = _load(init)
-    assert isinstance(trained.network, StarConvexNet)
-    _check_shape(network, trained.network, init)
-    state = {name: value.float() for name, value in trained.network.state_dict().items()}
-    _take_head(network, trained.network, state)
+    try:
+        state = learner.trained(network, init)
+    except ModelError as error:
+        raise _cannot_start(init, error) from error
     with torch.no_grad():
         pairs = _normalised(network)
         for name, convolution, norm in pairs:
@@ -53,7 +49,8 @@ def start_from(network: StarConvexNet, init: str, batches: Iterable[Batch]) -> N
         network.load_state_dict(
             {k: v for k, v in state.items() if k.rpartition(".")[0] not in folded}, strict=False
         )
-        _unfold(network, [(convolution, norm) for _, convolution, norm in pairs], batches)
+        norms = [(convolution, norm) for _, convolution, norm in pairs]
+        _unfold(network, learner, norms, batches)
 
 
 def with_shape_of_init(config: TrainConfig) -> TrainConfig:
@@ -70,49 +67,31 @@ def with_shape_of_init(config: TrainConfig) -> TrainConfig:
     """
     if config.init is None or "network" in config.model_fields_set:
         return config
-    trained = _load(config.init)
-    assert isinstance(trained.network, StarConvexNet)
-    shape = {name: fact for name, fact in describe(trained.network).items() if name != "classes"}
-    network = NetworkConfig(**shape, mpp=trained.spec.mpp)
-    if config.crop_px % network.stride_px:
-        raise SettingsError(
-            f"crop_px is {config.crop_px}, no multiple of {network.stride_px}, the total stride of "
-            f"the network of {config.init!r}"
-        )
-    return config.model_copy(update={"network": network})
-
-
-def _load(init: str) -> StarConvexModel:
     try:
-        return load_starconvex() if init == _SHIPPED else load_weights(Path(init))
+        network = config.learner.shape_of(file_of(config))
     except ModelError as error:
-        raise TrainingError(
-            f"cannot start from {init!r}: {error}: state init: {_SHIPPED}, or a weights file"
-        ) from error
+        raise _cannot_start(file_of(config), error) from error
+    config = config.model_copy(update={"network": network})
+    stride = config.learner.stride_px
+    if config.crop_px % stride:
+        raise SettingsError(
+            f"crop_px is {config.crop_px}, no multiple of {stride}, the total stride of the "
+            f"network of {config.init!r}"
+        )
+    return config
 
 
-def _check_shape(network: StarConvexNet, trained: StarConvexNet, init: str) -> None:
-    wanted, given = describe(network), describe(trained)
-    for name in wanted:
-        if name != "classes" and wanted[name] != given[name]:
-            raise TrainingError(
-                f"{init!r} has network.{name} {given[name]}, the run asks for {wanted[name]}: "
-                "a run that starts from weights must have their shape"
-            )
+def file_of(config: TrainConfig) -> Path | None:
+    """Return the weights that a run starts from; ``None`` for those that come with the package."""
+    return None if config.init in (None, config.method) else Path(str(config.init))
 
 
-def _take_head(
-    network: StarConvexNet, trained: StarConvexNet, state: dict[str, torch.Tensor]
-) -> None:
-    """Bring the last layer to the run's classes, in the run's order."""
-    known = 1 + network.rays
-    for name in ("head.weight", "head.bias"):
-        own = network.state_dict()[name].detach().clone()
-        own[:known] = state[name][:known]
-        for k, kind in enumerate(network.classes):
-            if kind in trained.classes:
-                own[known + k] = state[name][known + trained.classes.index(kind)]
-        state[name] = own
+def _cannot_start(init: Path | None, error: ModelError) -> TrainingError:
+    name = "the shipped weights" if init is None else repr(str(init))
+    return TrainingError(
+        f"the run cannot start from {name} ({error}): state a file of weights of the same shape, "
+        "or leave the section network out"
+    )
 
 
 def _normalised(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
@@ -128,6 +107,7 @@ def _normalised(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d
 
 def _unfold(
     network: nn.Module,
+    learner: Learner,
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]],
     batches: Iterable[Batch],
 ) -> None:
@@ -153,7 +133,8 @@ def _unfold(
     network.eval()
     device = next(network.parameters()).device
     for batch in batches:
-        network(normalise(batch.images.to(device)))
+        seen = batch.to(device)
+        learner.loss(network, seen.images, seen.targets)
     for hook in hooks:
         hook.remove()
     for norm, total in sums.items():

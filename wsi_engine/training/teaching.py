@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
+from wsi_engine.errors import ModelError
 from wsi_engine.evaluation.images import IMAGE_SUFFIXES, UNKNOWN, read_image
-from wsi_engine.models.starconvex import StarConvexModel, load_weights
-from wsi_engine.models.starconvex_turns import averaged_maps
+from wsi_engine.models.learning import Teacher
+from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.raster import rasterise
 from wsi_engine.slide.frames import ModelBox, Mpp
 from wsi_engine.slide.grid_reader import GridReader, make_grid
@@ -40,7 +42,7 @@ _GLASS_DENSITY = 0.08
 
 
 def teach(
-    model: StarConvexModel, image: RGB, mpp: float
+    model: Teacher, image: RGB, mpp: float
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
     """Return what a teacher says of an image.
 
@@ -48,23 +50,22 @@ def teach(
     -------
     probability, labels
         Object probability from 0 to 255 on the teacher's grid over the whole image, uint8;
-        and its nuclei in the image's pixels, uint16, see `wsi_engine.training.targets`.
+        and its nuclei in the image's pixels, uint16, see `wsi_engine.models.label_rays`.
     """
-    prediction = predict(model, image, mpp, maps_of=averaged_maps)
-    logits = prediction.maps[..., 0].astype(np.float32)
-    probability = np.rint(255 / (1 + np.exp(-logits))).astype(np.uint8)
+    prediction = predict(model, image, mpp, maps_of=model.averaged_maps)
+    probability = np.rint(255 * model.object_probability(prediction.maps)).astype(np.uint8)
     return probability, _labels(model, prediction)
 
 
-def _labels(model: StarConvexModel, prediction: Prediction) -> npt.NDArray[np.uint16]:
-    nuclei = by_score(replace(model, threshold=_UNSURE).decode(prediction.maps))
+def _labels(model: Teacher, prediction: Prediction) -> npt.NDArray[np.uint16]:
+    nuclei = by_score(model.with_threshold(_UNSURE).decode(prediction.maps))
     drawn = rasterise(nuclei.xy * prediction.scale, nuclei.offsets, prediction.shape)
     sure = np.concatenate([[True], nuclei.scores >= _SURE])
     labels = np.where(sure[drawn], drawn, UNKNOWN)
     return labels.astype(np.uint16)
 
 
-def teach_images(model: StarConvexModel, images: Sequence[Path], mpp: float, out: Path) -> None:
+def teach_images(model: Teacher, images: Sequence[Path], mpp: float, out: Path) -> None:
     """Write, for images that have labels of their own, what a teacher says of them."""
     out.mkdir(parents=True, exist_ok=True)
     for path in images:
@@ -74,7 +75,7 @@ def teach_images(model: StarConvexModel, images: Sequence[Path], mpp: float, out
             _save(target, probability)
 
 
-def teach_slide(model: StarConvexModel, slide: Path, mpp: float | None, out: Path) -> None:
+def teach_slide(model: Teacher, slide: Path, mpp: float | None, out: Path) -> None:
     """Write fields of a slide that nobody labelled, with a teacher's labels.
 
     Parameters
@@ -110,6 +111,13 @@ def _tissue_fields(path: Path, mpp: float | None, model_mpp: float) -> Iterator[
                     yield f"{path.stem}_{x}_{y}", field
 
 
+def _teacher(method: str, weights: Path) -> Teacher:
+    model = find_model(method).load(weights).to(torch.device("cpu"))
+    if not isinstance(model, Teacher):
+        raise ModelError(f"{method} cannot teach: it states no object probability")
+    return model
+
+
 def _save(path: Path, pixels: npt.NDArray[np.generic]) -> None:
     partial = path.with_suffix(".partial")
     Image.fromarray(pixels).save(partial, "PNG")
@@ -124,10 +132,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("paths", type=Path, nargs="+", help="a folder of images, or slides")
+    parser.add_argument("--method", default="starconvex", help="whose weights they are")
     parser.add_argument("--mpp", type=float, help="of images, and of slides that state none")
     arguments = parser.parse_args(words)
-    model = load_weights(arguments.weights)
-    model = model.to(model.device)
+    model = _teacher(arguments.method, arguments.weights)
     for path in arguments.paths:
         if path.is_dir():
             images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)

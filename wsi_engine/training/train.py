@@ -1,7 +1,8 @@
-"""Training of the star-convex network."""
+"""Training: a method's network learns from annotated fields."""
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -24,25 +25,22 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import DatasetError, TrainingError
-from wsi_engine.models.starconvex import StarConvexModel, load_weights
-from wsi_engine.models.starconvex_network import StarConvexNet, normalise, present_name
+from wsi_engine.models.learning import Loss, TrainedModel
 from wsi_engine.training.batches import Batch, batches, make_batch
 from wsi_engine.training.checkpoint import Average, load_checkpoint, save_checkpoint
-from wsi_engine.training.config import NetworkConfig, TrainConfig
+from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
-from wsi_engine.training.losses import Loss, star_loss
 from wsi_engine.training.sampling import Sampler, Source
-from wsi_engine.training.starting import start_from, with_shape_of_init
+from wsi_engine.training.starting import file_of, start_from, with_shape_of_init
 from wsi_engine.training.validate import ValidationSet, calibrated
-from wsi_engine.training.weights import save_weights, write_threshold
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 
 # What a run cannot change once it has started.
-_FIXED = ("network", "classes", "seed")
+_FIXED = ("method", "network", "classes", "seed")
 # Batches on which a run that starts from weights takes its statistics.
 _STATISTICS_STEPS = 8
 
@@ -51,7 +49,7 @@ _STATISTICS_STEPS = 8
 class Run:
     """The changing state of a run."""
 
-    network: StarConvexNet
+    network: nn.Module
     optimiser: torch.optim.AdamW
     average: Average
     step: int = 0
@@ -73,7 +71,7 @@ class Run:
         """Take the state of a checkpoint."""
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.average.state = {present_name(k): v for k, v in content["average"].items()}
+        self.average.restore(self.network, content["average"])
         self.step, self.best = content["step"], content["best"]
         torch.set_rng_state(content["rng"])
 
@@ -94,16 +92,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * warmed * (0.01 + 0.99 * cosine)
 
 
-def make_network(config: TrainConfig) -> StarConvexNet:
-    """Return a fresh network of the shape that a run asks for."""
-    shape = config.network
-    return StarConvexNet(
-        shape.channels, shape.features, shape.rays, config.classes,
-        grid_px=shape.grid_px, depth=shape.depth, residual=shape.residual,
-        pixel_features=shape.pixel_features,
-    )  # fmt: skip
-
-
 def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     """Create a run, at its last checkpoint where there is one.
 
@@ -119,10 +107,10 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     """
     torch.manual_seed(config.seed)
     path = config.output / CHECKPOINT
-    network = make_network(config).to(config.device)
+    network = config.learner.network().to(config.device)
     if config.init is not None and sampler is not None and not path.exists():
         crops = (make_batch(sampler, config, step) for step in range(_STATISTICS_STEPS))
-        start_from(network, config.init, crops)
+        start_from(network, config.learner, file_of(config), crops)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -130,20 +118,24 @@ def start_run(config: TrainConfig, sampler: Sampler | None = None) -> Run:
     run = Run(network, optimiser, Average(network, config.ema))
     if path.exists():
         content = load_checkpoint(path)
-        before = TrainConfig.model_validate_json(content["config"])
+        before = former_config(content)
         if any(getattr(before, name) != getattr(config, name) for name in _FIXED):
             raise TrainingError(
-                f"{path} belongs to a run with another network, other classes or another seed: "
-                "choose another output folder, or move the checkpoint away to start afresh"
+                f"{path} belongs to a run with another method, another network, other classes or "
+                "another seed: choose another output folder, or move the checkpoint away to start "
+                "afresh"
             )
         run.restore(content)
     return run
 
 
-def checkpoint_network(output: Path) -> NetworkConfig:
-    """Return the shape of the network of a run that was begun."""
-    content = load_checkpoint(output / CHECKPOINT)
-    return TrainConfig.model_validate_json(content["config"]).network
+def former_config(content: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of the run that wrote a checkpoint."""
+    former = json.loads(content["config"])
+    # What an older version wrote beside has moved, and none of it is fixed.
+    return TrainConfig.model_validate(
+        {k: former[k] for k in former if k in TrainConfig.model_fields}
+    )
 
 
 def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
@@ -158,10 +150,8 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
         group["lr"] = learning_rate(run.step, config)
     device = torch.device(config.device)
     batch = batch.to(device)
-    pixels = normalise(batch.images).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        maps = run.network(pixels)
-    loss = star_loss(maps.float(), batch, relative=config.distance_loss == "relative")
+        loss = config.learner.loss(run.network, batch.images, batch.targets)
     if not torch.isfinite(loss.total):
         raise TrainingError(
             f"the loss is {loss.total.item()} at step {run.step}; the last checkpoint is intact: "
@@ -176,7 +166,7 @@ def training_step(run: Run, batch: Batch, config: TrainConfig) -> Loss:
     return loss
 
 
-def set_training(network: StarConvexNet, config: TrainConfig) -> None:
+def set_training(network: nn.Module, config: TrainConfig) -> None:
     """Put a network into training, its statistics frozen where the run asks for it."""
     network.train()
     if config.freeze_statistics:
@@ -251,19 +241,21 @@ def _check_classes(sources: list[Source], classes: tuple[str, ...]) -> None:
         )
 
 
-def averaged_model(run: Run, config: TrainConfig, path: Path) -> StarConvexModel:
-    """Write the averaged weights and read them back, as a user would get them."""
-    network = make_network(config)
+def averaged(run: Run, config: TrainConfig) -> nn.Module:
+    """Return a network of the averaged weights."""
+    network = config.learner.network()
     network.load_state_dict(run.average.state)
-    save_weights(path, network, mpp=config.network.mpp, threshold=0.5, max_overlap=0.3)
-    return load_weights(path).to(torch.device(config.device))
+    return network
 
 
 def validate(run: Run, config: TrainConfig, held_out: list[ValidationSet]) -> dict[str, float]:
     """Measure the averaged weights at the best threshold; keep them where they are the best."""
-    path = config.output / WEIGHTS
-    model, figures = calibrated(averaged_model(run, config, path), held_out)
-    write_threshold(path, model.threshold)
+    path, learner, network = config.output / WEIGHTS, config.learner, averaged(run, config)
+    learner.write(path, network, threshold=0.5)
+    # As a user would get them.
+    model: TrainedModel = learner.model(path).to(torch.device(config.device))
+    model, figures = calibrated(model, held_out)
+    learner.write(path, network, threshold=model.threshold)
     if figures["f1"] > run.best:
         run.best = figures["f1"]
         shutil.copyfile(path, config.output / BEST)
@@ -294,7 +286,9 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     if not (config.output / CHECKPOINT).exists():
         config = with_shape_of_init(config)
     elif config.init is not None and "network" not in config.model_fields_set:
-        config = config.model_copy(update={"network": checkpoint_network(config.output)})
+        config = config.model_copy(
+            update={"network": former_config(load_checkpoint(config.output / CHECKPOINT)).network}
+        )
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     sources, held_out = load_sources(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,29 +21,30 @@ from wsi_engine.evaluation.metrics import (
     present,
     score_image,
 )
-from wsi_engine.models.starconvex import StarConvexModel
+from wsi_engine.models.learning import THRESHOLDS, TrainedModel
+from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.nuclei.raster import rasterise
 from wsi_engine.training.class_counts import class_counts
 from wsi_engine.training.classes import NO_CLASS, Classes
 from wsi_engine.training.fields import Field
 
-_THRESHOLDS = tuple(np.round(np.arange(0.2, 0.71, 0.05), 2).tolist())
+M = TypeVar("M", bound=TrainedModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The maps of one image and the way from them to its pixels."""
 
-    maps: npt.NDArray[np.float16]
+    maps: npt.NDArray[np.generic]
     scale: npt.NDArray[np.float64]
     shape: tuple[int, int]
 
-    def labels(self, model: StarConvexModel) -> npt.NDArray[np.int32]:
+    def labels(self, model: Model) -> npt.NDArray[np.int32]:
         """Decode the maps to a label image of the annotated image; better scores on top."""
         return self.labels_and_classes(model)[0]
 
-    def labels_and_classes(self, model: StarConvexModel) -> tuple[npt.NDArray[np.int32], Classes]:
+    def labels_and_classes(self, model: Model) -> tuple[npt.NDArray[np.int32], Classes]:
         """Decode the maps to a label image and the class index by label."""
         nuclei = by_score(model.decode(self.maps))
         labels = rasterise(nuclei.xy * self.scale, nuclei.offsets, self.shape)
@@ -50,14 +52,16 @@ class Prediction:
 
 
 def by_score(nuclei: Predictions) -> Predictions:
-    """Order nuclei by rising score. Their rings must all have the same length."""
-    if not len(nuclei):
-        return nuclei
+    """Order nuclei by rising score."""
     order = np.argsort(nuclei.scores, kind="stable")
-    rings = nuclei.xy.reshape(len(nuclei), -1, 2)
+    lengths = np.diff(nuclei.offsets)[order]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    # Each vertex from where its ring was, to where its ring is.
+    moved = np.repeat(nuclei.offsets[:-1][order] - offsets[:-1], lengths)
     return replace(
         nuclei,
-        xy=rings[order].reshape(-1, 2),
+        xy=nuclei.xy[np.arange(offsets[-1]) + moved],
+        offsets=offsets,
         anchors=nuclei.anchors[order],
         scores=nuclei.scores[order],
         classes=nuclei.classes[order],
@@ -65,16 +69,12 @@ def by_score(nuclei: Predictions) -> Predictions:
     )
 
 
-MapsOf = Callable[[StarConvexModel, npt.NDArray[np.uint8]], npt.NDArray[np.float16]]
-"""How a model gets from a batch of pixels to its maps."""
+MapsOf = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.generic]]
+"""From a batch of pixels to maps."""
 
 
 def predict(
-    model: StarConvexModel,
-    image: npt.NDArray[np.uint8],
-    mpp: float,
-    *,
-    maps_of: MapsOf = StarConvexModel.maps,
+    model: Model, image: npt.NDArray[np.uint8], mpp: float, *, maps_of: MapsOf | None = None
 ) -> Prediction:
     """Run a model on one image.
 
@@ -84,7 +84,7 @@ def predict(
     Parameters
     ----------
     maps_of
-        `StarConvexModel.maps`, or `wsi_engine.models.starconvex_turns.averaged_maps`.
+        Another way than the model's own from pixels to its maps.
     """
     height, width = image.shape[:2]
     stride, context = model.spec.stride, 4 * model.spec.stride
@@ -93,15 +93,15 @@ def predict(
     shrunk = np.asarray(Image.fromarray(image).resize((inner[1], inner[0]), resample))
     padding = [(context, context + -side % stride) for side in inner]
     padded = np.pad(shrunk, [*padding, (0, 0)], mode="reflect" if min(inner) > 48 else "edge")
-    maps = maps_of(model, padded[None])[0]
-    step = model.grid_px
+    maps = (maps_of or model.maps)(padded[None])[0]
+    step = padded.shape[0] // maps.shape[0]
     grid = [slice(context // step, context // step + -(-side // step)) for side in inner]
     scale = np.array([width / inner[1], height / inner[0]])
     return Prediction(maps[grid[0], grid[1]], scale, (height, width))
 
 
 def evaluate_fields(
-    model: StarConvexModel,
+    model: Model,
     fields: Sequence[Field],
     predictions: Sequence[Prediction],
 ) -> Evaluation:
@@ -128,9 +128,7 @@ class ValidationSet:
     fields: tuple[Field, ...]
 
 
-def calibrated(
-    model: StarConvexModel, held_out: Sequence[ValidationSet]
-) -> tuple[StarConvexModel, dict[str, float]]:
+def calibrated(model: M, held_out: Sequence[ValidationSet]) -> tuple[M, dict[str, float]]:
     """Set the threshold that suits held-out images, and measure the model with it.
 
     The threshold is the one with the highest F1 at IoU 0.5; each set weighs the same,
@@ -147,9 +145,9 @@ def calibrated(
     predictions = [
         [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out
     ]
-    best: tuple[StarConvexModel, dict[str, float]] | None = None
-    for threshold in _THRESHOLDS:
-        candidate = replace(model, threshold=threshold)
+    best: tuple[M, dict[str, float]] | None = None
+    for threshold in THRESHOLDS:
+        candidate = model.with_threshold(threshold)
         figures = {"threshold": threshold}
         for part, maps in zip(held_out, predictions, strict=True):
             pairs = [
@@ -170,7 +168,7 @@ def calibrated(
 
 
 def _class_figures(
-    model: StarConvexModel,
+    model: Model,
     held_out: Sequence[ValidationSet],
     predictions: Sequence[Sequence[Prediction]],
 ) -> dict[str, float]:

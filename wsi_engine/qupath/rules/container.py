@@ -13,9 +13,9 @@ from wsi_engine.qupath.rules.rule import (
     RuleTable,
     Severity,
     always,
-    only,
     shown,
     since,
+    until,
 )
 
 MANY_OBJECTS = 200_000
@@ -44,8 +44,14 @@ class Document:
         Index of a feature that is not UTF-8, if there is one.
     objects, annotations
         Number of objects, and of annotations among them.
+    is_data_file
+        Whether it is a file that QuPath keeps its own data in.
     is_modern
         Whether any object states its type, or its measurements, as QuPath 0.4 and later do.
+    has_modern_classes
+        Whether any class states its colour, or its names, as QuPath 0.4 and later do.
+    has_modern_ids
+        Whether the id of any feature is not its type, as in QuPath 0.2.
     """
 
     name: str
@@ -56,7 +62,10 @@ class Document:
     not_utf8: int | None = None
     objects: int = 0
     annotations: int = 0
+    is_data_file: bool = False
     is_modern: bool = False
+    has_modern_classes: bool = False
+    has_modern_ids: bool = False
 
     def problem(self, *beginnings: str) -> str | None:
         """Return the first problem that begins like this."""
@@ -103,7 +112,7 @@ def _(document: Document) -> str | None:
 
 @DOCUMENT.rule(
     "gzip-before-0.4",
-    only("0.3", Severity.LOST),
+    until("0.3", Severity.LOST),
     "QuPath 0.2 and 0.3 import nothing from gzipped files.",
     "Use QuPath 0.4 or later.",
 )
@@ -113,7 +122,7 @@ def _(document: Document) -> str | None:
 
 @DOCUMENT.rule(
     "written-for-0.4",
-    only("0.3", Severity.CHANGED),
+    until("0.3", Severity.CHANGED),
     "QuPath 0.2 and 0.3 read neither objectType nor measurements that are an object: all "
     "become annotations without measurements.",
     "Use QuPath 0.4 or later.",
@@ -123,12 +132,56 @@ def _(document: Document) -> str | None:
 
 
 @DOCUMENT.rule(
+    "classes-before-0.4",
+    until("0.3", Severity.LOST),
+    "QuPath 0.2 and 0.3 know neither the color of a class nor its names: classes have other "
+    "colours, and derived ones are lost.",
+    "Use QuPath 0.4 or later.",
+)
+def _(document: Document) -> str | None:
+    return "color, or names, of a classification" if document.has_modern_classes else None
+
+
+@DOCUMENT.rule(
+    "ids-before-0.3",
+    until("0.2", Severity.ABORTS),
+    "QuPath 0.2 looks for the type of the object in id: without it, the import ends.",
+    "Use QuPath 0.3 or later.",
+)
+def _(document: Document) -> str | None:
+    return "an id that is no type of object" if document.has_modern_ids else None
+
+
+@DOCUMENT.rule(
+    "qupath-data",
+    always(Severity.ADVICE),
+    "It is QuPath's own data file: QuPath reads its objects, but nothing is known of them here.",
+    "Export them from QuPath as GeoJSON.",
+)
+def _(document: Document) -> str | None:
+    return document.name if document.is_data_file and is_named_data(document.name) else None
+
+
+@DOCUMENT.rule(
+    "qupath-data-by-name",
+    always(Severity.ABORTS),
+    "QuPath takes a file of this name for its own data file.",
+    "Name it .geojson.",
+)
+def _(document: Document) -> str | None:
+    by_name = is_named_data(document.name) and document.packing != "zip"
+    return document.name if by_name and not document.is_data_file else None
+
+
+@DOCUMENT.rule(
     "unreadable",
     always(Severity.ABORTS),
     "What is damaged or no JSON ends the import.",
     "Write the file again.",
 )
 def _(document: Document) -> str | None:
+    if document.is_data_file:
+        return None if is_named_data(document.name) else "it is a data file of QuPath"
     return document.unreadable
 
 
@@ -210,6 +263,11 @@ def _(document: Document) -> str | None:
 def _(document: Document) -> str | None:
     many = document.annotations > MANY_ANNOTATIONS
     return f"{document.annotations:,} annotations" if many else None
+
+
+def is_named_data(name: str) -> bool:
+    """Tell whether QuPath takes a file of this name for its own data file."""
+    return name.lower().removesuffix(".gz").endswith(".qpdata")
 
 
 @ELEMENT.rule(

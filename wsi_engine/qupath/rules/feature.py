@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from wsi_engine.qupath.rules.gson import alone, is_text
 from wsi_engine.qupath.rules.rule import (
     JSONCheck,
     RuleTable,
@@ -12,6 +13,7 @@ from wsi_engine.qupath.rules.rule import (
     always,
     shown,
     since,
+    until,
 )
 
 OBJECT_TYPES = {
@@ -50,21 +52,40 @@ CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 JAVA_UUID = re.compile(r"[0-9a-fA-F]{1,16}(?:-[0-9a-fA-F]{1,16}){4}")
 
 
+def java_uuid(identity: object) -> str | None:
+    """Return the UUID that QuPath makes of an id, as it writes it; none where it makes none."""
+    if not isinstance(identity, str) or not JAVA_UUID.fullmatch(identity):
+        return None
+    parts = zip(identity.split("-"), (8, 4, 4, 4, 12), strict=True)
+    return "-".join(f"{int(digits, 16) % 16**width:0{width}x}" for digits, width in parts)
+
+
 def type_name(feature: dict[str, Any]) -> object:
-    """Return the type that a feature states, as it is written; none if it states none."""
+    """Return the type that a feature states, as QuPath reads it; none if it states none."""
     properties = feature.get("properties")
     if isinstance(properties, dict):
         for key in TYPE_KEYS:
             if key in properties:
-                return properties[key]
-    identity = feature.get("id")
+                return alone(properties[key])
+    identity = alone(feature.get("id"))
     return identity if isinstance(identity, str) and identity in LEGACY_IDS else None
+
+
+def has_legacy_id(feature: dict[str, Any]) -> bool:
+    """Tell whether the id of a feature is its type, as QuPath 0.2 wrote it, and needs it."""
+    identity = alone(feature.get("id"))
+    return isinstance(identity, str) and identity in LEGACY_IDS
 
 
 def object_type(feature: dict[str, Any]) -> str:
     """Return what QuPath makes of a feature: an annotation, where it knows nothing better."""
     name = type_name(feature)
     return OBJECT_TYPES.get(name, "annotation") if isinstance(name, str) else "annotation"
+
+
+def is_shapeless(geometry: object) -> bool:
+    """Tell an object without a type, in which QuPath sees no shape, from all that it would read."""
+    return isinstance(geometry, dict) and "type" not in geometry
 
 
 PLAIN_MEMBERS = frozenset({"type", "id", "geometry", "properties"})
@@ -80,7 +101,7 @@ def _is_ordinary(feature: dict[str, Any]) -> bool:
         and type(identity) is str
         and CANONICAL_UUID.fullmatch(identity) is not None
         and type(feature["geometry"]) is dict
-        and bool(feature["geometry"])
+        and "type" in feature["geometry"]
         and type(properties) is dict
         and type(kind := properties.get("objectType")) is str
         and kind in PLAIN_TYPES
@@ -104,13 +125,13 @@ def _(feature: dict[str, Any]) -> str | None:
 
 @FEATURE.rule(
     "id-null",
-    since("0.4", Severity.ABORTS),
-    "An id that is null, a list or an object ends the import.",
+    always(Severity.ABORTS),
+    "An id that is null, an object, or a list of any but one, ends the import.",
     "Leave the id out, or write a UUID.",
 )
 def _(feature: dict[str, Any]) -> str | None:
     identity = feature.get("id", "")
-    return f"id is {shown(identity)}" if isinstance(identity, list | dict | None) else None
+    return None if is_text(alone(identity)) else f"id is {shown(identity)}"
 
 
 @FEATURE.rule(
@@ -120,12 +141,12 @@ def _(feature: dict[str, Any]) -> str | None:
     "Write a UUID with its dashes.",
 )
 def _(feature: dict[str, Any]) -> str | None:
-    identity = feature.get("id")
-    if identity is None or isinstance(identity, list | dict):
+    identity = alone(feature.get("id"))
+    if not is_text(identity):
         return None
     if isinstance(identity, str) and (JAVA_UUID.fullmatch(identity) or identity in LEGACY_IDS):
         return None
-    return f"id is {shown(identity)}"
+    return f"id is {shown(feature['id'])}"
 
 
 @FEATURE.rule(
@@ -135,10 +156,13 @@ def _(feature: dict[str, Any]) -> str | None:
     "Write it in lower case, with 8-4-4-4-12 digits.",
 )
 def _(feature: dict[str, Any]) -> str | None:
-    identity = feature.get("id")
-    if not isinstance(identity, str) or CANONICAL_UUID.fullmatch(identity):
+    stated = feature.get("id")
+    identity = alone(stated)
+    if not isinstance(identity, str) or not JAVA_UUID.fullmatch(identity):
         return None
-    return f"id is {shown(identity)}" if JAVA_UUID.fullmatch(identity) else None
+    if isinstance(stated, str) and CANONICAL_UUID.fullmatch(stated):
+        return None
+    return f"id is {shown(stated)}"
 
 
 @FEATURE.rule(
@@ -170,16 +194,28 @@ def _(feature: dict[str, Any]) -> str | None:
 @FEATURE.rule(
     "geometry-empty",
     always(Severity.ABORTS),
-    "An empty geometry ends the import, save of a cell with a nucleus and of a root.",
+    "A geometry without a type ends the import, save of a cell with a nucleus and of a root.",
     "Leave such a feature out.",
 )
 def _(feature: dict[str, Any]) -> str | None:
-    if feature.get("geometry") != {}:
+    if not is_shapeless(feature.get("geometry")):
         return None
     kind = object_type(feature)
-    if kind == "root" or (kind == "cell" and feature.get("nucleusGeometry")):
+    nucleus = feature.get("nucleusGeometry")
+    has_nucleus = isinstance(nucleus, dict) and not is_shapeless(nucleus)
+    if kind == "root" or (kind == "cell" and has_nucleus):
         return None
-    return f"geometry is {{}} in a feature of type {kind}"
+    return f"no type, in a feature of type {kind}"
+
+
+@FEATURE.rule(
+    "geometry-empty-before-0.4",
+    until("0.3", Severity.ABORTS),
+    "In QuPath 0.2 and 0.3, a geometry without a type ends the import of any object.",
+    "Use QuPath 0.4 or later.",
+)
+def _(feature: dict[str, Any]) -> str | None:
+    return "no type" if is_shapeless(feature.get("geometry")) else None
 
 
 @FEATURE.rule(
@@ -189,8 +225,8 @@ def _(feature: dict[str, Any]) -> str | None:
     "Leave it out where there is no nucleus.",
 )
 def _(feature: dict[str, Any]) -> str | None:
-    nucleus = feature.get("nucleusGeometry", True)
-    return None if nucleus is True or isinstance(nucleus, dict) else f"it is {shown(nucleus)}"
+    nucleus = feature.get("nucleusGeometry", {})
+    return None if isinstance(nucleus, dict) else f"it is {shown(nucleus)}"
 
 
 @FEATURE.rule(
@@ -228,8 +264,8 @@ def _(feature: dict[str, Any]) -> str | None:
 
 @FEATURE.rule(
     "root-object",
-    always(Severity.ABORTS),
-    "A root object cannot be added to an image.",
+    since("0.6", Severity.LOST, before=Severity.ABORTS),
+    "A root object is read, and cannot be added to an image.",
     "Write its children as features of a FeatureCollection.",
 )
 def _(feature: dict[str, Any]) -> str | None:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from itertools import chain, pairwise
 from typing import Any
 
+from wsi_engine.qupath.rules.gson import alone, is_number, is_text, is_whole, number
 from wsi_engine.qupath.rules.measurements import JAVA_NUMBER
-from wsi_engine.qupath.rules.properties import is_number
 from wsi_engine.qupath.rules.rule import (
     JSONCheck,
     RuleTable,
     Severity,
     always,
-    only,
     shown,
     since,
     until,
@@ -109,30 +108,21 @@ def _(geometry: dict[str, Any]) -> str | None:
     numbers = list(chain.from_iterable(position[:3] for position in level))
     if set(map(type, numbers)) <= {int, float}:
         return None
-    for number in numbers:
+    for stated in numbers:
+        number = alone(stated)
         if not is_number(number) and not _is_text_of_number(number):
-            return f"{shown(number)} instead of a number"
+            return f"{shown(stated)} instead of a number"
     return None
 
 
 @READABILITY.rule(
     "coordinate-not-finite",
     always(Severity.ABORTS),
-    "A coordinate that is NaN or infinite ends the import.",
+    "In a polygon, a coordinate that is NaN or infinite ends the import.",
     "Leave such a feature out.",
 )
 def _(geometry: dict[str, Any]) -> str | None:
-    for position in positions(geometry):
-        for number in position[:2]:
-            # A whole number of some hundred digits is infinite for QuPath, and no float at all.
-            if type(number) is float:
-                if not math.isfinite(number):
-                    return f"a coordinate is {number}"
-            elif (type(number) is int and number.bit_length() > 1000) or (
-                type(number) is str and not math.isfinite(as_float(number))
-            ):
-                return f"a coordinate is {shown(number)}"
-    return None
+    return _not_finite(geometry) if geometry["type"] in ("Polygon", "MultiPolygon") else None
 
 
 @READABILITY.rule(
@@ -175,6 +165,16 @@ def _(geometry: dict[str, Any]) -> str | None:
             if 0 < len(ring) < 3:
                 return f"a ring of {len(ring)}"
     return None
+
+
+@READABILITY.rule(
+    "position-not-finite",
+    always(Severity.LOST),
+    "QuPath takes a line, or points, with a coordinate that is NaN or infinite: it lies nowhere.",
+    "Leave such a position out.",
+)
+def _(geometry: dict[str, Any]) -> str | None:
+    return _not_finite(geometry)
 
 
 @GEOMETRY.rule(
@@ -228,8 +228,23 @@ def _(geometry: dict[str, Any]) -> str | None:
     for key, value in plane.items():
         if key not in ("c", "z", "t"):
             return f"plane has {shown(key)}"
-        whole = is_number(value) and math.isfinite(value) and value == int(value)
-        if not whole or abs(value) >= 2**31 or (key != "c" and value < 0):
+        if not is_whole(value) or (key != "c" and int(value) < 0):
+            return f"{key} is {shown(value)}"
+    return None
+
+
+@GEOMETRY.rule(
+    "plane-cut",
+    always(Severity.CHANGED),
+    "Of a plane's number QuPath takes the 32 bits before the decimal point.",
+    'Write "plane": {"c": -1, "z": 0, "t": 0}, in whole numbers.',
+)
+def _(geometry: dict[str, Any]) -> str | None:
+    plane = geometry.get("plane")
+    for key, value in plane.items() if isinstance(plane, dict) else ():
+        if is_whole(value) and (
+            number(value) != int(value) or not -(2**31) <= number(value) < 2**31
+        ):
             return f"{key} is {shown(value)}"
     return None
 
@@ -237,17 +252,17 @@ def _(geometry: dict[str, Any]) -> str | None:
 @GEOMETRY.rule(
     "ellipse-unreadable",
     since("0.4", Severity.ABORTS),
-    "An isEllipse that is null, a list or an object ends the import.",
+    "An isEllipse that is null, an object, or a list of any but one, ends the import.",
     "Write true, or leave it out.",
 )
 def _(geometry: dict[str, Any]) -> str | None:
     flag = geometry.get("isEllipse", True)
-    return f"isEllipse is {shown(flag)}" if isinstance(flag, list | dict | None) else None
+    return None if is_text(alone(flag)) else f"isEllipse is {shown(flag)}"
 
 
 @GEOMETRY.rule(
     "ellipse-before-0.4",
-    only("0.3", Severity.CHANGED),
+    until("0.3", Severity.CHANGED),
     "QuPath 0.2 and 0.3 take an ellipse for the polygon that outlines it.",
     "Use QuPath 0.4 or later.",
 )
@@ -287,10 +302,28 @@ def positions(geometry: dict[str, Any]) -> Iterator[list[Any]]:
     return chain.from_iterable(rings(geometry))
 
 
-def as_float(text: str) -> float:
-    """Read a number that is written as text as Java does."""
+def as_float(stated: Any) -> float:
+    """Read a coordinate as Java does: a number, the text of one, or a list of one."""
+    text = alone(stated)
+    if not isinstance(text, str):
+        return _finite_or_infinite(text)
     text = text.strip()
     return float(text[:-1] if text[-1] in "fFdD" and text[-3:] != "inf" else text)
+
+
+def _finite_or_infinite(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _not_finite(geometry: dict[str, Any]) -> str | None:
+    for position in positions(geometry):
+        for coordinate in position[:2]:
+            if not math.isfinite(as_float(coordinate)):
+                return f"a coordinate is {shown(coordinate)}"
+    return None
 
 
 def _is_text_of_number(value: object) -> bool:
@@ -298,7 +331,7 @@ def _is_text_of_number(value: object) -> bool:
 
 
 def _xy(position: list[Any]) -> list[float]:
-    return [as_float(number) if type(number) is str else number for number in position[:2]]
+    return [as_float(stated) for stated in position[:2]]
 
 
 def _is_rectangle(ring: list[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_engine.qupath.rules.properties import is_number
+from wsi_engine.qupath.rules.gson import alone, is_number, is_text
 from wsi_engine.qupath.rules.rule import (
     JSONCheck,
     RuleTable,
@@ -80,9 +80,10 @@ def _(measurements: Any) -> str | None:
     for item in measurements:
         if not isinstance(item, dict):
             return f"one is {shown(item)}"
-        if isinstance(item.get("name"), list | dict | None):
+        if not is_text(alone(item.get("name"))):
             return "one has no name"
-        if not (is_number(value := item.get("value")) or _is_java_number(value)):
+        value = alone(item.get("value"))
+        if not (is_number(value) or _is_java_number(value)):
             return f"{shown(item['name'])} is {shown(value)}"
     return None
 
@@ -103,7 +104,7 @@ def _(measurements: Any) -> str | None:
 
 @MEASUREMENT.rule(
     "measurement-dropped",
-    (Severity.FINE, Severity.ABORTS, Severity.LOST, Severity.LOST, Severity.LOST),
+    (Severity.FINE, Severity.FINE, Severity.ABORTS, Severity.LOST, Severity.LOST, Severity.LOST),
     "A measurement that is null, true, false, a list or an object is dropped.",
     "Leave it out.",
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import Any
 
 from wsi_engine.qupath.rules.feature import OBJECT_TYPES, PROPERTIES, TYPE_KEYS
+from wsi_engine.qupath.rules.gson import alone, is_text, is_whole, number
 from wsi_engine.qupath.rules.rule import (
     JSONCheck,
     RuleTable,
     Severity,
     always,
-    only,
     shown,
     since,
     until,
@@ -43,7 +43,7 @@ def _stated_type(properties: dict[str, Any]) -> tuple[str, Any] | None:
 )
 def _(properties: dict[str, Any]) -> str | None:
     stated = _stated_type(properties)
-    if stated is None or not isinstance(stated[1], list | dict | None):
+    if stated is None or is_text(alone(stated[1])):
         return None
     return f"{stated[0]} is {shown(stated[1])}"
 
@@ -56,9 +56,9 @@ def _(properties: dict[str, Any]) -> str | None:
 )
 def _(properties: dict[str, Any]) -> str | None:
     stated = _stated_type(properties)
-    if stated is None or isinstance(stated[1], list | dict | None):
+    if stated is None or not is_text(name := alone(stated[1])):
         return None
-    known = isinstance(stated[1], str) and stated[1] in OBJECT_TYPES
+    known = isinstance(name, str) and name in OBJECT_TYPES
     return None if known else f"{stated[0]} is {shown(stated[1])}"
 
 
@@ -81,18 +81,19 @@ def _(properties: dict[str, Any]) -> str | None:
 )
 def _(properties: dict[str, Any]) -> str | None:
     name = properties.get("name", "")
-    return f"name is {shown(name)}" if isinstance(name, list | dict | None) else None
+    return None if is_text(alone(name)) else f"name is {shown(name)}"
 
 
 @PROPERTY.rule(
     "name-not-text",
     always(Severity.CHANGED),
-    "A name that is a number becomes text.",
+    "A name that is a number, or a list of one, becomes text.",
     "Write it in quotes.",
 )
 def _(properties: dict[str, Any]) -> str | None:
     name = properties.get("name", "")
-    return f"name is {shown(name)}" if isinstance(name, int | float) else None
+    odd = is_text(alone(name)) and not isinstance(name, str)
+    return f"name is {shown(name)}" if odd else None
 
 
 @PROPERTY.rule(
@@ -103,9 +104,9 @@ def _(properties: dict[str, Any]) -> str | None:
 )
 def _(properties: dict[str, Any]) -> str | None:
     colour = properties.get("color")
-    if isinstance(colour, str | bool):
+    if isinstance(colour, str | bool | float) and not is_whole(colour):
         return f"color is {shown(colour)}"
-    if isinstance(colour, list) and len(colour) == 3 and not all(map(is_number, colour)):
+    if isinstance(colour, list) and len(colour) == 3 and _three(colour) is None:
         return f"color is {shown(colour)}"
     return None
 
@@ -130,9 +131,8 @@ def _(properties: dict[str, Any]) -> str | None:
 )
 def _(properties: dict[str, Any]) -> str | None:
     colour = properties.get("color")
-    if not isinstance(colour, list) or len(colour) != 3 or not all(map(is_number, colour)):
-        return None
-    return None if all(map(is_byte, colour)) else f"color is {shown(colour)}"
+    parts = _three(colour)
+    return None if parts is None or all(map(is_byte, parts)) else f"color is {shown(colour)}"
 
 
 @PROPERTY.rule(
@@ -143,10 +143,11 @@ def _(properties: dict[str, Any]) -> str | None:
 )
 def _(properties: dict[str, Any]) -> str | None:
     colour = properties.get("color")
-    if not is_number(colour):
+    if not is_whole(colour):
         return None
-    packed = colour == colour and -(2**31) <= colour < 2**31 and int(colour) >> 24 & 255 > 0
-    return None if packed else f"color is {shown(colour)}"
+    packed = number(colour)
+    opaque = -(2**31) <= packed < 2**31 and int(packed) >> 24 & 255 > 0
+    return None if opaque else f"color is {shown(colour)}"
 
 
 @PROPERTY.rule(
@@ -158,7 +159,10 @@ def _(properties: dict[str, Any]) -> str | None:
 def _(properties: dict[str, Any]) -> str | None:
     for key in ("isLocked", "isMissing"):
         value = properties.get(key)
-        if value is not None and not isinstance(value, bool):
+        is_read = isinstance(value, bool) or (
+            isinstance(value, str) and value.lower() in ("true", "false")
+        )
+        if value is not None and not is_read:
             return f"{key} is {shown(value)}"
     return None
 
@@ -197,15 +201,19 @@ def _(properties: dict[str, Any]) -> str | None:
 
 
 @PROPERTY.rule(
-    "metadata-before-0.5",
-    until("0.4", Severity.LOST),
-    "Before QuPath 0.5 only annotations and TMA cores had metadata.",
-    "Use QuPath 0.5 or later.",
+    "metadata-before-0.6",
+    until("0.5", Severity.LOST),
+    "Before QuPath 0.6 only annotations and TMA cores keep metadata: a detection, cell or tile "
+    "loses all of it.",
+    "Use QuPath 0.6 or later.",
 )
 def _(properties: dict[str, Any]) -> str | None:
-    stated = _stated_type(properties)
-    kind = OBJECT_TYPES.get(stated[1]) if stated and isinstance(stated[1], str) else "annotation"
-    return "metadata" if properties.get("metadata") and kind in ("detection", "cell") else None
+    metadata = properties.get("metadata")
+    name = alone((_stated_type(properties) or ("", ""))[1])
+    kind = OBJECT_TYPES.get(name) if isinstance(name, str) else None
+    if kind not in ("detection", "cell", "tile") or not isinstance(metadata, dict):
+        return None
+    return ", ".join(shown(key) for key in list(metadata)[:3]) or None
 
 
 @PROPERTY.rule(
@@ -236,7 +244,7 @@ def _(properties: dict[str, Any]) -> str | None:
 
 @PROPERTY.rule(
     "children-before-0.4",
-    only("0.3", Severity.LOST),
+    until("0.3", Severity.LOST),
     "QuPath 0.2 and 0.3 do not read the children of an object.",
     "Write all objects as features of the collection.",
 )
@@ -281,11 +289,14 @@ def children_member(properties: dict[str, Any]) -> Any:
     return properties.get("childObjects" if "childObjects" in properties else "children")
 
 
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Tell numbers from all else that JSON has."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _three(colour: Any) -> list[Any] | None:
+    """Return the three parts of an object's colour as QuPath reads them; none where it cannot."""
+    if not isinstance(colour, list) or len(colour) != 3:
+        return None
+    parts = list(map(alone, colour))
+    return parts if all(map(is_whole, parts)) else None
 
 
 def is_byte(value: Any) -> bool:
-    """Tell whether a number is whole and from 0 to 255."""
-    return bool(0 <= value <= 255) and value == int(value)
+    """Tell whether a number, or the text of one, is whole and from 0 to 255."""
+    return 0 <= number(value) <= 255 and number(value) == int(value)

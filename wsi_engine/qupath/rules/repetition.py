@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsi_engine.qupath.rules.classification import class_names
+from wsi_engine.qupath.rules.classification import class_names, is_of_old
+from wsi_engine.qupath.rules.gson import alone
 from wsi_engine.qupath.rules.rule import JSONCheck, RuleTable, Severity, always, shown, since
 
 MAX_CLASSES = 10_000
@@ -29,7 +30,7 @@ class SeenIds:
 
     def __call__(self, feature: dict[str, Any]) -> str | None:
         """Say which id was there before."""
-        identity = feature.get("id")
+        identity = alone(feature.get("id"))
         # QuPath 0.2 wrote the type in place of an id.
         if not isinstance(identity, str) or identity.endswith("Object"):
             return None
@@ -58,7 +59,7 @@ class ClassColours:
         classification = properties.get("classification") if isinstance(properties, dict) else None
         if not isinstance(classification, dict):
             return None
-        colour = classification.get("color", classification.get("colorRGB"))
+        colour = classification.get("colorRGB" if is_of_old(classification) else "color")
         if not isinstance(colour, int) and not _is_list_of_numbers(colour):
             return None
         name = ": ".join([str(part).strip() for part in class_names(classification)])

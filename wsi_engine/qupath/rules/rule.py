@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
-VERSIONS = ("0.3", "0.4", "0.5", "0.6", "0.7")
-"""Versions of QuPath, told apart by what they read; 0.3 stands for 0.2 as well."""
+VERSIONS = ("0.2", "0.3", "0.4", "0.5", "0.6", "0.7")
+"""Versions of QuPath, told apart by what they read."""
 
 NEWEST = VERSIONS[-1]
 
@@ -109,6 +109,16 @@ class Rule(Generic[Check]):
     def worst(self) -> Severity:
         """The severity in the version that takes it worst."""
         return max(self.severities)
+
+    def within_archive(self) -> Rule[Check]:
+        """Return the rule for an entry of an archive, where what aborts loses that entry alone."""
+        if self.worst < Severity.ABORTS:
+            return self
+        return replace(
+            self,
+            severities=tuple(min(severity, Severity.LOST) for severity in self.severities),
+            effect=f"{self.effect} Of an archive, the entry alone is missing, without a word.",
+        )
 
 
 class RuleTable(list[Rule[Check]]):

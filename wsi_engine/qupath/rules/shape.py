@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.qupath.rules.rule import RuleTable, Severity, always, since
+from wsi_engine.qupath.rules.rule import RuleTable, Severity, always, since, until
 from wsi_engine.qupath.rules.shape_columns import GRID_PX, Mask, Shapes
 
 ELLIPSE_TOLERANCE = 0.05
@@ -32,6 +32,17 @@ def _(shapes: Shapes) -> Mask:
 
 
 @SHAPE.rule(
+    "polygon-arrives-invalid",
+    until("0.5", Severity.CHANGED),
+    "Before QuPath 0.6 a polygon that is invalid arrives as it is: its area comes out wrong, and "
+    "commands that combine shapes fail at it.",
+    "Make polygons valid after their coordinates are rounded.",
+)
+def _(shapes: Shapes) -> Mask:
+    return ~shapes.is_valid & ~_vanishing(shapes)
+
+
+@SHAPE.rule(
     "shape-vanishes",
     always(Severity.LOST),
     "A shape without area, or below 0.01 px, becomes an empty rectangle at (0, 0).",
@@ -39,7 +50,11 @@ def _(shapes: Shapes) -> Mask:
 )
 def _(shapes: Shapes) -> Mask:
     without_positions = np.bincount(shapes.xy_shapes, minlength=len(shapes)) == 0
-    return without_positions | shapes.doubtful(lambda _, r: r is not None and r.is_empty)
+    return without_positions | _vanishing(shapes)
+
+
+def _vanishing(shapes: Shapes) -> Mask:
+    return shapes.doubtful(lambda _, reduced: reduced is not None and reduced.is_empty)
 
 
 @SHAPE.rule(
@@ -55,7 +70,7 @@ def _(shapes: Shapes) -> Mask:
             return False
         return not shapely.equals_exact(
             shapely.normalize(reduced),
-            shapely.normalize(shapely.remove_repeated_points(shapes.rounded_polygons[index])),
+            shapely.normalize(without_repeats(shapes.rounded_polygons[index])),
             tolerance=GRID_PX / 2,
         )
 
@@ -119,6 +134,14 @@ def _(shapes: Shapes) -> Mask:
     area = shapely.area(shapes.polygons[chosen])
     found[chosen] = ~(np.abs(area - ellipse) <= ELLIPSE_TOLERANCE * ellipse)
     return found
+
+
+def without_repeats(area: shapely.Geometry) -> shapely.Geometry:
+    """Drop positions that repeat the one before; a ring of one point stays, as GEOS has none."""
+    try:
+        return shapely.remove_repeated_points(area)
+    except shapely.GEOSException:
+        return area
 
 
 def as_kept(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -177,8 +177,8 @@ def _parts_and_rings(geometry: dict[str, Any]) -> Iterator[tuple[int, list[Any]]
 
 
 def _as_array(numbers: list[Any]) -> npt.NDArray[np.float64]:
-    if str in set(map(type, numbers)):
-        numbers = [as_float(n) if isinstance(n, str) else n for n in numbers]
+    if set(map(type, numbers)) - {int, float}:
+        numbers = list(map(as_float, numbers))
     return np.array(numbers, np.float64)
 
 

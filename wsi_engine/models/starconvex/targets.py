@@ -3,31 +3,26 @@
 Star-convex polygons after Schmidt et al., "Cell Detection with Star-convex Polygons",
 MICCAI 2018. Distances are measured on labels finer than the network's grid, so that they
 are accurate to a fraction of a model pixel.
-
-Labels are uint16: 0 is background, ``UNKNOWN`` is a pixel of which nothing is known
-(outside of the image, or not annotated), all else is a nucleus.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.models.label_rays import BACKGROUND_END, INNER_END, UNKNOWN_END, march
 from wsi_engine.models.suppression import ray_directions
+from wsi_engine.nuclei.raster import UNKNOWN
 
 _LARGEST_SIZE_WEIGHT = 5.0
 
-_BACKGROUND_END, _INNER_END, _UNKNOWN_END = 0, 1, 2
-
 
 @dataclass(frozen=True, slots=True)
-class Targets:
-    """Targets of one crop on the network's output grid, float32 where not stated.
+class StarTargets:
+    """StarTargets of one crop on the network's output grid, float32 where not stated.
 
     Attributes
     ----------
@@ -54,34 +49,6 @@ class Targets:
     def inside(self) -> npt.NDArray[np.bool_]:
         """Tell which grid points lie in a nucleus, (h, w): those that have distances."""
         return self.distances[..., 0] > 0
-
-
-@njit(nogil=True, cache=True, fastmath=False)
-def _march(
-    labels: npt.NDArray[np.uint16], x: float, y: float, step_x: float, step_y: float
-) -> tuple[float, int]:
-    """Walk from (x, y) in label pixels until the label changes.
-
-    Returns the distance walked, accurate to a quarter of a label pixel, and what lies
-    beyond the boundary.
-    """
-    height, width = labels.shape
-    own = labels[int(y), int(x)]
-    walked = 0.0
-    while True:
-        walked += 1.0
-        column = math.floor(x + walked * step_x)
-        row = math.floor(y + walked * step_y)
-        if column < 0 or row < 0 or column >= width or row >= height:
-            return walked - 0.5, _UNKNOWN_END
-        beyond = labels[row, column]
-        if beyond != own:
-            half = walked - 0.5
-            between = labels[math.floor(y + half * step_y), math.floor(x + half * step_x)]
-            distance = walked - 0.25 if between == own else walked - 0.75
-            if beyond == UNKNOWN:
-                return distance, _UNKNOWN_END
-            return distance, _BACKGROUND_END if beyond == 0 else _INNER_END
 
 
 @njit(nogil=True, cache=True)
@@ -111,20 +78,20 @@ def _fill(
             if own == 0:
                 continue
             nearest = 1e9
-            nearest_end = _BACKGROUND_END
+            nearest_end = BACKGROUND_END
             for k in range(rays):
-                distance, end = _march(labels, x, y, directions[k, 0], directions[k, 1])
+                distance, end = march(labels, x, y, directions[k, 0], directions[k, 1])
                 dist[i, j, k] = distance * unit
                 dist_w[i, j, k] = (
-                    1.0 if end == _BACKGROUND_END else inner_weight if end == _INNER_END else 0.0
+                    1.0 if end == BACKGROUND_END else inner_weight if end == INNER_END else 0.0
                 )
                 # A nucleus cut off by the unknown has no boundary there.
-                if end != _UNKNOWN_END and distance < nearest:
+                if end != UNKNOWN_END and distance < nearest:
                     nearest = distance
                     nearest_end = end
             peak = peaks[own]
             prob[i, j] = min(1.0, nearest * unit / peak) if peak > 0 else 1.0
-            if nearest_end == _INNER_END:
+            if nearest_end == INNER_END:
                 prob_w[i, j] = inner_weight
 
 
@@ -139,7 +106,7 @@ def star_targets(
     rays: int = 32,
     inner_boundary_weight: float = 1.0,
     peaks_on_grid: bool = False,
-) -> Targets:
+) -> StarTargets:
     """Compute the targets on a regular grid over a label image.
 
     Parameters
@@ -175,11 +142,16 @@ def star_targets(
     by_point = labels[np.ix_(rows, columns)]
     if peaks_on_grid:
         _raise_to_one(by_point, np.zeros(len(peaks), np.float32), probability)
-    return Targets(by_point, probability, probability_weight, distances, distances_weight)
+    return StarTargets(by_point, probability, probability_weight, distances, distances_weight)
 
 
 @njit(nogil=True, cache=True)
-def _raise_to_one(labels, highest, probability):  # type: ignore[no-untyped-def]
+def _raise_to_one(
+    labels: npt.NDArray[np.uint16],
+    highest: npt.NDArray[np.float32],
+    probability: npt.NDArray[np.float32],
+) -> None:
+    """Divide the probability (h, w) in each nucleus by its highest, kept by label."""
     height, width = labels.shape
     for i in range(height):
         for j in range(width):
@@ -210,37 +182,3 @@ def size_weights(distances: npt.NDArray[np.float32], power: float) -> npt.NDArra
         # A sliver at the border of a crop is not worth a hundred points of a nucleus.
         weights = np.minimum(weights / weights.mean(), _LARGEST_SIZE_WEIGHT)
     return np.asarray(weights, np.float32)
-
-
-@njit(nogil=True, cache=True)
-def _peaks(
-    labels: npt.NDArray[np.uint16],
-    directions: npt.NDArray[np.float64],
-    stride: int,
-    peaks: npt.NDArray[np.float32],
-) -> None:
-    """Raise the peaks, by label, to the distances found in labels (h, w); directions (rays, 2)."""
-    for i in range(0, labels.shape[0], stride):
-        for j in range(0, labels.shape[1], stride):
-            own = labels[i, j]
-            if own == 0 or own == UNKNOWN:
-                continue
-            nearest = 1e9
-            for k in range(directions.shape[0]):
-                distance, end = _march(labels, j + 0.5, i + 0.5, directions[k, 0], directions[k, 1])
-                if end != _UNKNOWN_END and distance < nearest:
-                    nearest = distance
-            if nearest < 1e9 and nearest > peaks[own]:
-                peaks[own] = nearest
-
-
-def boundary_peaks(labels: npt.NDArray[np.uint16], rays: int = 16) -> npt.NDArray[np.float32]:
-    """Return the largest distance to the boundary in each nucleus, by label, in label pixels.
-
-    The distance to the boundary is the shortest ray, as in the targets. It is taken on
-    every second pixel, which is finer than the network's grid.
-    """
-    known = labels[labels != UNKNOWN]
-    peaks = np.zeros(int(known.max(initial=0)) + 1, np.float32)
-    _peaks(labels, ray_directions(rays), 2, peaks)
-    return peaks

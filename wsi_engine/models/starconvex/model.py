@@ -15,22 +15,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.devices import fastest_dtype
+from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
-from wsi_engine.models.starconvex_network import StarConvexNet, folded, normalise, rebuild
-from wsi_engine.models.starconvex_spec import LARGE_SPEC, LARGEST_OBJECT_PX, SPEC, WEIGHTS
+from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
+from wsi_engine.models.starconvex.network import StarConvexNet, describe, rebuild
+from wsi_engine.models.starconvex.spec import (
+    LARGE_SPEC,
+    LARGE_WEIGHTS,
+    LARGEST_OBJECT_PX,
+    SPEC,
+    WEIGHTS,
+)
+from wsi_engine.models.starconvex.turns import averaged_maps
+from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
-
-__all__ = ["StarConvexModel", "StarConvexNet", "folded", "load_starconvex", "normalise"]
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
+
+# Both are lengths in life, so they do not depend on the network's pixels.
+_CONSENSUS_UM = 2.0
+_LARGEST_OBJECT_UM = 40.0
 
 _CPU = torch.device("cpu")
 
@@ -65,6 +77,10 @@ class StarConvexModel:
     def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
         """Return the model as it is."""
         return self
+
+    def with_threshold(self, threshold: float) -> Self:
+        """Return the model with another threshold."""
+        return replace(self, threshold=threshold)
 
     def settings(self) -> dict[str, float]:
         """Return the threshold, for the record of the run."""
@@ -109,8 +125,8 @@ class StarConvexModel:
         stride = self.spec.stride
         if height % stride or width % stride:
             raise ModelError(
-                f"The network takes tiles whose sides are multiples of {stride} px, not "
-                f"{width} x {height}. Choose another tile size."
+                f"the network takes tiles whose sides are multiples of {stride} px, not "
+                f"{width} x {height}: choose another tile size"
             )
         with torch.inference_mode():
             # torch wants an array that it could write to, and tiles may be read-only.
@@ -119,6 +135,22 @@ class StarConvexModel:
             pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
+
+    def averaged_maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """Return the mean of the maps over all eight ways to lay a batch down."""
+        return averaged_maps(self.maps, batch, len(self.spec.classes))
+
+    def object_probability(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """Return the object probability at each grid point of one tile, shape (h, w)."""
+        return np.asarray(1 / (1 + np.exp(-maps[..., 0].astype(np.float32))), np.float32)
+
+    def upright(self, maps: npt.NDArray[np.generic], turn: Turn) -> npt.NDArray[np.generic]:
+        """Turn the maps of a turned batch back, and the rays of each point with them."""
+        upright = turn.undo(maps)
+        rays = maps.shape[-1] - 1 - len(self.spec.classes)
+        order = np.arange(maps.shape[-1])
+        order[1 : 1 + rays] = 1 + turn.undo_rays(rays)
+        return np.asarray(upright[..., order])
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons; see `decode_maps`."""
@@ -133,6 +165,28 @@ class StarConvexModel:
         )
 
 
+def save_weights(
+    path: Path, network: StarConvexNet, *, mpp: float, threshold: float, max_overlap: float
+) -> None:
+    """Write a network as safetensors in half precision, with what is needed to rebuild it.
+
+    Batch normalisation is folded first: its statistics may exceed the range of fp16.
+    """
+    state = {
+        name: value.to(torch.float16).contiguous()
+        for name, value in folded(network).state_dict().items()
+    }
+    description = {
+        **describe(network),
+        "mpp": mpp,
+        "consensus_points": max(1, round(_CONSENSUS_UM / (network.grid_px * mpp))),
+        "largest_object_px": round(_LARGEST_OBJECT_UM / mpp),
+        "threshold": threshold,
+        "max_overlap": max_overlap,
+    }
+    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
+
+
 _NO_NETWORK = (
     *(OSError, SafetensorError, RuntimeError, MemoryError),
     *(AttributeError, KeyError, TypeError, ValueError, RecursionError),
@@ -141,7 +195,7 @@ _NO_NETWORK = (
 
 
 def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) -> StarConvexModel:
-    """Read a network that `wsi_engine.training.weights.save_weights` wrote, on the CPU in fp32.
+    """Read a network that `save_weights` wrote, on the CPU in fp32.
 
     Parameters
     ----------
@@ -195,5 +249,4 @@ def load_starconvex_large(weights: Path | None = None) -> StarConvexModel:
     """Return the large network that comes with the package, or one from a file."""
     if weights is not None:
         return load_weights(weights, base=LARGE_SPEC)
-    path = Path(__file__).parent / "weights" / "starconvex-large.safetensors"
-    return load_weights(path, embedded=True, base=LARGE_SPEC)
+    return load_weights(LARGE_WEIGHTS, embedded=True, base=LARGE_SPEC)

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn import functional
 
-from wsi_engine.training.batches import Batch
-from wsi_engine.training.classes import NO_CLASS
+from wsi_engine.models.learning import Loss, Tensors
+from wsi_engine.nuclei.predictions import NO_CLASS
 
 _FLOOR_PX = 1.0
 """Below this, distances are all alike to the relative error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """The loss and its parts, scalars; ``None`` where the network has no classes."""
-
-    total: torch.Tensor
-    probability: torch.Tensor
-    distance: torch.Tensor
-    overlap: torch.Tensor
-    classification: torch.Tensor | None = None
-
-    def parts(self) -> dict[str, float]:
-        """Return the loss and its parts as numbers."""
-        parts = {
-            "loss": self.total.item(),
-            "probability": self.probability.item(),
-            "distance": self.distance.item(),
-            "overlap": self.overlap.item(),
-        }
-        if self.classification is not None:
-            parts["classification"] = self.classification.item()
-        return parts
-
-
-def star_loss(maps: torch.Tensor, batch: Batch, *, relative: bool = False) -> Loss:
-    """Compare predictions with a batch's targets.
+def star_loss(maps: torch.Tensor, targets: Tensors, *, relative: bool = False) -> Loss:
+    """Compare predictions with targets.
 
     The object probability has a binary cross-entropy and the distances a mean absolute
     error weighted by the object probability, as in Schmidt et al. 2018. To the latter a
@@ -54,40 +29,45 @@ def star_loss(maps: torch.Tensor, batch: Batch, *, relative: bool = False) -> Lo
     ----------
     maps
         Output of the network, float32 (n, 1 + rays + classes, h, w).
+    targets
+        Those of `wsi_engine.models.starconvex.learning.StarConvexLearner.targets`.
     relative
         Whether the error of a distance is that of its logarithm. In pixels a large nucleus
         counts more than a small one, and what is gained on the one is paid by the other.
     """
     by_point = maps.permute(0, 2, 3, 1)
     cross_entropy = functional.binary_cross_entropy_with_logits(
-        by_point[..., 0], batch.probability, reduction="none"
+        by_point[..., 0], targets["probability"], reduction="none"
     )
-    probability = _weighted_mean(cross_entropy, batch.probability_weight)
+    probability = _weighted_mean(cross_entropy, targets["probability_weight"])
 
     # Distances are only asked for inside nuclei: a fraction of the grid.
-    inside = by_point.reshape(-1, by_point.shape[-1]).index_select(0, batch.points)
-    true, rays = batch.distances, batch.distances.shape[1]
+    inside = by_point.reshape(-1, by_point.shape[-1]).index_select(0, targets["points"])
+    true, rays = targets["distances"], targets["distances"].shape[1]
     predicted = functional.softplus(inside[:, 1 : 1 + rays])
-    object_probability = batch.probability.reshape(-1)[batch.points]
-    weight = object_probability.unsqueeze(1) * batch.distances_weight
+    object_probability = targets["probability"].reshape(-1)[targets["points"]]
+    weight = object_probability.unsqueeze(1) * targets["distances_weight"]
     if relative:
         error = (torch.log(predicted + _FLOOR_PX) - torch.log(true + _FLOOR_PX)).abs()
         # At a distance of ten pixels this counts as much as it does in pixels.
         distance = 10 * _weighted_mean(error, weight)
     else:
         distance = _weighted_mean((predicted - true).abs(), weight)
-    smaller = (torch.minimum(predicted, true).square() * batch.distances_weight).sum(1)
-    larger = (torch.maximum(predicted, true).square() * batch.distances_weight).sum(1)
+    smaller = (torch.minimum(predicted, true).square() * targets["distances_weight"]).sum(1)
+    larger = (torch.maximum(predicted, true).square() * targets["distances_weight"]).sum(1)
     overlap = _weighted_mean(1 - smaller / larger.clamp_min(1e-3), weight.mean(1))
 
     total = probability + 0.1 * distance + 0.5 * overlap
+    terms = {"probability": probability, "distance": distance, "overlap": overlap}
     logits = inside[:, 1 + rays :]
     if logits.shape[1] == 0:
-        return Loss(total, probability, distance, overlap)
-    known = object_probability * (batch.classes != NO_CLASS)
-    each = functional.cross_entropy(logits, batch.classes, ignore_index=NO_CLASS, reduction="none")
+        return Loss(total, terms)
+    known = object_probability * (targets["classes"] != NO_CLASS)
+    each = functional.cross_entropy(
+        logits, targets["classes"], ignore_index=NO_CLASS, reduction="none"
+    )
     classification = _weighted_mean(each, known)
-    return Loss(total + 0.5 * classification, probability, distance, overlap, classification)
+    return Loss(total + 0.5 * classification, {**terms, "classification": classification})
 
 
 def _weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -10,18 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from wsi_engine.models.starconvex_decoding import GRID_PX
-from wsi_engine.models.starconvex_spec import CHANNELS, DEPTH, network_radius_px, stride_px
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+from wsi_engine.models.layers import block, twice
+from wsi_engine.models.starconvex.decoding import GRID_PX
+from wsi_engine.models.starconvex.spec import CHANNELS, DEPTH, network_radius_px, stride_px
 
 
 def _strided(inputs: int, outputs: int, stride: int, padding: int) -> nn.Sequential:
@@ -39,7 +30,7 @@ class _Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = _block(width, width)
+        self.first = block(width, width)
         self.second = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         )
@@ -62,13 +53,13 @@ class _Merge(nn.Module):
             self.from_coarse = nn.Conv2d(coarse, outputs, 1)
             self.from_fine = nn.Conv2d(fine, outputs, 1, bias=False)
         inputs = outputs if added else coarse + fine
-        self.blocks = nn.Sequential(_block(inputs, outputs), _block(outputs, outputs))
+        self.blocks = nn.Sequential(block(inputs, outputs), block(outputs, outputs))
 
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
         if self.added:
-            both = _twice(self.from_coarse(coarse)) + self.from_fine(fine)
+            both = twice(self.from_coarse(coarse)) + self.from_fine(fine)
         else:
-            both = torch.cat([_twice(coarse), fine], dim=1)
+            both = torch.cat([twice(coarse), fine], dim=1)
         merged: torch.Tensor = self.blocks(both)
         return merged
 
@@ -121,22 +112,22 @@ class StarConvexNet(nn.Module):
         # 6 x 6 at stride 2: each output is centred on the 2 x 2 pixels that it stands for.
         self.stem = (
             nn.Sequential(
-                _block(3, pixel_features),
+                block(3, pixel_features),
                 _strided(pixel_features, channels[0], grid_px, padding=1),
             )
             if pixel_features
             else _strided(3, channels[0], grid_px, padding=2)
         )
-        self.levels = nn.ModuleList([nn.Sequential(_block(channels[0], channels[0]))])
+        self.levels = nn.ModuleList([nn.Sequential(block(channels[0], channels[0]))])
         for inputs, outputs in pairwise(channels[:-1]):
-            self.levels.append(nn.Sequential(_block(inputs, outputs), _block(outputs, outputs)))
+            self.levels.append(nn.Sequential(block(inputs, outputs), block(outputs, outputs)))
         width = channels[-1]
         deeper = (
             [_Residual(width) for _ in range((depth - 1) // 2)]
             if residual
-            else [_block(width, width) for _ in range(depth - 1)]
+            else [block(width, width) for _ in range(depth - 1)]
         )
-        self.levels.append(nn.Sequential(_block(channels[-2], width), *deeper))
+        self.levels.append(nn.Sequential(block(channels[-2], width), *deeper))
         # By level: the first is that of the grid, and gives the features.
         widths = (features, *channels[1:])
         self.merges = nn.ModuleList(
@@ -169,8 +160,8 @@ class StarConvexNet(nn.Module):
         Parameters
         ----------
         pixels
-            Intensities (n, 3, h, w) as `normalise` gives them; h and w multiples of the
-            stride.
+            Intensities (n, 3, h, w) as `wsi_engine.models.layers.normalise` gives them; h
+            and w multiples of the stride.
 
         Returns
         -------
@@ -245,23 +236,3 @@ def rebuild(description: Mapping[str, Any]) -> StarConvexNet:
         residual=description.get("residual", False),
         pixel_features=description.get("pixel_features", 0),
     )
-
-
-def _twice(maps: torch.Tensor) -> torch.Tensor:
-    return functional.interpolate(maps, scale_factor=2.0, mode="nearest")
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Map uint8 (n, h, w, 3) to (n, 3, h, w) around 0, the same way for every tile."""
-    return pixels.permute(0, 3, 1, 2).float().sub_(180.0).mul_(1 / 64.0)
-
-
-def folded(network: StarConvexNet) -> StarConvexNet:
-    """Return a copy for inference, its batch normalisation folded into the convolutions."""
-    network = copy.deepcopy(network).eval()
-    for block in network.modules():
-        if isinstance(block, nn.Sequential) and len(block) > 1:
-            convolution, norm = block[0], block[1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block[0], block[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    return network.requires_grad_(False)

@@ -6,17 +6,22 @@ error, and averaging halves it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.models.starconvex import StarConvexModel
-
 Float32 = npt.NDArray[np.float32]
+
+MapsOf = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float16]]
+"""From a batch of pixels to maps."""
 
 _LEAST = np.float32(1e-6)
 
 
-def averaged_maps(model: StarConvexModel, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+def averaged_maps(
+    maps_of: MapsOf, batch: npt.NDArray[np.uint8], classes: int = 0
+) -> npt.NDArray[np.float16]:
     """Run a network on a batch in all eight ways to lay it down, and average what it says.
 
     Object and class probabilities are averaged as such; distances weighted with the object
@@ -24,8 +29,12 @@ def averaged_maps(model: StarConvexModel, batch: npt.NDArray[np.uint8]) -> npt.N
 
     Parameters
     ----------
+    maps_of
+        `StarConvexModel.maps` of the network.
     batch
         uint8 (n, h, w, 3), h and w multiples of the stride.
+    classes
+        How many of the channels, the last ones, are classes.
 
     Returns
     -------
@@ -37,12 +46,11 @@ def averaged_maps(model: StarConvexModel, batch: npt.NDArray[np.uint8]) -> npt.N
     ValueError
         If the rays of the network are not a multiple of four.
     """
-    classes = len(model.spec.classes)
     sums: list[Float32] = []
     for flipped in (False, True):
         for turns in range(4):
             laid = np.rot90(batch[:, :, ::-1] if flipped else batch, turns, axes=(1, 2))
-            maps = model.maps(np.ascontiguousarray(laid)).astype(np.float32)
+            maps = maps_of(np.ascontiguousarray(laid)).astype(np.float32)
             parts = _to_average(put_back(maps, turns, flipped, classes), classes)
             sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
     total = np.maximum(sums[0], _LEAST)
@@ -78,7 +86,7 @@ def put_back(maps: Float32, turns: int, flipped: bool, classes: int = 0) -> Floa
     """
     rays = maps.shape[-1] - 1 - classes
     if rays % 4:
-        raise ValueError(f"{rays} rays cannot be turned by quarters.")
+        raise ValueError(f"{rays} rays cannot be turned by quarters")
     maps = np.rot90(maps, -turns, axes=(1, 2))
     # Rays go round clockwise, and a turn goes the other way.
     order = (np.arange(rays) - turns * rays // 4) % rays

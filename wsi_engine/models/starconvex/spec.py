@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.starconvex_decoding import CONSENSUS_POINTS, GRID_PX
+from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 
 CHANNELS = (32, 64, 192)
 """Widths of the default network, from its output grid to its coarsest level."""
 
-WEIGHTS = Path(__file__).parent / "weights" / "starconvex.safetensors"
+WEIGHTS = Path(__file__).parents[1] / "weights" / "starconvex.safetensors"
 """Those that come with the package."""
+
+LARGE_WEIGHTS = WEIGHTS.with_name("starconvex-large.safetensors")
 
 DEPTH = 4
 """Convolutions at the coarsest level of the default network."""

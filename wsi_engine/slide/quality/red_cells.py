@@ -1,0 +1,62 @@
+"""Red blood cells among the nuclei: what lies at their places is red, not blue."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from wsi_engine.slide.frames import ModelBox
+from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.protocol import Slide, SlideInfo
+from wsi_engine.slide.quality.flag import Flag, level_of
+from wsi_engine.slide.redness import lab_b
+
+FIELD_MPP, FIELD_PX = 0.5, 256
+LARGEST_FIELD_COUNT = 48
+MEAN_SIDE_PX = 5
+
+REDDEST_B = 0.0
+"""Mean b* of 2.5 µm around the anchor; true nuclei are bluer."""
+
+SHARE_TO_LOOK, SHARE_BAD = 0.05, 0.20
+
+
+def red_cells_flag(slide: Slide, info: SlideInfo, anchors: npt.NDArray[np.float64]) -> Flag:
+    """Say how many of the nuclei are red.
+
+    Parameters
+    ----------
+    slide
+        Slide to read fields of 128 µm from.
+    info
+        Its facts, with a pixel size.
+    anchors
+        Places of the nuclei on the slide, QuPath pixels, shape (n, 2).
+    """
+    if len(anchors) == 0:
+        return Flag("red cells", "not checked", None, "%", "There are no nuclei.")
+    reader = GridReader(slide, make_grid(info, FIELD_MPP))
+    places = reader.grid.from_qupath(anchors)
+    corners, of = np.unique(np.floor(places / FIELD_PX), axis=0, return_inverse=True)
+    count = min(len(corners), LARGEST_FIELD_COUNT)
+    chosen = np.linspace(0, len(corners) - 1, count).round().astype(int)
+    red = np.concatenate(
+        [_is_red(reader, corners[k] * FIELD_PX, places[of.ravel() == k]) for k in chosen]
+    )
+    share = float(red.mean())
+    value = round(100 * share, 1)
+    sentence = f"{value:g} % of {len(red):,} nuclei that were looked at are red."
+    if share >= SHARE_TO_LOOK:
+        sentence += " Red blood cells may have been counted: --drop-red leaves out what is red."
+    level = level_of(share, SHARE_TO_LOOK, SHARE_BAD)
+    return Flag("red cells", level, value, "%", sentence)
+
+
+def _is_red(
+    reader: GridReader, corner: npt.NDArray[np.float64], places: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    box = ModelBox(int(corner[0]), int(corner[1]), FIELD_PX, FIELD_PX)
+    blueness = ndimage.uniform_filter(lab_b(reader.read(box)), MEAN_SIDE_PX)
+    column, row = (places - corner).astype(int).clip(0, FIELD_PX - 1).T
+    return np.asarray(blueness[row, column] > REDDEST_B)

@@ -20,10 +20,10 @@ _CHANGED = 0.1
 
 
 _DRAWINGS: dict[str, tuple[float, Callable[[Scene, Float32, np.random.Generator], Float32]]] = {
-    "red cells": (2.0, red_cells.singles),
+    "red cells": (2.5, red_cells.singles),
     "rouleaux": (1.0, red_cells.stacks),
     "clot": (2.5, red_cells.clot),
-    "smear": (1.0, red_cells.smear),
+    "smear": (2.0, red_cells.smear),
     "pigment": (1.0, debris.grains),
     "ink": (0.8, debris.ink),
     "fold": (0.7, debris.fold),

@@ -21,9 +21,9 @@ import wsi_engine
 PACKAGE = Path(wsi_engine.__file__).parent
 
 ROOMS = """
-errors   version   closing   digests   plugins
+errors   version   closing   digests   plugins kernel_cache
 writing  study
-slide
+slide    bundled_files
 schedule phantom
 nuclei
 config   models    store     qupath

@@ -26,6 +26,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "roi_class": (["--roi-class", "Tumor", "--roi-class", "Stroma"], ("Tumor", "Stroma")),
     "exclude_class": (["--exclude-class", "Necrosis"], ("Necrosis",)),
     "tissue": (["--no-tissue"], False),
+    "drop_red": (["--drop-red"], True),
     "tile_size": (["--tile-size", "512"], 512),
     "simplify_um": (["--simplify-um", "0.2"], 0.2),
     "measure": (["--measure", "shape", "--measure", "rgb"], ("shape", "rgb")),

@@ -539,10 +539,10 @@ def test_nuclei_without_an_area_are_left_out(result, tmp_path):
     assert applied.added == 0
 
 
-def test_of_several_parts_the_largest_is_the_nucleus(result, tmp_path):
+def test_parts_that_do_not_touch_are_nuclei_and_the_largest_keeps_the_id(result, tmp_path):
     parts = item(shapely.MultiPolygon([disc(310, 300, 3), disc(330, 300, 6)]), 1)
     path = edit(result, tmp_path / "x.geojson", lambda features: [*features, feature(parts)])
-    apply_corrections(path, result)
+    assert apply_corrections(path, result).added == 2
     assert polygon_of(by_id(features_of(result))[identity(1)]).equals(disc(330, 300, 6))
     assert apply_corrections(path, result).edited == 0
 

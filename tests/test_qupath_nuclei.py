@@ -11,7 +11,7 @@ import shapely
 from tests.support.objects_by_hand import disc, identity, item, write_file
 from wsi_engine.corrections.selection import FLAT, NucleusSelection
 from wsi_engine.evaluation.drawings import read_drawing
-from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline, nucleus_polygon, read_nuclei
+from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline, read_nuclei, separate_parts
 
 SMALL, LARGE = disc(100, 100, 3), disc(100, 100, 8)
 PARTS = shapely.MultiPolygon([SMALL, disc(130, 100, 5)])
@@ -48,21 +48,21 @@ def test_which_objects_are_nuclei(made, drawn_class, expected):
     assert is_nucleus(made, drawn_class) == expected
 
 
-# (object, its outline as a nucleus, the same as one polygon)
+# (object, its outline as a nucleus, the parts of it that do not touch)
 OUTLINES = {
-    "detection": (of("detection"), LARGE, LARGE),
-    "cell": (of("cell"), LARGE, LARGE),
-    "cell with a nucleus": (of("cell", nucleus=SMALL), SMALL, SMALL),
-    "cell without a boundary": (replace(of("cell", nucleus=SMALL), roi=None), SMALL, SMALL),
-    "several parts": (of("detection", PARTS), PARTS, PARTS.geoms[1]),
-    "no area": (of("detection", LINE), LINE, None),
+    "detection": (of("detection"), LARGE, [LARGE]),
+    "cell": (of("cell"), LARGE, [LARGE]),
+    "cell with a nucleus": (of("cell", nucleus=SMALL), SMALL, [SMALL]),
+    "cell without a boundary": (replace(of("cell", nucleus=SMALL), roi=None), SMALL, [SMALL]),
+    "several parts": (of("detection", PARTS), PARTS, [PARTS.geoms[1], SMALL]),
+    "no area": (of("detection", LINE), LINE, [LINE]),
 }
 
 
-@pytest.mark.parametrize(("made", "outline", "polygon"), OUTLINES.values(), ids=OUTLINES)
-def test_the_outline_of_a_nucleus(made, outline, polygon):
+@pytest.mark.parametrize(("made", "outline", "parts"), OUTLINES.values(), ids=OUTLINES)
+def test_the_outline_of_a_nucleus(made, outline, parts):
     assert nucleus_outline(made).equals(outline)
-    assert nucleus_polygon(made) == polygon
+    assert separate_parts(nucleus_outline(made)) == parts
 
 
 MIXED = [

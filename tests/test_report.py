@@ -168,7 +168,14 @@ def test_what_was_seen_in_the_pixels_stays(
     write_flags(result, earlier, result.folder)
     page = Page(write_report(folder))
     kept = read_flags(result)
-    assert [flag.name for flag in kept] == ["blur", "pen", "nuclei", "pixel size"]
+    assert [flag.name for flag in kept] == [
+        "blur",
+        "pen",
+        "nuclei",
+        "density",
+        "damage",
+        "pixel size",
+    ]
     assert kept[:2] == said
     assert kept[2].sentence != "Of an earlier page."
     assert "6 of 48." in page.words

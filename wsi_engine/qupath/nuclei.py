@@ -2,8 +2,8 @@
 
 A detection is one, and so is a cell, of which the nucleus counts, or the boundary where there is
 nothing else. What a person draws is an annotation: it is a nucleus if its class is said to be that
-of nuclei, or if the file holds neither detections nor cells. A nucleus has an area; who needs one
-polygon takes the largest of its parts.
+of nuclei, or if the file holds neither detections nor cells. A nucleus has an area; parts
+that do not touch are nuclei of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import largest_part, polygon_parts
+from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
 
@@ -75,12 +75,6 @@ def separate_parts(outline: shapely.Geometry) -> list[shapely.Geometry]:
     joined = shapely.union_all([shapely.make_valid(part) for part in polygon_parts(outline)])
     parts: list[shapely.Geometry] = [*polygon_parts(joined)]
     return sorted(parts, key=lambda part: -part.area) if len(parts) > 1 else [outline]
-
-
-def nucleus_polygon(item: PathObject) -> shapely.Polygon | None:
-    """Return the outline of a nucleus as one polygon, its largest part; none without an area."""
-    largest = largest_part(nucleus_outline(item))
-    return largest if largest.area > 0 else None
 
 
 def read_nuclei(path: str | Path) -> ForeignNuclei:

@@ -52,7 +52,7 @@ def find_glass(density: Density, blurred: Density, seen: npt.NDArray[np.bool_]) 
 
     Scanners do not all balance their white, and old mounting media are yellow. Light that falls
     off to the corners darkens all channels alike, so that glass is one hue, not one brightness.
-    Of the frequent hues that are smooth it is the palest: without the first the stroma of a field
+    It is the palest of the frequent hues that are smooth: without the first the stroma of a field
     that shows no glass would pass for it, without the second a large homogeneous piece.
 
     Parameters

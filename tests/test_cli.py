@@ -18,10 +18,14 @@ import tifffile
 from PIL import Image
 
 from tests.support.slides import real_slide
+from wsi_engine.archive.inputs import ListedSlide
+from wsi_engine.archive.register import Register
 from wsi_engine.cli import DAMAGED, INTERRUPTED, main
 from wsi_engine.doctor import Finding
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter
+from wsi_engine.results.failure import Failure, write_failure
+from wsi_engine.results.layout import WORK
 from wsi_engine.sample import SampleTruth
 
 
@@ -165,6 +169,19 @@ def test_doctor_shows_how_to_install_extras(capsys, monkeypatch):
 def test_verify_of_a_folder_without_results_is_an_error(capsys, tmp_path: Path):
     code, _, err = run_cli(capsys, "verify", tmp_path)
     assert_clear_error(code, err, "holds no results")
+
+
+def test_status_counts_what_is_not_begun_and_says_why_slides_failed(capsys, tmp_path: Path):
+    slides = [ListedSlide(str(tmp_path / f"{name}.svs")) for name in ("bad", "later", "now")]
+    Register(tmp_path).enter(slides)
+    reason = Failure("bad.svs is not a slide", "SlideError", 1, "2026-01-01T00:00:00", "host", "")
+    (tmp_path / "bad").mkdir()
+    write_failure(tmp_path / "bad", reason)
+    (tmp_path / "now" / WORK).mkdir(parents=True)
+    code, out, _ = run_cli(capsys, "status", tmp_path)
+    assert code == 0
+    assert "bad: bad.svs is not a slide" in out
+    assert "1 failed, 1 empty (begun, but nothing is kept yet), 1 not begun" in out
 
 
 def test_scripts_and_presets_come_with_the_engine(capsys, tmp_path: Path):

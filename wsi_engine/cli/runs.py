@@ -23,13 +23,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Show which slides are finished, how far the others are, and who works on them."""
+    from wsi_engine.archive.register import Register
     from wsi_engine.results.status import status_of
 
     found = status_of(output)
     if as_json:
         typer.echo(json.dumps([asdict(slide) for slide in found], indent=2, ensure_ascii=False))
     else:
-        _print_status(found)
+        begun = {slide.folder for slide in found}
+        _print_status(found, sum(name not in begun for name in Register(output).entries()))
 
 
 def verify(
@@ -51,7 +53,7 @@ def verify(
     console.out.print(f"{len(slides)} slide(s): all is as it was written", highlight=False)
 
 
-def _print_status(found: list[SlideStatus]) -> None:
+def _print_status(found: list[SlideStatus], not_begun: int) -> None:
     table = Table("slide", "state", "tiles", "nuclei", "finished (UTC)", "running on")
     for slide in found:
         tiles = "" if slide.tiles is None else f"{slide.tiles:,} / {slide.tiles_total:,}"
@@ -60,9 +62,17 @@ def _print_status(found: list[SlideStatus]) -> None:
         rest = (when, slide.running or "")
         table.add_row(escape(slide.folder), slide.state, tiles, nuclei, *map(escape, rest))
     console.out.print(table)
+    for slide in found:
+        if slide.reason is not None:
+            text = f"{slide.folder}: {slide.reason}"
+            console.out.print(text, highlight=False, markup=False, soft_wrap=True)
     counts = {state: sum(slide.state == state for slide in found) for state in _STATES}
-    text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    counts["not begun"] = not_begun
+    text = ", ".join(
+        f"{count} {state}{_MEANINGS.get(state, '')}" for state, count in counts.items() if count
+    )
     console.out.print(text or "no slides", highlight=False)
 
 
 _STATES = ("finished", "unfinished", "failed", "empty", "damaged")
+_MEANINGS = {"empty": " (begun, but nothing is kept yet)"}

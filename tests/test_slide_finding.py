@@ -13,7 +13,7 @@ from tests.support.archives import SETTINGS, write_slide
 from wsi_engine.archive.inputs import list_slides
 from wsi_engine.errors import SlideError
 from wsi_engine.results.layout import RECORD
-from wsi_engine.slide.beside_slides import RESULT_RECORD, is_associated
+from wsi_engine.slide.beside_slides import is_associated
 from wsi_engine.slide.finding import find_slides
 
 
@@ -25,7 +25,9 @@ def touch(top: Path, *names: str) -> None:
 
 
 def found(top: Path) -> list[str]:
-    return [path.relative_to(top).as_posix() for path in find_slides([str(top)])]
+    return [
+        path.relative_to(top).as_posix() for path in find_slides([str(top)], closed_by=(RECORD,))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -103,10 +105,6 @@ def test_labels_on_another_file_system_are_no_slides():
         memory.pipe_file(f"/hospital/{name}", b"")
     listed = [slide.path.rpartition("hospital/")[2] for slide in list_slides(["memory://hospital"])]
     assert listed == ["a.svs", "b/x.jpg"]
-
-
-def test_the_record_of_a_result_is_called_what_the_engine_calls_it():
-    assert RESULT_RECORD == RECORD
 
 
 def test_no_label_reaches_a_result(tmp_path: Path):

@@ -114,6 +114,14 @@ def test_without_any_pixel_size_the_slide_and_the_way_out_are_named():
         (0.5, 40, None, r"0\.5 µm .* 40x .*0\.25 µm.*--mpp"),
         (0.25, 20, None, r"0\.25 µm .* 20x .*0\.5 µm.*--mpp"),
         (1.0, 40, None, r"1 µm .* 40x"),
+        # Pixels per inch and per centimetre exchanged; with an objective, that decides.
+        (0.635, None, None, r"0\.635 µm .* 2\.54 times off the usual 0\.25 µm.*--mpp"),
+        (0.0984, None, None, r"0\.0984 µm .* 2\.54 times off the usual 0\.25 µm.*--mpp"),
+        (1.27, None, None, r"usual 0\.5 µm"),
+        (0.1725, None, None, None),
+        (0.22, None, None, None),
+        (0.3452, None, None, None),
+        (0.635, 20, None, None),
         # The user knows better, but is told what is replaced.
         (0.5, 40, 0.25, r"--mpp 0\.25 replaces the file's 0\.5 µm"),
         (0.25, 40, 0.26, None),

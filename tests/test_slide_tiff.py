@@ -256,6 +256,25 @@ def test_pixel_size_in_ome_xml_where_no_tag_has_it(tmp_path: Path, sizes: str, m
     assert (found and (found.x, found.y)) == (mpp and pytest.approx(mpp))
 
 
+@pytest.mark.parametrize(
+    ("name", "how", "mpp"),
+    [
+        ("tags.tif", {"metadata": None, **QUARTER_UM}, 0.25),
+        ("print.tif", {"metadata": None, "resolution": (72, 72), "resolutionunit": "INCH"}, None),
+        ("none.tif", {"metadata": None}, None),
+        ("imagej.tif", {"imagej": True, "resolution": (4.0, 4.0),
+                        "metadata": {"unit": "micron", "axes": "YXS"}}, 0.25),
+        ("size.ome.tif", {"ome": True, "metadata": {"axes": "YXS", "PhysicalSizeX": 0.25,
+                                                    "PhysicalSizeY": 0.25}}, 0.25),
+    ],
+)  # fmt: skip
+def test_pixel_size_of_an_image_without_tiles(tmp_path: Path, name: str, how, mpp):
+    tifffile.imwrite(tmp_path / name, noise(60, 80), photometric="rgb", **how)
+    with open_slide(tmp_path / name) as slide:
+        assert slide.info.vendor == "plain image"
+        assert (slide.info.mpp and slide.info.mpp.x) == (mpp and pytest.approx(mpp))
+
+
 # --- not supported ------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from wsi_engine.archive.names import is_url
 from wsi_engine.archive.remote import file_system
 from wsi_engine.errors import SettingsError, SlideError
+from wsi_engine.results.layout import RECORD
 from wsi_engine.slide.beside_slides import holds_no_slides, slides_among
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.readers import has_slide_suffix
@@ -74,7 +75,11 @@ def list_slides(
     """
     listed = {slide.path: slide for slide in manifest}
     for name in inputs:
-        paths = _find_remote(name) if is_url(name) else find_slides([name], leave_out)
+        paths = (
+            _find_remote(name)
+            if is_url(name)
+            else find_slides([name], leave_out, closed_by=(RECORD,))
+        )
         for path in paths:
             text = path if isinstance(path, str) else _real_path(path)
             listed.setdefault(text, ListedSlide(text, _wished_name(path, text)))
@@ -126,7 +131,7 @@ def _slides_below(paths: list[str]) -> list[str]:
     by_folder: dict[PurePosixPath, list[str]] = defaultdict(list)
     for path in map(PurePosixPath, paths):
         by_folder[path.parent].append(path.name)
-    results = {folder for folder, names in by_folder.items() if holds_no_slides(names)}
+    results = {folder for folder, names in by_folder.items() if holds_no_slides(names, (RECORD,))}
     return [
         str(folder / name)
         for folder, names in by_folder.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePath
 
 from wsi_engine.slide.slide_files import (
@@ -15,9 +15,6 @@ from wsi_engine.slide.slide_files import (
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-
-RESULT_RECORD = "run.json"
-"""A folder that has it is a result of the engine, whose pictures are no slides."""
 
 MIRAX_INDEX = "slidedat.ini"
 """A folder that has it is the data of a MIRAX slide beside it."""
@@ -80,9 +77,18 @@ def parts_in(folder: Path, names: Iterable[str]) -> set[str]:
     return parts
 
 
-def holds_no_slides(names: Iterable[str]) -> bool:
-    """Tell from the names in a folder whether it is a result, or the data of a MIRAX slide."""
-    return any(name.lower() in (RESULT_RECORD, MIRAX_INDEX) for name in names)
+def holds_no_slides(names: Iterable[str], closed_by: Collection[str] = ()) -> bool:
+    """Tell from the names in a folder whether it is the data of a MIRAX slide, or closed.
+
+    Parameters
+    ----------
+    names
+        Names of the files.
+    closed_by
+        Names in lower case, such as that of the record of a result; a folder that has one of them
+        has pictures, and no slides.
+    """
+    return any(name.lower() in (MIRAX_INDEX, *closed_by) for name in names)
 
 
 def is_qupath_project(names: Iterable[str]) -> bool:

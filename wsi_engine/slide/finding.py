@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from wsi_engine.errors import SlideError
@@ -24,13 +24,15 @@ from wsi_engine.slide.slide_files import main_file
 log = logging.getLogger(__name__)
 
 
-def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Path]:
+def find_slides(
+    inputs: Iterable[str], leave_out: Path | None = None, closed_by: Collection[str] = ()
+) -> list[Path]:
     """Expand files, folders (searched to any depth) and glob patterns.
 
     A folder that a reader takes for a slide is one, and is not searched. A search takes no
-    pictures for slides that lie beside slides or are named as labels, macros and thumbnails are,
-    and does not look into results of the engine; a file that is named is taken as it is. A slide
-    of several files is found once, whichever of them are named.
+    pictures for slides that lie beside slides or are named as labels, macros and thumbnails are;
+    a file that is named is taken as it is. A slide of several files is found once, whichever of
+    them are named.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
         Names of files and folders, or patterns with ``*``, ``?`` and ``**``.
     leave_out
         A folder that is not searched: that of the results may lie among the slides.
+    closed_by
+        Names of files in lower case; a folder that has one of them is not searched, either.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
     for name in inputs:
         path = Path(name)
         if path.is_dir() and not is_slide_folder(path):
-            slides = sorted(_slides_in(path, leave_out))
+            slides = sorted(_slides_in(path, leave_out, closed_by))
         elif path.exists():
             slides = [path]
         else:
@@ -69,7 +73,7 @@ def find_slides(inputs: Iterable[str], leave_out: Path | None = None) -> list[Pa
     return list(found.values())
 
 
-def _slides_in(top: Path, leave_out: Path | None) -> Iterator[Path]:
+def _slides_in(top: Path, leave_out: Path | None, closed_by: Collection[str]) -> Iterator[Path]:
     """Walk a folder, through symbolic links, but into no folder twice; hidden ones are not seen."""
     seen = {_identity(leave_out)} if leave_out is not None and leave_out.exists() else set()
     for folder, below, files in os.walk(top, onerror=_warn, followlinks=True):
@@ -78,7 +82,7 @@ def _slides_in(top: Path, leave_out: Path | None) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(here)
-        if holds_no_slides(files):
+        if holds_no_slides(files, closed_by):
             below.clear()
             continue
         files = [name for name in files if not name.startswith(".")]

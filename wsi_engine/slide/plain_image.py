@@ -6,12 +6,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
-from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.frames import Level0Box, LevelBox, Mpp
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo
+from wsi_engine.slide.tiff_resolution import mpp_of_tiff
 
 LARGEST_PLAIN_IMAGE_PX = 175_000_000
 """A plain image is held in memory whole (3 bytes a pixel); larger ones belong in a pyramid.
@@ -19,7 +21,7 @@ Pillow refuses more than 179 million pixels whatever this says."""
 
 
 class PlainImage(Closing):
-    """An image without pyramid or pixel size, held in memory.
+    """An image without pyramid, held in memory; a TIFF may state its pixel size.
 
     Raises
     ------
@@ -30,13 +32,14 @@ class PlainImage(Closing):
     def __init__(self, path: Path) -> None:
         self._pixels = _load(path)
         height, width = self._pixels.shape[:2]
+        mpp, mpp_source = _mpp_of(path)
         self._info = SlideInfo(
             path=path,
             vendor="plain image",
             levels=(Level(0, width, height, 1.0),),
             bounds=Level0Box(0, 0, width, height),
-            mpp=None,
-            mpp_source="a plain image states none",
+            mpp=mpp,
+            mpp_source=mpp_source,
             objective_power=None,
             focal_planes=1,
             associated_images=(),
@@ -61,6 +64,16 @@ class PlainImage(Closing):
 
     def close(self) -> None:
         """Do nothing: there is no handle."""
+
+
+def _mpp_of(path: Path) -> tuple[Mpp | None, str]:
+    """Return the pixel size that a TIFF without tiles states; other images have none."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return mpp_of_tiff(tiff)
+    # Pillow has read the file; of what it states nobody has made certain.
+    except Exception:
+        return None, "a plain image states none"
 
 
 def _load(path: Path) -> RGB:

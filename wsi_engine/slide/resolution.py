@@ -16,6 +16,10 @@ SMALLEST_MPP, LARGEST_MPP = 0.05, 2.0
 OBJECTIVE_TOLERANCE = 1.5
 """A scanner's pixel at power P is 10/P µm (40x: 0.25 µm), within this factor."""
 
+CM_PER_INCH = 2.54
+USUAL_MPP = (0.25, 0.5)
+"""What most scanners have at 40x and 20x, in µm."""
+
 
 def mpp_from_properties(properties: Mapping[str, str]) -> tuple[Mpp | None, str]:
     """Read the pixel size from OpenSlide properties.
@@ -85,8 +89,10 @@ def resolution_warnings(info: SlideInfo, stated: float | None) -> list[str]:
         if info.mpp is None or _agree(stated, info.mpp.mean, 1.05):
             return []
         return [f"--mpp {stated:g} replaces the file's {info.mpp.mean:.4g} µm"]
-    if info.mpp is None or info.objective_power is None or info.objective_power <= 0:
+    if info.mpp is None:
         return []
+    if info.objective_power is None or info.objective_power <= 0:
+        return _exchanged_unit_warnings(info.mpp.mean)
     expected = 10.0 / info.objective_power
     if _agree(info.mpp.mean, expected, OBJECTIVE_TOLERANCE):
         return []
@@ -94,6 +100,18 @@ def resolution_warnings(info: SlideInfo, stated: float | None) -> list[str]:
         f"{info.mpp.mean:.4g} µm per pixel does not go with a {info.objective_power:g}x objective "
         f"(about {expected:.3g} µm); the file's pixel size is used, --mpp overrides it"
     ]
+
+
+def _exchanged_unit_warnings(mpp: float) -> list[str]:
+    """Say that a pixel size would be a scanner's if it were not for inches or centimetres."""
+    for factor in (CM_PER_INCH, 1 / CM_PER_INCH):
+        if any(_agree(mpp * factor, usual, 1.05) for usual in USUAL_MPP):
+            return [
+                f"{mpp:.4g} µm per pixel is {CM_PER_INCH} times off the usual {mpp * factor:.3g} "
+                "µm, as where pixels per inch and per centimetre are exchanged; the file's pixel "
+                "size is used, --mpp overrides it"
+            ]
+    return []
 
 
 def filling_in_warnings(info: SlideInfo, stated: float) -> list[str]:

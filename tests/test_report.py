@@ -388,7 +388,7 @@ def test_no_nuclei_at_all_is_bad(tmp_path: Path):
 
 
 def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tmp_path: Path):
-    """As `measure` does: two squares of 0.09 mm² and their margins, nuclei in one of them."""
+    """As `measure` does: two squares of 0.09 mm², nuclei in one of them."""
     image = np.full((1024, 2048, 3), 240, np.uint8)
     image[200:800, 200:800] = image[200:800, 1200:1800] = (200, 120, 170)
     write_pyramid(tmp_path / "slide.tif", image, 0.5)
@@ -398,8 +398,8 @@ def test_tissue_without_nuclei_is_told_where_the_run_searched_the_whole_slide(tm
     record["slide"]["fingerprint"] = fingerprint(tmp_path / "slide.tif")
     (folder / "run.json").write_text(json.dumps(record))
     words = Page(write_report(folder, tmp_path / "slide.tif")).words
-    assert "1 piece of tissue, 0.11 mm², without a nucleus" in words
-    assert "0.22 mm² of tissue." in words
+    assert "1 piece of tissue, 0.09 mm², without a nucleus" in words
+    assert "0.18 mm² of tissue." in words
     (folder / "quality.json").unlink()
     assert "the run did not look for tissue" in Page(write_report(folder)).words
 

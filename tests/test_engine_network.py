@@ -8,7 +8,9 @@ import pytest
 
 import wsi_engine
 from tests.support.slides import real_slide
+from tests.test_starconvex import small_net
 from wsi_engine.evaluation.segmentations import polygon_overlaps
+from wsi_engine.models.starconvex.model import save_weights
 from wsi_engine.sample import SampleTruth
 
 MODEL = "starconvex"
@@ -40,3 +42,15 @@ def test_bytes_do_not_depend_on_workers(sample: SampleTruth, tmp_path: Path):
         assert result.folder is not None
         outputs.append((result.folder / "nuclei.geojson.gz").read_bytes())
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_weights_for_other_pixels_are_shown_those(sample: SampleTruth, tmp_path: Path):
+    tiles = []
+    for mpp in (0.5, 1.0):
+        weights = tmp_path / f"{mpp}.safetensors"
+        save_weights(weights, small_net(), mpp=mpp, threshold=0.9, max_overlap=0.3)
+        settings = {"weights": weights, "tile_size": 256, "tissue": False, "report": False}
+        record = wsi_engine.run(sample.slide_path, tmp_path / str(mpp), **settings).record
+        assert record.model.mpp == mpp
+        tiles.append(record.tiles.count)
+    assert tiles[1] < tiles[0] / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import shapely
 from scipy import ndimage
 
+from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.tissue import Tissue, find_tissue
@@ -52,7 +54,7 @@ def tissue_of(image: Image, folder: Path, mpp: float) -> Tissue:
     pixels = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
     write_pyramid(folder / "slide.tif", pixels, mpp)
     with open_slide(folder / "slide.tif") as slide:
-        return find_tissue(slide, slide.info)
+        return find_tissue(slide, replace(slide.info, mpp=Mpp(mpp, mpp)))
 
 
 def assert_area(tissue: Tissue, piece: np.ndarray, mpp: float) -> None:

@@ -118,12 +118,14 @@ def make_plan(
         bounds = _bounds_of_work(info, regions)
         area = _working_area(info, tissue, bounds, bounded=regions is not None)
     observe(Progress(info.path.name, "calibration"))
-    reader = GridReader(slide, make_grid(info, entry.spec.mpp))
-    if tissue is not None:
-        reader.add_unreadable(tissue.unreadable)
     with clock.measure("calibration"):
+        loaded = entry.load(settings.weights)
+        # A file of weights may be for other pixels than the model that it is for.
+        reader = GridReader(slide, make_grid(info, loaded.spec.mpp))
+        if tissue is not None:
+            reader.add_unreadable(tissue.unreadable)
         fields = sample_fields(reader, area)
-        model = entry.load(settings.weights).to(device).calibrate(fields)
+        model = loaded.to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
     reach = area if tissue is None else _reach(area, bounds, grid)
     tile_grid = TileGrid(

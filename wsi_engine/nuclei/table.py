@@ -31,7 +31,7 @@ class NucleusTable:
     ['id', 'geometry', 'x', 'y', 'class']
     >>> nuclei.polygons[0].geom_type
     'Polygon'
-    >>> nuclei.to_pandas()["class"].isna().all()
+    >>> bool(nuclei.to_pandas()["class"].isna().all())
     True
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,7 @@ def _nuclei_of_result(path: Path) -> Path:
 
     if not path.is_dir() or not has_result(path):
         return path
-    files = sorted(file for file in path.iterdir() if NUCLEI_FILES.fullmatch(file.name))
+    files = sorted(file for file in path.iterdir() if re.fullmatch(NUCLEI_FILES, file.name))
     if len(files) != 1:
         raise ResultError(
             f"{path} has its nuclei in {len(files)} files: run the slide without --split, or give "

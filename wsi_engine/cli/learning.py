@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,11 +87,11 @@ def evaluate(
 def _nuclei_of_result(path: Path) -> Path:
     """Return the file of the nuclei where a path is the folder of a result; else the path."""
     from wsi_engine.results.folder import has_result
-    from wsi_engine.results.layout import NUCLEI_FILES
+    from wsi_engine.results.layout import NUCLEI_FILES, files_called
 
     if not path.is_dir() or not has_result(path):
         return path
-    files = sorted(file for file in path.iterdir() if re.fullmatch(NUCLEI_FILES, file.name))
+    files = files_called(path, NUCLEI_FILES)
     if len(files) != 1:
         raise ResultError(
             f"{path} has its nuclei in {len(files)} files: run the slide without --split, or give "

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.support.slides import real_slide
+from tests.support.slides import overwrite_place, real_slide
 from wsi_engine.archive.inputs import ListedSlide
 from wsi_engine.archive.register import Register
 from wsi_engine.cli import DAMAGED, INTERRUPTED, main
@@ -439,19 +439,10 @@ def _run_record(capsys, sample: SampleTruth, tmp_path: Path) -> Path:
 
 
 def _damage(sample: SampleTruth, copy: Path) -> None:
-    """Overwrite one tile, in the middle of the generated field, of the level that is read."""
+    """Overwrite one tile, in the middle of the generated field, of every level that shows it."""
     shutil.copy(sample.slide_path, copy)
-    with tifffile.TiffFile(copy) as file:
-        page = file.pages[1]
-        across = -(-page.imagewidth // page.tilewidth)
-        column = int((sample.field.x_min + sample.field.x_max) / 4) // page.tilewidth
-        row = int((sample.field.y_min + sample.field.y_max) / 4) // page.tilelength
-        offset, size = (
-            values[row * across + column] for values in (page.dataoffsets, page.databytecounts)
-        )
-    with copy.open("r+b") as stream:
-        stream.seek(offset)
-        stream.write(b"\xa5" * size)
+    x, y = (sample.field.x_min + sample.field.x_max, sample.field.y_min + sample.field.y_max)
+    overwrite_place(copy, 1, int(x / 4 / 256), int(y / 4 / 256))
 
 
 def _roi(path: Path, left: float, top: float, side: float) -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 import wsi_engine
 from tests.support.runs import SETTINGS, TILES_IN_PART, outputs, write_small_slide
-from tests.support.slides import overwrite_tile
+from tests.support.slides import overwrite_place
 from wsi_engine.errors import ModelError, SlideChangedError, SlideError, TileError
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
@@ -124,7 +124,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nuclei = scatter_nuclei(tissue, rng)
     block = render_tissue((448, 448), nuclei, 0.25, rng, tissue)
     write_pyramid(path, np.tile(block, (2, 4, 1)), 0.25, tile_size=64)
-    overwrite_tile(path, 1, 13, 0)
+    overwrite_place(path, 1, 13, 0)
     return path
 
 

@@ -87,7 +87,7 @@ def test_annotations_follow_the_regions_that_bounded_the_run(folder, tmp_path):
 def test_a_name_that_a_spreadsheet_would_compute_is_text(folder, tmp_path):
     drawn = write_annotations_by_hand(tmp_path / "a.geojson", LEFT, names=["=1+1"])
     rows(write_result(folder, [(10, 10)]), drawn)
-    assert ",'=1+1,annotation," in (folder / "regions.csv").read_text(encoding="utf-8-sig")
+    assert ""","'=1+1","annotation",""" in (folder / "regions.csv").read_text(encoding="utf-8-sig")
 
 
 def test_a_run_without_tissue_searched_all_of_the_slide(folder):

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import wsi_engine
 import wsi_engine.models.compiling
-from tests.support.slides import overwrite_tile
+from tests.support.slides import overwrite_place, overwrite_tile
 from wsi_engine.archive.splitting import split_options
 from wsi_engine.engine.workers import blocks, computing
 from wsi_engine.engine.workers import local as local_workers
@@ -160,7 +160,7 @@ def test_what_workers_could_not_read_is_reported_as_by_one_process(
     slide = tmp_path / "damaged.tif"
     shutil.copy(sample.slide_path, slide)
     x, y = (sample.field.x_min + sample.field.x_max, sample.field.y_min + sample.field.y_max)
-    overwrite_tile(slide, 1, int(x / 4 / 256), int(y / 4 / 256))  # the centre, at 0.5 µm
+    overwrite_place(slide, 1, int(x / 4 / 256), int(y / 4 / 256))  # the centre
     alone = wsi_engine.run(slide, tmp_path / "alone", **FAST)
     split = wsi_engine.run(slide, tmp_path / "split", **FAST, jobs=2, executor=pool)
     assert not split.is_complete

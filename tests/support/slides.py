@@ -100,6 +100,17 @@ def overwrite_tile(path: Path, level: int, column: int, row: int) -> None:
         stream.write(b"\xa5" * count)
 
 
+def overwrite_place(path: Path, level: int, column: int, row: int) -> None:
+    """Destroy a tile of a pyramid of halves, and those of finer levels that show the same."""
+    for finer in range(level + 1):
+        per_side = 2**finer
+        for down in range(per_side):
+            for right in range(per_side):
+                overwrite_tile(
+                    path, level - finer, column * per_side + right, row * per_side + down
+                )
+
+
 def write_aperio(path: Path, image: np.ndarray, mpp: str | None, power: str | None) -> None:
     """Write a small tiled TIFF that OpenSlide takes for an Aperio SVS.
 

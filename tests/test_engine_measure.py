@@ -154,7 +154,11 @@ CASES = {
     "far outside": ([shapely.box(1e6, 1e6, 1e6 + 30, 1e6 + 30)], [False], "lie outside the slide"),
     "half outside": ([shapely.box(-15, 100, 15, 130)], [True], ""),
     "crossing itself": ([shapely.Polygon([(0, 0), (40, 40), (40, 0), (0, 40)])], [True], ""),
-    "of two parts": ([shapely.MultiPolygon([DISC, shapely.box(400, 400, 404, 404)])], [True], ""),
+    "of two parts": (
+        [shapely.MultiPolygon([DISC, shapely.box(400, 400, 404, 404)])],
+        [True, True],
+        "parts",
+    ),
     "a point and a line": (
         [shapely.Point(9, 9), shapely.LineString([(0, 0), (9, 9)]), DISC],
         [True],

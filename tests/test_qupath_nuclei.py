@@ -62,7 +62,9 @@ OUTLINES = {
 @pytest.mark.parametrize(("made", "outline", "parts"), OUTLINES.values(), ids=OUTLINES)
 def test_the_outline_of_a_nucleus(made, outline, parts):
     assert nucleus_outline(made).equals(outline)
-    assert separate_parts(nucleus_outline(made)) == parts
+    found = separate_parts(nucleus_outline(made))
+    assert len(found) == len(parts)
+    assert all(map(shapely.equals, found, parts))
 
 
 MIXED = [

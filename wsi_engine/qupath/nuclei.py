@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.objects import PathObject
@@ -73,8 +75,15 @@ def separate_parts(outline: shapely.Geometry) -> list[shapely.Geometry]:
     if outline.geom_type not in ("MultiPolygon", "GeometryCollection"):
         return [outline]
     joined = shapely.union_all([shapely.make_valid(part) for part in polygon_parts(outline)])
-    parts: list[shapely.Geometry] = [*polygon_parts(joined)]
-    return sorted(parts, key=lambda part: -part.area) if len(parts) > 1 else [outline]
+    parts = np.array(polygon_parts(joined), object)
+    # An outline that crosses itself has parts that meet in a point.
+    pairs = shapely.STRtree(parts).query(parts, "intersects")
+    touching = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(parts), len(parts)))
+    count, group = connected_components(touching, directed=False)
+    if count <= 1:
+        return [outline]
+    separate = [shapely.union_all(parts[group == k]) for k in range(count)]
+    return sorted(separate, key=lambda part: -part.area)
 
 
 def read_nuclei(path: str | Path) -> ForeignNuclei:

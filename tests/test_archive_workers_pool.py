@@ -13,13 +13,13 @@ import pytest
 
 from tests.support.archives import SETTINGS, Heard, write_slide, write_slides
 from wsi_engine import run_archive
-from wsi_engine.archive import dask_workers
+from wsi_engine.archive import dask_workers, driver
 from wsi_engine.archive.cache import CacheSettings
 from wsi_engine.archive.dask_workers import DaskPool
 from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, result_of
-from wsi_engine.archive.task import SlideTask, do_slide
-from wsi_engine.archive.workers import InProcessPool
+from wsi_engine.archive.task import SlideTask, claimed_by_another, died, do_slide
+from wsi_engine.archive.workers import Completion, InProcessPool, WorkerPool
 from wsi_engine.config import make_settings
 from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.run import run as run_alone
@@ -160,3 +160,31 @@ def test_every_task_of_a_slurm_array_has_a_share_and_a_log(tmp_path, ids, shares
         assert words[words.index("--share") + 1] == share
         logs.add(words[words.index("--log") + 1])
     assert len(logs) == len(ids)
+
+
+def test_a_slide_is_given_up_when_the_dead_have_let_go_of_it(monkeypatch, tmp_path):
+    """A process that was killed can hold its claim for a moment."""
+    (tmp_path / "out").mkdir()
+    job, cache = SlideJob(str(write_slide(tmp_path / "a.tif")), "a"), CacheSettings(tmp_path / "c")
+    task = SlideTask(job, tmp_path / "out", make_settings(None, **SETTINGS), cache)
+    held = [claimed_by_another(task), claimed_by_another(task)]
+    monkeypatch.setattr(driver, "died", lambda task: held.pop() if held else died(task))
+    begun = []
+
+    class Deadly(WorkerPool):
+        def free_workers(self):
+            return ["worker 1"]
+
+        def submit(self, task, worker):
+            begun.append(task)
+
+        def completed(self, timeout_s):
+            return [Completion(begun[-1], "worker 1", None)]
+
+        def close(self):
+            pass
+
+    archive = driver.Driver(tmp_path / "out", [task], False, Heard())
+    archive.work(Deadly())
+    assert len(begun) == driver.MOST_DEATHS
+    assert archive.outcomes["a"].failure.error == "WorkerDied"

@@ -21,6 +21,8 @@ _SECONDS_BETWEEN_ROUNDS = 2.0
 _SECONDS_BETWEEN_VIEWS = 60.0
 _VIEWS_SHARE = 0.05
 _PATIENCE_S = 0.5
+_LONGEST_DYING_S = 10.0
+"""Time that a killed process, whose claim counts until it is gone, may take to go."""
 
 
 class Driver:
@@ -104,7 +106,7 @@ class Driver:
                 # At the end of the queue: it may have died of what its neighbours took.
                 self._left.append(replace(task, attempt=task.attempt + 1, deaths=deaths))
                 return
-            outcome = died(task)
+            outcome = _died(task)
         if outcome.status == "elsewhere":
             self._elsewhere.append(task)
         else:
@@ -139,6 +141,14 @@ class Driver:
         write_views(self._output)
         cost = time.monotonic() - begun
         self._next_views = time.monotonic() + max(_SECONDS_BETWEEN_VIEWS, cost / _VIEWS_SHARE)
+
+
+def _died(task: SlideTask) -> Outcome:
+    """Return the outcome of a slide on which workers died, when the last one has let go of it."""
+    patience = time.monotonic() + _LONGEST_DYING_S
+    while (outcome := died(task)).status == "elsewhere" and time.monotonic() < patience:
+        time.sleep(0.1)
+    return outcome
 
 
 def _event(outcome: Outcome, worker: str | None, *, was_claimed_by_another: bool) -> Event:

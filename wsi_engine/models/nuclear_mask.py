@@ -81,6 +81,13 @@ def window_sums(values: npt.NDArray[np.integer], radius: int) -> npt.NDArray[np.
     return np.asarray(_box_sums(padded, 2 * radius + 1))
 
 
+def window_means(density: npt.NDArray[np.generic], radius: int) -> npt.NDArray[np.float32]:
+    """Mean over a square of ``2 * radius + 1`` pixels around each pixel; see `window_sums`."""
+    pixels = np.float32((2 * radius + 1) ** 2)
+    sums = window_sums(density.astype(np.int32), radius)
+    return (sums / pixels).astype(np.float32)
+
+
 @numba.njit(nogil=True, cache=True)
 def _box_sums(padded: npt.NDArray[np.int32], side: int) -> npt.NDArray[np.int32]:
     # Running sums of integers: exact, so they do not depend on where the image starts.

@@ -8,29 +8,24 @@ reported: these are what every other method has to beat.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from wsi_engine.models.haematoxylin_model import HaematoxylinModel
 from wsi_engine.models.label_objects import NUCLEUS, label_predictions, means, plausible
 from wsi_engine.models.nuclear_mask import (
     BLUR_REACH_PX,
-    DEFAULT_THRESHOLD,
     LARGEST_HOLE_PX,
     OPENING_REACH_PX,
     cleaned,
-    otsu_threshold,
     smoothed,
-    window_sums,
+    window_means,
 )
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
-from wsi_engine.slide.stain import MILLI, haematoxylin
-
-if TYPE_CHECKING:
-    import torch
 
 WINDOW_RADIUS_PX = 25
 """Surroundings of 12.5 µm, of which most is not nucleus."""
@@ -63,7 +58,7 @@ LOCAL_SPEC = replace(
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(HaematoxylinModel):
     """A threshold on haematoxylin.
 
     Attributes
@@ -75,7 +70,6 @@ class Threshold:
         Whether it holds everywhere, or says how far a pixel must exceed its surroundings.
     """
 
-    threshold: float = DEFAULT_THRESHOLD
     kind: Literal["global", "local"] = "global"
 
     @property
@@ -83,40 +77,19 @@ class Threshold:
         """The facts the engine plans by."""
         return SPEC if self.kind == "global" else LOCAL_SPEC
 
-    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        """Set the threshold from the slide's tissue, by Otsu's method."""
-        threshold = otsu_threshold(fields)
-        return self if threshold is None else replace(self, threshold=threshold)
-
-    def settings(self) -> dict[str, float]:
-        """Return the slide's threshold in optical density."""
-        return {"haematoxylin_threshold_od": self.threshold / MILLI}
-
-    def to(self, device: torch.device) -> Self:
-        """Return the model itself: it runs on the processor whatever the device."""
-        del device
-        return self
-
-    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """Haematoxylin, int16, shape (n, height, width)."""
-        return haematoxylin(batch)
-
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Segment the nuclei of one tile."""
         smooth = smoothed(maps)
         if self.kind == "global":
             excess = smooth - np.float32(self.threshold)
         else:
-            excess = smooth - _surroundings(maps) - np.float32(CONTRAST * self.threshold)
+            excess = (
+                smooth
+                - window_means(maps, WINDOW_RADIUS_PX)
+                - np.float32(CONTRAST * self.threshold)
+            )
         components, _ = ndimage.label(cleaned(excess > 0))
         labels = plausible(components.astype(np.int32, copy=False), NUCLEUS)
         above = means(labels, excess)
         scores = above / np.maximum(means(labels, smooth), 1)
         return label_predictions(labels, np.clip(scores, 0, 1), excess, 0.0)
-
-
-def _surroundings(density: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Mean over the window around each pixel."""
-    pixels = np.float32((2 * WINDOW_RADIUS_PX + 1) ** 2)
-    sums = window_sums(density.astype(np.int32), WINDOW_RADIUS_PX)
-    return (sums / pixels).astype(np.float32)

@@ -11,27 +11,22 @@ Segmentation Using Curvature Based Seeded Watershed", J Imaging 2016, on why see
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from skimage import segmentation
 
+from wsi_engine.models.haematoxylin_model import HaematoxylinModel
 from wsi_engine.models.label_objects import NUCLEUS, label_predictions, means, plausible
 from wsi_engine.models.nuclear_mask import (
-    DEFAULT_THRESHOLD,
     cleaned,
-    otsu_threshold,
     smoothed,
-    window_sums,
+    window_means,
 )
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.seeds import DOME_REACH_PX, depth_of, domes, peaks
 from wsi_engine.nuclei.predictions import Predictions
-from wsi_engine.slide.stain import MILLI, haematoxylin
-
-if TYPE_CHECKING:
-    import torch
 
 SPEC = ModelSpec(
     name="watershed",
@@ -64,7 +59,7 @@ DOME_HEIGHT_PX = 0.5
 
 
 @dataclass(frozen=True)
-class Watershed:
+class Watershed(HaematoxylinModel):
     """The classical nucleus model.
 
     Attributes
@@ -76,7 +71,6 @@ class Watershed:
         What is flooded from: the peaks of the distance to the border, or its h-maxima.
     """
 
-    threshold: float = DEFAULT_THRESHOLD
     seeds: Literal["peaks", "h-maxima"] = "peaks"
 
     @property
@@ -84,28 +78,12 @@ class Watershed:
         """The facts the engine plans by."""
         return SPEC if self.seeds == "peaks" else HMAXIMA_SPEC
 
-    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        """Set the threshold from the slide's tissue, by Otsu's method."""
-        threshold = otsu_threshold(fields)
-        return self if threshold is None else replace(self, threshold=threshold)
-
-    def settings(self) -> dict[str, float]:
-        """Return the slide's threshold in optical density."""
-        return {"haematoxylin_threshold_od": self.threshold / MILLI}
-
-    def to(self, device: torch.device) -> Self:
-        """Return the model itself: it runs on the processor whatever the device."""
-        del device
-        return self
-
-    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """Haematoxylin, int16, shape (n, height, width)."""
-        return haematoxylin(batch)
-
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Segment the nuclei of one tile."""
         smooth = smoothed(maps)
-        level = np.maximum(self.threshold, BACKGROUND_CONTRAST * _surroundings(maps))
+        level = np.maximum(
+            self.threshold, BACKGROUND_CONTRAST * window_means(maps, BACKGROUND_RADIUS_PX)
+        )
         excess = smooth - level
         labels = plausible(self._split(cleaned(excess > 0)), NUCLEUS)
         share_above = 1 - self.threshold / np.maximum(means(labels, smooth), 1)
@@ -119,10 +97,3 @@ class Watershed:
         else:
             seeds = domes(relief, mask, DOME_HEIGHT_PX)
         return np.asarray(segmentation.watershed(-relief, seeds, mask=mask), np.int32)
-
-
-def _surroundings(density: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Mean over a square of 41 pixels around each pixel."""
-    side = 2 * BACKGROUND_RADIUS_PX + 1
-    sums = window_sums(density.astype(np.int32), BACKGROUND_RADIUS_PX)
-    return (sums / np.float32(side * side)).astype(np.float32)

@@ -64,7 +64,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setattr(Compilation, "load", lambda c: cache.load(c))
     monkeypatch.setattr(Compilation, "build", lambda c: cache.build(c))
     monkeypatch.setattr(Compilation, "is_futile", False)
-    monkeypatch.setattr(devices, "compiling_obstacle", lambda: None)
+    monkeypatch.setattr("wsi_engine.models.compiling.compiling_obstacle", lambda: None)
     return cache
 
 
@@ -143,7 +143,7 @@ def test_what_is_compiled_unasked(
     futile: bool,
     expected: bool,
 ) -> None:
-    monkeypatch.setattr(devices, "compiling_obstacle", lambda: obstacle)
+    monkeypatch.setattr("wsi_engine.models.compiling.compiling_obstacle", lambda: obstacle)
     monkeypatch.setattr(Compilation, "is_futile", futile)
     compilation = Compilation(nn.Identity(), (1, 3, 64, 64), dtype)
     assert pays(compilation, megapixels) == expected

@@ -6,7 +6,6 @@ import uuid
 from dataclasses import dataclass
 
 import shapely
-import torch
 
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
@@ -92,7 +91,7 @@ class Plan:
 def make_plan(
     slide: Slide,
     settings: RunSettings,
-    device: torch.device,
+    device: str,
     clock: StageClock,
     observe: Observer = ignore,
     given: Model | None = None,

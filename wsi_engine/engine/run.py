@@ -24,7 +24,7 @@ from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.errors import SettingsError
-from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.devices import CPU, resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
 from wsi_engine.models.protocol import Model
 from wsi_engine.results.folder import ResultFolder
@@ -157,7 +157,7 @@ def _run_slide(
 ) -> RunResult:
     regions, report = kept and settings.regions, kept and settings.report
     devices = resolve_devices(settings.device)
-    if devices[0].type == "cpu":
+    if devices[0] == CPU:
         reuse_freed_memory()
     run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:

@@ -21,7 +21,6 @@ from wsi_engine.models.turns import Count, Turn, turns
 from wsi_engine.nuclei.predictions import Predictions
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from wsi_engine.models.compiling import Compilation
@@ -64,7 +63,7 @@ class _Views:
     def settings(self) -> dict[str, float]:
         return {**self.model.settings(), "views": len(self.views)}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         return replace(self, model=self.model.to(device))
 
     def compilation(self, batch: int, side: int) -> Compilation | None:

@@ -192,9 +192,7 @@ def _check_spec(trial: _Trial) -> Iterator[str]:
 
 
 def _check_calibration(trial: _Trial) -> Iterator[str]:
-    import torch
-
-    trial.model = model = trial.model.to(torch.device("cpu"))
+    trial.model = model = trial.model.to("cpu")
     fields = _frozen(np.stack([trial.first[:CORE_PX, :CORE_PX], trial.first[-CORE_PX:, -CORE_PX:]]))
     before = _settings(model)
     calibrated = model.calibrate(fields)

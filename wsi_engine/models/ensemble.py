@@ -16,10 +16,6 @@ from wsi_engine.models.map_layout import MapLayout, layout_of
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
 
-if TYPE_CHECKING:
-    import torch
-
-
 @dataclass(frozen=True)
 class Ensemble:
     """Models that vote on every nucleus; see `wsi_engine.models.fusion.fused`.
@@ -58,7 +54,7 @@ class Ensemble:
         }
         return {"votes": self.votes, **found}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the ensemble with each model on a device."""
         return replace(self, models=tuple(model.to(device) for model in self.models))
 

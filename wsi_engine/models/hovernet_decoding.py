@@ -21,14 +21,9 @@ import numpy.typing as npt
 from scipy import ndimage, special
 from skimage import segmentation
 
+from wsi_engine.models.hovernet_spec import LARGEST_OBJECT_PX
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.nuclei.tracing import trace_labels
-
-DECODER_REACH_PX = 14
-"""How far the decoder looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""
-LARGEST_OBJECT_PX = 96
-"""24 µm: twice a large tumour nucleus. What is wider is a clump that was not split, and tiles
-would cut it differently, so it is not reported, nor is a wider hole in a marker filled."""
 
 NUCLEAR_LEVEL = 0.5
 EDGE_LEVEL = 0.4

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsi_engine.models.hovernet_decoding import DECODER_REACH_PX, LARGEST_OBJECT_PX
 from wsi_engine.models.protocol import ModelSpec
 
 STRIDE = 8
+DECODER_REACH_PX = 14
+"""How far the decoder looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""
+LARGEST_OBJECT_PX = 96
+"""24 µm: twice a large tumour nucleus. What is wider is a clump that was not split, and tiles
+would cut it differently, so it is not reported, nor is a wider hole in a marker filled."""
 
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (published weights: non-commercial use only)"
 

@@ -14,7 +14,6 @@ from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.slide.normalisation.looks import ColourMap, Look, Method, look_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from wsi_engine.models.compiling import Compilation
@@ -61,7 +60,7 @@ class Normalised:
         """Return what the model found."""
         return self.model.settings()
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device."""
         return replace(self, model=self.model.to(device))
 

@@ -13,7 +13,6 @@ from wsi_engine.nuclei.predictions import Predictions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ class Model(Protocol):
         """Return what ``calibrate`` found, finite numbers by name, for the record of the run."""
         ...
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device, ready for ``maps``."""
         ...
 

@@ -137,6 +137,10 @@ def _of_other_packages() -> Plugins[ModelEntry]:
 
 
 def _load_starconvex(weights: Path | None) -> Model:
+    if weights is None:
+        from wsi_engine.models.starconvex.shipped import load_shipped
+
+        return load_shipped()
     from wsi_engine.models.starconvex.model import load_starconvex
 
     return load_starconvex(weights)

@@ -89,13 +89,13 @@ class HoVerNetModel:
         """Return the slope extremes, distances from -1 to 1 per pixel."""
         return {f"slope_{name}_per_px": value for name, value in asdict(self.extremes).items()}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device; this one stays where it is."""
-        if device == self.device:
+        if torch.device(device) == self.device:
             return self
         # TIAToolbox's own `to` would spread the network over every GPU of the machine.
         network = torch.nn.Module.to(copy.deepcopy(self.network), device)
-        return replace(self, network=network, device=device)
+        return replace(self, network=network, device=torch.device(device))
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Run the network.

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import torch
-
 from wsi_engine.errors import DeviceError
+from wsi_engine.models.devices import is_out_of_memory, release_memory
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +45,8 @@ class FittingInference:
                     self._infer(batch[start : start + size]) for start in range(0, len(batch), size)
                 ]
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
-            except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
                     raise
             if size == 1:
                 side = batch.shape[1]
@@ -56,11 +55,6 @@ class FittingInference:
                     "--tile-size, or --device cpu"
                 )
             size = self.largest_batch = size // 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release_memory()
             log.warning("the device is out of memory: going on with batches of %d", size)
 
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    known = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
-    return known or "out of memory" in str(error) or "can't allocate memory" in str(error)

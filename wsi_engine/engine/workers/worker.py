@@ -9,8 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles, differences
 from wsi_engine.engine.plan import Plan, make_plan
@@ -20,8 +18,10 @@ from wsi_engine.engine.workers.devices import batch_size_of, place
 from wsi_engine.engine.workers.local import devices_of_worker
 from wsi_engine.errors import EngineError, WorkerError
 from wsi_engine.models.devices import (
+    CPU,
     arithmetic_of,
     describe_device,
+    processor_threads,
     resolve_devices,
     reuse_freed_memory,
 )
@@ -100,7 +100,7 @@ class _Ready:
     run: str
     plan: Plan
     models: list[Model]
-    devices: list[torch.device]
+    devices: list[str]
 
 
 _getting_ready = threading.Lock()
@@ -170,12 +170,12 @@ def _make_ready(job: WorkerJob, clock: StageClock) -> _Ready:
 
 def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     # Whoever started this process has given it its share of the processors.
-    threads = torch.get_num_threads()
+    threads = processor_threads()
     settings = job.settings
     if settings.workers == "auto":
         settings = settings.model_copy(update={"workers": threads})
     devices = devices_of_worker(resolve_devices(settings.device))
-    if devices[0].type == "cpu":
+    if devices[0] == CPU:
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
         plan = make_plan(slide, settings, devices[0], clock, given=job.given)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import wsi_engine
 from tests.support.runs import OPTIONS, SETTINGS, outputs, write_small_slide

@@ -17,8 +17,7 @@ from tiatoolbox.models.architecture.hovernet import HoVerNet
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.hovernet_decoding import SlopeExtremes
-from wsi_engine.models.hovernet_spec import DECODER_REACH_PX
-from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS
+from wsi_engine.models.hovernet_spec import DECODER_REACH_PX, GEOMETRY, SPECS
 from wsi_engine.models.tiatoolbox import load_hovernet
 
 PANNUKE = "hovernet_fast-pannuke"

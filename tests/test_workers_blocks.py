@@ -19,7 +19,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,7 +9,17 @@ import openslide
 
 from wsi_engine.version import __version__
 
-PACKAGES = ("numpy", "torch", "openvino", "shapely", "scikit-image", "scipy", "numba", "pillow", "pyarrow")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "openvino",
+    "shapely",
+    "scikit-image",
+    "scipy",
+    "numba",
+    "pillow",
+    "pyarrow",
+)
 
 ONLY_WRITING = ("wsi-engine", "python", "pyarrow")
 """No digit depends on them: what this package computes is told by the version of results."""

@@ -207,20 +207,6 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether a batch did not fit the device."""
-    # torch's own class is known by its name, so that it need not be imported for this.
-    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or "out of memory" in str(error) or "can't allocate memory" in str(error)
-
-
-def release_memory() -> None:
-    """Give back what torch keeps of the memory of a GPU."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def reuse_freed_memory() -> None:
     """Let layers that run on the processor reuse memory instead of mapping fresh pages.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from wsi_engine.models.fusion import fused
 from wsi_engine.models.map_layout import MapLayout, layout_of
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
+
 
 @dataclass(frozen=True)
 class Ensemble:

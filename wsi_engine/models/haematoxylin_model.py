@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.models.nuclear_mask import DEFAULT_THRESHOLD, otsu_threshold
 from wsi_engine.slide.stain import MILLI, haematoxylin
+
 
 @dataclass(frozen=True)
 class HaematoxylinModel:

@@ -38,7 +38,7 @@ class QuantisedNetwork:
     ----------
     path
         OpenVINO's description of it, ``.xml``, which is data; its weights lie beside it in a
-        ``.bin``. It takes uint8 (n, h, w, 3) and gives float16 (n, h / grid, w / grid, channels).
+        ``.bin``. It takes uint8 (n, h, w, 3) and gives (n, h / grid, w / grid, channels).
 
     Raises
     ------

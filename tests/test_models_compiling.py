@@ -23,7 +23,7 @@ from wsi_engine.models.inner_network import Compilable
 from wsi_engine.models.starconvex.model import load_starconvex
 from wsi_engine.models.watershed import Watershed
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 SHAPE = (2, 3, 16, 24)
 
 

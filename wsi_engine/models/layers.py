@@ -52,9 +52,9 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float().sub_(180.0).mul_(1 / 64.0)
 
 
-def fastest_dtype(device: str) -> torch.dtype:
+def fastest_dtype(device: str | torch.device) -> torch.dtype:
     """Return the precision in which a device computes networks best."""
-    dtype: torch.dtype = getattr(torch, precision_of(device))
+    dtype: torch.dtype = getattr(torch, precision_of(str(device)))
     return dtype
 
 

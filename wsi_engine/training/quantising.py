@@ -29,7 +29,7 @@ from wsi_engine.training.fields import Field
 from wsi_engine.training.train import load_sources
 from wsi_engine.training.validate import predict
 
-FIELDS = 210
+FIELDS = 110
 SIDE_PX = 256
 """So many pixels of a field are looked at, in both directions."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,9 @@ class QuantisedStarConvex(StarConvexMaps):
     grid_px: int = GRID_PX
     consensus: int = CONSENSUS_POINTS
 
-    def to(self, device: str) -> Model:
+    def to(self, device: str) -> Self:
         """Return the model on a device."""
-        return self if device == CPU else _by_torch().to(device)
+        return self if device == CPU else cast("Self", _by_torch().to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         return self.network(batch)

@@ -131,7 +131,7 @@ def main() -> None:
         ]
         if not arguments.cold:
             for build in builds:
-                cost_of(build, "warm-up", "--compile", "always", *options)
+                cost_of(build, "warm-up", *options)
         print(f"| slide | figure | {builds[0].name} | {builds[1].name} | ratio |")
         print("|---|---|---|---|---|")
         for slide in arguments.slides:

@@ -1,4 +1,4 @@
-"""The default network in whole numbers: exact whatever the tile, close to torch's, without torch."""
+"""The default network in whole numbers: exact whatever the tile, and near to torch's."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def pixels() -> np.ndarray:
     rows, columns = np.mgrid[:320, :320]
     image = np.full((320, 320, 3), (225, 175, 205), float)
     for _ in range(60):
-        y, x, radius = rng.uniform(0, 320, 2).tolist() + [rng.uniform(4, 12)]
-        image[np.hypot(rows - y, columns - x) < radius] = rng.uniform((60, 40, 100), (130, 90, 170))
+        y, x = rng.uniform(0, 320, 2)
+        image[np.hypot(rows - y, columns - x) < rng.uniform(4, 12)] = rng.uniform(
+            (60, 40, 100), (130, 90, 170)
+        )
     return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
 
 

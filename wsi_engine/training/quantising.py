@@ -23,19 +23,16 @@ from torch import nn
 
 from wsi_engine.errors import TrainingError
 from wsi_engine.models.layers import normalise
-from wsi_engine.models.protocol import Model
+from wsi_engine.training.batches import make_batch
 from wsi_engine.training.config import TrainConfig
-from wsi_engine.training.fields import Field
+from wsi_engine.training.sampling import Sampler
 from wsi_engine.training.train import load_sources
-from wsi_engine.training.validate import predict
 
-FIELDS = 110
-SIDE_PX = 256
-"""So many pixels of a field are looked at, in both directions."""
+CROPS = 180
 
 
 class _FromPixels(nn.Module):
-    """A network with what comes before and after it: uint8 pixels in, float16 maps out."""
+    """A network with what comes before and after it: uint8 pixels in, maps of them out."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -72,7 +69,7 @@ def quantise(model: Any, images: Sequence[npt.NDArray[np.uint8]], output: Path) 
         ) from error
     import openvino
 
-    example = torch.from_numpy(np.array(images[0])[None])
+    example = torch.from_numpy(np.array(images[0][None]))
     size = openvino.PartialShape([-1, -1, -1, 3])
     network: nn.Module = model.network
     whole = openvino.convert_model(_FromPixels(network), example_input=example, input=[size])
@@ -96,28 +93,12 @@ def quantise(model: Any, images: Sequence[npt.NDArray[np.uint8]], output: Path) 
             draft.with_suffix(suffix).replace(output.with_suffix(suffix))
 
 
-def seen(model: Model, fields: Sequence[Field]) -> list[npt.NDArray[np.uint8]]:
-    """Return what the network sees of some fields, at its pixel size."""
-    images: list[npt.NDArray[np.uint8]] = []
-
-    def look(batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        images.append(np.ascontiguousarray(batch[0, :SIDE_PX, :SIDE_PX]))
-        return batch
-
-    for field in fields:
-        predict(model, field.image, field.mpp, maps_of=look)
-    return images
-
-
-def training_fields(config: TrainConfig) -> list[Field]:
-    """Choose fields that a run learns from: as many of each set, spread evenly."""
+def training_crops(config: TrainConfig) -> list[npt.NDArray[np.uint8]]:
+    """Draw crops that a run did not come to see, in all the colours that it learns from."""
     sources, _ = load_sources(config)
-    each = FIELDS // len(sources)
-    chosen = []
-    for source in sources:
-        places = np.linspace(0, len(source.fields) - 1, min(each, len(source.fields)))
-        chosen += [source.fields[k] for k in places.round().astype(int)]
-    return chosen
+    sampler = Sampler(sources, config.class_balance)
+    steps = range(config.steps, config.steps + -(-CROPS // config.batch))
+    return [crop for step in steps for crop in make_batch(sampler, config, step).images.numpy()]
 
 
 def main() -> None:
@@ -129,8 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = TrainConfig.load(arguments.recipe)
     model = config.learner.model(arguments.weights)
-    fields = training_fields(config)
-    quantise(model, seen(model, fields), arguments.output)
+    quantise(model, training_crops(config), arguments.output)
 
 
 if __name__ == "__main__":

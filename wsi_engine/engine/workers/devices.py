@@ -7,6 +7,7 @@ import torch
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.plan import Plan, core_side
 from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.models.around import load_model
 from wsi_engine.models.compiling import (
     Compilable,
     Compilation,
@@ -15,7 +16,6 @@ from wsi_engine.models.compiling import (
 )
 from wsi_engine.models.devices import default_batch_size, resolve_devices
 from wsi_engine.models.protocol import Model
-from wsi_engine.models.registry import find_model
 from wsi_engine.schedule.clock import StageClock
 
 MEGAPIXELS_TO_COMPILE = 1500
@@ -62,7 +62,7 @@ def compile_network(settings: RunSettings) -> bool:
         When the model is unknown, or its network cannot be compiled.
     """
     devices = resolve_devices(settings.device)
-    model = find_model(settings.model).load(settings.weights).to(devices[0])
+    model = load_model(settings).to(devices[0])
     side = core_side(settings.tile_size, model.spec) + 2 * model.spec.halo_px
     if not isinstance(model, Compilable):
         return False

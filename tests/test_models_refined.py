@@ -92,7 +92,7 @@ def test_all_but_the_outline_stays(kind: str) -> None:
 @KINDS
 def test_no_border_moves_further_than_a_micrometre(kind: str) -> None:
     drawn = discs((48, 48, 10))
-    found = refine(kind, drawn, tissue((48, 48, 20)))
+    found = refine(kind, drawn, tissue((48, 48, 13)))
     away = shapely.hausdorff_distance(outlines(found)[0], outlines(drawn)[0])
     assert 0 < away <= 2 + 0.75  # pixels of 0.5 µm, and what tracing rounds off
 
@@ -109,7 +109,7 @@ def test_neighbours_do_not_grow_into_each_other(kind: str) -> None:
     """Two nuclei that touch are one dark spot: nothing but the other holds their border."""
     found = refine(kind, discs((38, 48, 9.9), (58, 48, 9.9)), tissue((38, 48, 12), (58, 48, 12)))
     one, other = outlines(found)
-    assert one.area > 320 and other.area > 320
+    assert min(one.area, other.area) > 320
     assert one.intersection(other).area < 0.05 * one.area
 
 

@@ -1,13 +1,12 @@
 """The model of a run, with all that the run wants around it, in one order.
 
-From the inside out:
+The way of the pixels, and of the nuclei that are found in them:
 
-1. each method, with its weights;
-2. test-time augmentation: the method in several flips and turns (`augmented`);
-3. colour normalisation: all of them see the slide in colours that the method knows (`normalised`);
-4. the vote, where there are several methods (`ensemble`);
-5. boundary refinement, on the pixels as they are (`refined`);
-6. filters, each nucleus by itself (`filtered`).
+1. colour normalisation: each method gets the slide in colours that it knows (`normalised`);
+2. test-time augmentation: it sees it in several flips and turns (`augmented`);
+3. the vote, where there are several methods (`ensemble`);
+4. boundary refinement, on the pixels as they are (`refined`);
+5. filters, each nucleus by itself (`filtered`).
 
 What is not wanted is not there, so a run without any of it has the very model.
 """

@@ -157,7 +157,6 @@ class TestEnsembleByName:
             ({"ensemble": ("watershed", "watershed")}, "each once"),
             ({"ensemble": ("watershed", "")}, "each once"),
             ({"ensemble": ("watershed", "threshold"), "model": "watershed"}, "leave one of the"),
-            ({"normalise_target": Path("a.png")}, "say how, too"),
             ({"min_area": 20, "max_area": 10}, "less than min_area"),
             ({"tta": 6}, "tta = 6"),
             ({"refine": "much"}, "refine = 'much'"),
@@ -213,6 +212,10 @@ class TestLooks:
             wanted(model="watershed", normalise="reinhard", normalise_target=reference)
         )
         assert model.target == read_target(reference, "reinhard")
+
+    def test_a_target_without_a_method_is_said(self, reference: Path) -> None:
+        with pytest.raises(SettingsError, match="say how, too, such as --normalise macenko"):
+            load_model(wanted(model="watershed", normalise_target=reference))
 
     @pytest.mark.parametrize("content", ["{}", "[]", "{", "null", '{"reinhard": {"means": 1}}'])
     def test_a_file_that_is_none_is_said(self, tmp_path: Path, content: str) -> None:
@@ -311,6 +314,17 @@ class TestRuns:
         with pytest.raises(SettingsError, match=r"min_area: 20\.0 -> 30\.0"):
             self.run(slide, tmp_path, min_area=30)
         assert self.run(slide, tmp_path, min_area=30, force=True).count < first.count
+
+    def test_a_result_from_before_there_was_a_setting_is_one_without_it(
+        self, slide: Path, tmp_path: Path
+    ) -> None:
+        result = self.run(slide, tmp_path)
+        record = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))
+        del record["basis"]["tta"], record["settings"]["tta"]
+        (result.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        assert self.run(slide, tmp_path).is_earlier
+        with pytest.raises(SettingsError, match="tta: none -> 4"):
+            self.run(slide, tmp_path, tta=4)
 
     def test_a_run_of_many_processes_is_the_same(
         self, slide: Path, tmp_path: Path, reference

@@ -230,13 +230,6 @@ class RunSettings(BaseModel):
             raise ValueError("name two or more methods, each once")
         return named
 
-    @field_validator("normalise_target")
-    @classmethod
-    def _of_a_method(cls, target: Path | None, others: ValidationInfo) -> Path | None:
-        if target is not None and others.data.get("normalise") is None:
-            raise ValueError("say how, too, such as --normalise macenko")
-        return target
-
     @field_validator("max_area")
     @classmethod
     def _above_the_smallest(cls, area: float | None, others: ValidationInfo) -> float | None:

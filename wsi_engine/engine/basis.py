@@ -98,6 +98,13 @@ def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
     return basis | found
 
 
+def with_later_settings(was: Mapping[str, Any]) -> Basis:
+    """Add the settings that there were not when a basis was written: at their defaults."""
+    defaults = RunSettings().result_settings()
+    del defaults["weights"]  # not known of all models
+    return defaults | dict(was)
+
+
 def differences(
     was: Mapping[str, Any], now: Mapping[str, Any], *, whole: bool = False
 ) -> list[str]:

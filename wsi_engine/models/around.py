@@ -143,6 +143,11 @@ def _seeing(model: Model, looks: Path | None, wanted: Wanted) -> Model:
     if wanted.tta is not None:
         model = augmented(model, wanted.tta)
     if wanted.normalise is None:
+        if wanted.normalise_target is not None:
+            raise SettingsError(
+                f"normalise_target = {wanted.normalise_target}: say how, too, such as --normalise "
+                "macenko"
+            )
         return model
     target = wanted.normalise_target or looks
     if target is None:

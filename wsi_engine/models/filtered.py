@@ -27,7 +27,7 @@ class Filtered(Wrapper):
     min_circularity
         4π area / perimeter², 1 for a disc.
     min_score
-        Of the model, or of those that vote.
+        That of the model, or the mean of those that vote.
     simplify_um
         How far simplification may move a border.
     """

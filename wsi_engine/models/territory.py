@@ -12,7 +12,7 @@ Labels = npt.NDArray[np.int32]
 def grown(labels: Labels, distance: int) -> Labels:
     """Grow labels into the background: a pixel goes to the nearest that is not further away.
 
-    Of labels equally near the upper one wins, then the left one: what a pixel becomes depends on
+    The upper of equally near labels wins, then the left one: what a pixel becomes depends on
     what is within the distance alone.
 
     Parameters

@@ -75,7 +75,7 @@ def run(slide: Path, monkeypatch: pytest.MonkeyPatch):
     def run_model(make: Callable[[], Model], folder: Path | None = None, **settings: object):
         model = make()
         entry = ModelEntry(replace(model.spec, name="watershed"), lambda weights: model)
-        monkeypatch.setattr("wsi_engine.engine.plan.find_model", lambda name: entry)
+        monkeypatch.setattr("wsi_engine.models.around.find_model", lambda name: entry)
         return wsi_engine.run(slide, folder, model="watershed", **QUICK, **settings)
 
     return run_model

@@ -15,15 +15,20 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.nuclei.measure.columns import GROUP_NAMES
+from wsi_engine.slide.normalisation.methods import Method
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
+ENSEMBLE = "ensemble"
+"""Name of the model whose methods vote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,12 @@ class RunSettings(BaseModel):
         "starconvex"
     )
     weights: Annotated[Path | None, _ChangesResult("File of weights for the model")] = None
+    ensemble: Annotated[
+        tuple[str, ...],
+        _ChangesResult(
+            "Methods that vote, such as unet,starconvex; unet=FILE is one with weights of yours"
+        ),
+    ] = ()
     mpp: Annotated[
         float | None,
         _ChangesResult(
@@ -107,6 +118,43 @@ class RunSettings(BaseModel):
     drop_red: Annotated[
         bool,
         _ChangesResult("Leave out what is red, such as red blood cells: a mean b* above -8"),
+    ] = False
+    tta: Annotated[
+        Literal[4, 8] | None,
+        _ChangesResult("Turns, or flips and turns, in which each tile is seen"),
+    ] = None
+    normalise: Annotated[
+        Method | None, _ChangesResult("Show the model the slide in colours that it knows")
+    ] = None
+    normalise_target: Annotated[
+        Path | None,
+        _ChangesResult(
+            "Image, or .looks.json, of those colours; those in the model's card if none"
+        ),
+    ] = None
+    refine: Annotated[
+        Literal["gradient", "contour"] | None,
+        _ChangesResult("Move borders by up to 1 µm to where haematoxylin ends"),
+    ] = None
+    min_area: Annotated[
+        float | None, _ChangesResult("Area of the smallest nuclei", unit="µm²"), Field(gt=0)
+    ] = None
+    max_area: Annotated[
+        float | None, _ChangesResult("Area of the largest nuclei", unit="µm²"), Field(gt=0)
+    ] = None
+    min_circularity: Annotated[
+        float | None,
+        _ChangesResult("Least 4π area / perimeter², 1 for a disc"),
+        Field(ge=0, le=1),
+    ] = None
+    min_score: Annotated[
+        float | None,
+        _ChangesResult("Least score of the model, 0 to 1"),
+        Field(ge=0, le=1),
+    ] = None
+    drop_border: Annotated[
+        bool,
+        _ChangesResult("Leave out nuclei at the border of the slide, or of the annotations of roi"),
     ] = False
     tile_size: Annotated[
         int,
@@ -163,6 +211,32 @@ class RunSettings(BaseModel):
         find_groups(groups)
         return groups
 
+    @model_validator(mode="before")
+    @classmethod
+    def _voting(cls, values: Any) -> Any:
+        """Take methods that vote for what they are, an ensemble."""
+        if isinstance(values, dict) and values.get("ensemble"):
+            return {"model": ENSEMBLE} | values
+        return values
+
+    @field_validator("ensemble")
+    @classmethod
+    def _methods(cls, methods: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        named = tuple(name.strip() for each in methods for name in each.split(","))
+        if named and others.data.get("model") != ENSEMBLE:
+            raise ValueError(f"these are for --model {ENSEMBLE}: leave one of the two out")
+        names = [name.partition("=")[0] for name in named]
+        if len(names) == 1 or len(set(names)) < len(names) or not all(names):
+            raise ValueError("name two or more methods, each once")
+        return named
+
+    @field_validator("max_area")
+    @classmethod
+    def _above_the_smallest(cls, area: float | None, others: ValidationInfo) -> float | None:
+        if area is not None and area < (others.data.get("min_area") or 0):
+            raise ValueError("this is less than min_area")
+        return area
+
     @property
     def threads(self) -> int:
         """Number of threads that read and decode."""
@@ -173,6 +247,16 @@ class RunSettings(BaseModel):
         fields = type(self).model_fields
         wanted = {name for name, field in fields.items() if setting_of(field).changes_result}
         return self.model_dump(mode="json", include=wanted)
+
+    def with_absolute_paths(self) -> RunSettings:
+        """Return the same for processes that have another working directory."""
+        files = {name: getattr(self, name) for name in ("weights", "roi", "normalise_target")}
+        absolute = {name: path.absolute() for name, path in files.items() if path is not None}
+        methods = [method.partition("=") for method in self.ensemble]
+        voting = [
+            name + sign + str(Path(file).absolute()) * bool(file) for name, sign, file in methods
+        ]
+        return self.model_copy(update=absolute | {"ensemble": tuple(voting)})
 
 
 def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:

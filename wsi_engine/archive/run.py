@@ -22,7 +22,7 @@ from wsi_engine.archive.workers import InProcessPool, WorkerPool
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.engine.workers.dask import check_one
 from wsi_engine.errors import SettingsError
-from wsi_engine.models.registry import find_model
+from wsi_engine.models.around import members_of
 from wsi_engine.results.failure import read_failure
 from wsi_engine.slide.readers import has_slide_suffix, is_slide_folder
 
@@ -165,7 +165,7 @@ def run_archive(
     started, listen = time.monotonic(), guarded(listen)
     output = Path(output).absolute()
     chosen = make_settings(Path(config) if config else None, **settings)
-    find_model(chosen.model)
+    members_of(chosen)
     rows = read_manifest(Path(manifest)) if manifest is not None else ()
     inputs = [str(slide) for slide in slides]
     listed = list_slides(inputs, rows, leave_out=output)

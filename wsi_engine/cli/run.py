@@ -85,7 +85,7 @@ def run(
     from wsi_engine.archive.register import FOLDER
     from wsi_engine.archive.splitting import split_options
     from wsi_engine.engine.workers.dask import check_one
-    from wsi_engine.models.registry import find_model
+    from wsi_engine.models.around import members_of
     from wsi_engine.slide.slide_files import main_file
 
     named = slides or []
@@ -105,7 +105,7 @@ def run(
     if not named and manifest is None:
         raise SettingsError("name slides, a folder of them, or a --manifest")
     chosen = make_settings(**settings)
-    find_model(chosen.model)
+    members_of(chosen)
     is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":

@@ -99,7 +99,9 @@ def _value(name: str, field: FieldInfo, given: Any) -> Any:
     words = _words(field)
     if isinstance(given, list):
         return tuple(given) or None
-    if int not in _kinds(field) or not words or given is None or given in words:
+    if given in words:
+        return _literals(field)[words.index(given)]
+    if int not in _kinds(field) or not words or given is None:
         return given
     if not given.isdecimal() or int(given) < 1:
         choices = ", or ".join(["a whole number from 1", *words])
@@ -126,12 +128,17 @@ def _kinds(field: FieldInfo) -> set[Any]:
 
 def _words(field: FieldInfo) -> list[str]:
     """Return the words that a setting takes, if there are only some."""
+    return [str(value) for value in _literals(field)]
+
+
+def _literals(field: FieldInfo) -> list[Any]:
+    """Return the values that a setting takes, if there are only some."""
     literals = [kind for kind in _members(field.annotation) if get_origin(kind) is Literal]
-    return [word for literal in literals for word in _flat(literal)]
+    return [value for literal in literals for value in _flat(literal)]
 
 
-def _flat(literal: Any) -> list[str]:
-    """Return the words of a ``Literal``, of those within it as well."""
+def _flat(literal: Any) -> list[Any]:
+    """Return the values of a ``Literal``, of those within it as well."""
     return [
         word
         for part in get_args(literal)

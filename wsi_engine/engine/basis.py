@@ -15,9 +15,9 @@ from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
 from wsi_engine.engine.versions import versions_of_computing
+from wsi_engine.models.around import members_of
 from wsi_engine.models.given import model_basis
 from wsi_engine.models.protocol import Model
-from wsi_engine.models.registry import find_model
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.readers import reader_basis
 
@@ -42,14 +42,33 @@ def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basi
     described = settings.result_settings()
     described["roi"] = _digest(settings.roi)
     if given is None:
-        entry = find_model(settings.model)
-        weights = settings.weights or entry.weights
-        if weights is None and not entry.spec.embedded:
-            del described["weights"]  # not known before the model has fetched them
-        else:
-            described["weights"] = _digest(weights)
-    described |= model_basis(settings.model, given)
+        del described["weights"]
+        described |= _described_methods(settings)
+    else:
+        described |= model_basis(settings.model, given)
+    if settings.normalise is not None and settings.normalise_target is not None:
+        described["normalise_target"] = _digest(settings.normalise_target)
     return {"version of results": RESULT_VERSION} | described
+
+
+def _described_methods(settings: RunSettings) -> Basis:
+    """Describe the methods that are asked for by name, as far as they are known unloaded."""
+    described: Basis = {}
+    members = members_of(settings)
+    weights, looks = {}, {}
+    for member in members:
+        name, file = member.entry.name, member.weights or member.entry.weights
+        if file is not None or member.entry.spec.embedded:
+            weights[name] = _digest(file)  # else not known before the model has fetched them
+        looks[name] = _digest(member.looks)
+        described |= model_basis(name)
+    if settings.normalise is not None:
+        described["normalise_target"] = looks
+    if len(members) > 1:
+        return described | {"ensemble": list(looks), "weights": weights}
+    if weights:
+        (described["weights"],) = weights.values()
+    return described
 
 
 def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
@@ -71,9 +90,19 @@ def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
         "arithmetic": arithmetic,
         "versions": versions_of_computing(),
     }
-    if "weights" not in basis:
-        found["weights"] = _digest(getattr(plan.model, "weights", None))
+    fetched = getattr(plan.model, "weights", None)
+    if isinstance(fetched, Mapping):
+        found["weights"] = basis["weights"] | {name: _digest(fetched[name]) for name in fetched}
+    elif "weights" not in basis:
+        found["weights"] = _digest(fetched)
     return basis | found
+
+
+def with_later_settings(was: Mapping[str, Any]) -> Basis:
+    """Add the settings that there were not when a basis was written: at their defaults."""
+    defaults = RunSettings().result_settings()
+    del defaults["weights"]  # not known of all models
+    return defaults | dict(was)
 
 
 def differences(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 
 import shapely
 
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.errors import RegionError, SettingsError, SlideError
+from wsi_engine.models.around import load_model
 from wsi_engine.models.protocol import Model, ModelSpec
-from wsi_engine.models.registry import ModelEntry, find_model
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
@@ -77,6 +78,11 @@ class Plan:
         read = without(self.area, self.reader.unreadable)
         return float(read.area * self.reader.grid.slide_mpp.pixel_area_um2 / 1e6)
 
+    @cached_property
+    def border(self) -> shapely.Geometry:
+        """Border of the slide, or of the regions of interest on it, in QuPath pixels."""
+        return _bounds_of_work(self.info, self.regions).boundary
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """What is measured of each nucleus."""
@@ -108,7 +114,6 @@ def make_plan(
     EngineError
         When the pixel size or the model is unknown, or there is nothing to work on.
     """
-    entry = find_model(settings.model) if given is None else ModelEntry(given.spec, lambda _: given)
     info = with_resolution(slide.info, settings.mpp)
     observe(Progress(info.path.name, "tissue"))
     with clock.measure("tissue"):
@@ -118,7 +123,7 @@ def make_plan(
         area = _working_area(info, tissue, bounds, bounded=regions is not None)
     observe(Progress(info.path.name, "calibration"))
     with clock.measure("calibration"):
-        loaded = entry.load(settings.weights)
+        loaded = load_model(settings, given)
         # A file of weights may be for other pixels than the model that it is for.
         reader = GridReader(slide, make_grid(info, loaded.spec.mpp))
         if tissue is not None:

@@ -8,7 +8,14 @@ from typing import Any
 
 from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
-from wsi_engine.engine.basis import MACHINE, Basis, basis_of, basis_of_settings, differences
+from wsi_engine.engine.basis import (
+    MACHINE,
+    Basis,
+    basis_of,
+    basis_of_settings,
+    differences,
+    with_later_settings,
+)
 from wsi_engine.engine.summaries import has_summaries
 from wsi_engine.errors import ResultError, SettingsError
 from wsi_engine.results.facts import FileFacts
@@ -75,7 +82,8 @@ def finished_run(folder: Path, basis: Basis) -> RunRecord | None:
         record = read_run_record(folder)
     except ResultError as error:
         raise ResultError(f"{error}, or choose another --output") from None
-    require_same_basis(record.basis, basis, f"{folder} holds a finished result")
+    was = with_later_settings(record.basis)
+    require_same_basis(was, basis, f"{folder} holds a finished result")
     if _corrections_changed(folder, record):
         return None
     for name, entry in record.files.items():

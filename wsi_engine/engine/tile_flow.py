@@ -16,7 +16,7 @@ from wsi_engine.errors import ModelError
 from wsi_engine.models.promises import broken_by_maps, broken_by_predictions
 from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.measure.context import add_context
-from wsi_engine.nuclei.nuclei import Nuclei, nuclei_of_tile, within
+from wsi_engine.nuclei.nuclei import Nuclei, clear_of, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.redness import is_red
 from wsi_engine.nuclei.seams import resolve_seams
@@ -29,6 +29,9 @@ from wsi_engine.slide.protocol import RGB
 from wsi_engine.store.tile_store import TileStore
 
 TilesWithNuclei = Generator[tuple[Tile, Nuclei], None, None]
+
+TOUCHING_UM = 0.5
+"""Nuclei that come so near to a border are taken for cut by it."""
 
 Compute = Callable[[Iterable[Tile]], TilesWithNuclei]
 """Finds the nuclei of some tiles, in their order."""
@@ -73,6 +76,9 @@ def find_nuclei(
         for nuclei in clock.timed("seams", resolved):
             with clock.measure("seams"):
                 wanted = within(nuclei, plan.reach)
+                if plan.settings.drop_border:
+                    touching = TOUCHING_UM / reader.grid.slide_mpp.mean
+                    wanted = clear_of(wanted, plan.border, touching)
             yield wanted
 
 

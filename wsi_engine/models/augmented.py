@@ -8,22 +8,17 @@ the views see stay.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.models.fusion import fused
-from wsi_engine.models.inner_network import compilation_of, with_network
 from wsi_engine.models.map_layout import layout_of
-from wsi_engine.models.protocol import Model, ModelSpec
+from wsi_engine.models.protocol import Model
 from wsi_engine.models.turns import Count, Turn, turns
+from wsi_engine.models.wrapper import Wrapper
 from wsi_engine.nuclei.predictions import Predictions
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from wsi_engine.models.compiling import Compilation
 
 
 @runtime_checkable
@@ -47,30 +42,13 @@ def augmented(model: Model, count: Count) -> Model:
 
 
 @dataclass(frozen=True)
-class _Views:
+class _Views(Wrapper):
     """What both ways have in common: the model and the views that it is given."""
 
-    model: Model
     views: tuple[Turn, ...]
-
-    @property
-    def spec(self) -> ModelSpec:
-        return self.model.spec
-
-    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        return replace(self, model=self.model.calibrate(fields))
 
     def settings(self) -> dict[str, float]:
         return {**self.model.settings(), "views": len(self.views)}
-
-    def to(self, device: str) -> Self:
-        return replace(self, model=self.model.to(device))
-
-    def compilation(self, batch: int, side: int) -> Compilation | None:
-        return compilation_of(self.model, batch, side)
-
-    def with_network(self, network: nn.Module) -> Self:
-        return replace(self, model=with_network(self.model, network))
 
 
 @dataclass(frozen=True)
@@ -90,9 +68,6 @@ class _AveragedMaps(_Views):
         # The model decodes what it is used to: as many bytes as without.
         whole = np.issubdtype(turned.dtype, np.integer)
         return (np.rint(total) if whole else total).astype(turned.dtype)
-
-    def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
-        return self.model.decode(maps)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,6 +16,24 @@ from wsi_engine.models.fusion import fused
 from wsi_engine.models.map_layout import MapLayout, layout_of
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
+
+NAME = "ensemble"
+"""Name by which methods that vote are asked for."""
+
+DEFAULT_MEMBERS = ("mask-rcnn", "unet")
+"""Those of Vuola 2019."""
+
+SPEC = ModelSpec(
+    name=NAME,
+    summary=f"Vote of {' and '.join(DEFAULT_MEMBERS)}, or of those that --ensemble names",
+    # What it truly is depends on who votes; see `ensemble_spec`.
+    mpp=0.5,
+    stride=8,
+    receptive_radius_px=128,
+    largest_object_px=80,
+    licence="that of each",
+    embedded=False,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,12 @@ class Ensemble:
     layouts: tuple[MapLayout, ...]
     votes: int
     spec: ModelSpec
+
+    @property
+    def weights(self) -> dict[str, Path]:
+        """Files of weights that models found for themselves, by their names."""
+        found = {model.spec.name: getattr(model, "weights", None) for model in self.models}
+        return {name: path for name, path in found.items() if path is not None}
 
     @property
     def _step(self) -> int:
@@ -118,7 +143,7 @@ def ensemble_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
     if len({spec.classes for spec in specs}) > 1:
         raise ModelError(f"{names} cannot vote on classes: leave out those that tell others")
     return ModelSpec(
-        name="ensemble",
+        name=NAME,
         summary=f"Vote of {names}",
         mpp=specs[0].mpp,
         stride=math.lcm(*(spec.stride for spec in specs)),

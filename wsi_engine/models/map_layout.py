@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.errors import ModelError
 from wsi_engine.models.protocol import Model
 
 
@@ -34,13 +35,24 @@ class MapLayout:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=int))
 
     def pack(self, maps: npt.NDArray[np.generic], step: int) -> npt.NDArray[np.uint8]:
-        """Return maps as bytes, shape (n, h, w, bytes), on a grid whose step is a multiple."""
+        """Return maps as bytes, shape (n, h, w, bytes), on a grid whose step is a multiple.
+
+        Raises
+        ------
+        ModelError
+            When they hold NaN or infinity, which nobody would see in bytes.
+        """
+        if maps.dtype.kind == "f" and not np.isfinite(maps.sum(dtype=np.float32)):
+            raise ModelError(
+                "a network computed NaN or infinity: its weights are damaged, or do not suit this "
+                "device; try --device cpu"
+            )
         count, height, width = maps.shape[:3]
         times = step // self.step
-        raw = np.ascontiguousarray(maps).reshape(count, height, width, -1).view(np.uint8)
-        cells = raw.reshape(count, height // times, times, width // times, times, -1)
-        cells = cells.swapaxes(2, 3)
-        return np.ascontiguousarray(cells).reshape(*cells.shape[:3], -1)
+        raw = np.ascontiguousarray(maps).reshape(-1).view(np.uint8)
+        cells = raw.reshape(count, height // times, times, width // times, times, self.bytes)
+        cells = np.ascontiguousarray(cells.swapaxes(2, 3))
+        return cells.reshape(*cells.shape[:3], times * times * self.bytes)
 
     def unpack(self, packed: npt.NDArray[np.uint8], step: int) -> npt.NDArray[np.generic]:
         """Return the maps of one tile, shape (height, width, ...), from their bytes."""

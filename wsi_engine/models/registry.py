@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import hovernet_spec, threshold, watershed
+from wsi_engine.models import ensemble, hovernet_spec, threshold, watershed
 from wsi_engine.models.dense import cnn_watershed, contour_aware, fcn, two_stage, unet
 from wsi_engine.models.dense.method import DenseMethod, weights_file
 from wsi_engine.models.learning import Training
@@ -170,6 +170,12 @@ def _load_hovernet(name: str, weights: Path | None) -> Model:
     return load_hovernet(name, weights)
 
 
+def _load_ensemble(weights: Path | None) -> Model:
+    if weights is not None:
+        raise ModelError("an ensemble has no weights of its own: leave --weights out")
+    return ensemble.ensemble([find_model(name).load(None) for name in ensemble.DEFAULT_MEMBERS])
+
+
 def _weightless(model: Model) -> ModelEntry:
     """Return the entry of a model that has nothing to learn."""
 
@@ -203,6 +209,7 @@ BUILT_IN = {
         _weightless(threshold.Threshold()),
         _weightless(threshold.Threshold(kind="local")),
         *map(_dense, DENSE),
+        ModelEntry(ensemble.SPEC, _load_ensemble),
         *(
             ModelEntry(spec, functools.partial(_load_hovernet, name))
             for name, spec in hovernet_spec.SPECS.items()

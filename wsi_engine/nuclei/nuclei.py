@@ -143,3 +143,9 @@ def within(nuclei: Nuclei, area: shapely.Geometry) -> Nuclei:
     shapely.prepare(area)
     x, y = nuclei.anchors.T
     return nuclei.take(np.asarray(shapely.intersects_xy(area, x, y)))
+
+
+def clear_of(nuclei: Nuclei, line: shapely.Geometry, distance: float) -> Nuclei:
+    """Return the nuclei that come no nearer to a line than a distance, in QuPath pixels."""
+    shapely.prepare(line)
+    return nuclei.take(~np.asarray(shapely.dwithin(nuclei.polygons, line, distance), bool))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.plan import Plan, core_side
 from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.models.around import load_model
 from wsi_engine.models.devices import default_batch_size, resolve_devices
 from wsi_engine.models.inner_network import compilation_of, with_network
 from wsi_engine.models.protocol import Model
-from wsi_engine.models.registry import find_model
 from wsi_engine.schedule.clock import StageClock
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def compile_network(settings: RunSettings) -> bool:
         When the model is unknown, or its network cannot be compiled.
     """
     devices = resolve_devices(settings.device)
-    model = find_model(settings.model).load(settings.weights).to(devices[0])
+    model = load_model(settings).to(devices[0])
     side = core_side(settings.tile_size, model.spec) + 2 * model.spec.halo_px
     compilation = compilation_of(model, batch_size_of(settings, devices), side)
     if compilation is not None and compilation.load() is None:

@@ -109,10 +109,7 @@ _ready: _Ready | None = None
 
 def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
-    paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
-    absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
-    settings = plan.settings.model_copy(update=absolute)
-    slide = plan.info.path.absolute()
+    settings, slide = plan.settings.with_absolute_paths(), plan.info.path.absolute()
     return WorkerJob(run, slide, settings, basis, tiles, plan.given)
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.slide.normalisation.histogram import HistogramLook
+from wsi_engine.slide.normalisation.methods import Method
 from wsi_engine.slide.normalisation.reinhard import ReinhardLook
 from wsi_engine.slide.normalisation.stain_matrix import StainLook
 from wsi_engine.slide.protocol import RGB
-
-Method = Literal["reinhard", "histogram", "macenko", "vahadane"]
 
 MOST_PIXELS = 1_000_000
 """So many are looked at, evenly spread; more change nothing."""
@@ -86,9 +85,9 @@ def look_of(fields: npt.NDArray[np.uint8], method: Method) -> Look:
     return _LOOKS[method](np.ascontiguousarray(pixels[::every]))
 
 
-def describe_look(look: ReinhardLook | HistogramLook | StainLook) -> dict[str, Any]:
+def describe_look(look: Look) -> dict[str, Any]:
     """Return a look as a model's card keeps it: numbers by name, ready for JSON."""
-    return asdict(look)
+    return asdict(cast("Any", look))
 
 
 def read_look(description: Mapping[str, Any], method: Method) -> Look:

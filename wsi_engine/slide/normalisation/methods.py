@@ -1,0 +1,7 @@
+"""The methods of colour normalisation, by name; with nothing that computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Method = Literal["reinhard", "histogram", "macenko", "vahadane"]

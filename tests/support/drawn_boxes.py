@@ -33,7 +33,7 @@ class _Proposals(nn.Module):
     def forward(self, levels: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         count = len(ANCHORS_PX[0]) * len(ASPECTS)
         logits = [level.new_full((1, count, *level.shape[2:]), -9.0) for level in levels]
-        logits[0][:, SQUARE_OF_16] = functional.avg_pool2d(levels[0], 3, 1, 1)[:, 0]
+        logits[0][:, SQUARE_OF_16] = 4 * functional.avg_pool2d(levels[0], 3, 1, 1)[:, 0]
         return logits, [level.new_zeros((1, 4 * count, *level.shape[2:])) for level in levels]
 
 
@@ -54,7 +54,7 @@ class _Boxes(nn.Module):
         (x, width), (y, height) = moments
         deltas = torch.stack([10 * x, 10 * y, 5 * width.log(), 5 * height.log()], 1)
         border = (dark.sum((1, 2)) - dark[:, 1:-1, 1:-1].sum((1, 2))) / 24
-        score = 2 * dark[:, 2:5, 2:5].mean((1, 2)) - border
+        score = 2 * dark[:, 2:5, 2:5].mean((1, 2)) - border - 1
         logits = torch.stack([torch.zeros_like(score), score], 1)
         return logits, torch.cat([torch.zeros_like(deltas), deltas], 1)
 

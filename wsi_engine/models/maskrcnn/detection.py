@@ -23,7 +23,7 @@ from wsi_engine.models.maskrcnn.decoding import packed
 from wsi_engine.models.maskrcnn.network import LEVELS, PROPOSING
 from wsi_engine.models.maskrcnn.spec import LONGEST_PX, MASK_SIDE, SHIFT_PX, SLOTS
 
-OBJECTNESS = 0.1
+OBJECTNESS = 0.15
 """From here on a proposal is looked at."""
 PROPOSALS_IOU = 0.6
 PROPOSALS_PER_CELL = 8

@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
 def build(
     channels: tuple[int, int, int] = (32, 64, 160),
-    features: int = 48,
+    features: int = 32,
     box_features: int = 192,
     mask_features: int = 32,
 ) -> nn.Module:

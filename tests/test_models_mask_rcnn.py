@@ -22,7 +22,7 @@ from tests.support.drawn_boxes import drawn_mask_rcnn
 from wsi_engine.errors import ModelError
 from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.learning import LabelledCrop
-from wsi_engine.models.maskrcnn import decoding, detection
+from wsi_engine.models.maskrcnn import decoding, detection, pooling
 from wsi_engine.models.maskrcnn.boxes import suppress
 from wsi_engine.models.maskrcnn.learning import LearningConfig, MaskRcnnLearner, NetworkConfig
 from wsi_engine.models.maskrcnn.losses import mask_rcnn_losses
@@ -270,6 +270,24 @@ class TestNetwork:
                 reach = max(reach, float((touched - at * step).abs().max()))
                 x.grad = None
         assert NETWORK_RADIUS_PX - 8 <= reach <= NETWORK_RADIUS_PX
+
+
+class TestPooling:
+    @pytest.mark.parametrize("pool", ["box_roi_pool", "mask_roi_pool"])
+    def test_it_is_torchvisions(self, pool: str) -> None:
+        """On all levels, across the border, and of boxes that are less than a point."""
+        boxes = torch.from_numpy(np.concatenate([random_boxes(200, 90)[0] - 20, np.zeros((1, 4))]))
+        boxes = boxes.float()
+        torch.manual_seed(0)
+        features = {
+            name: torch.randn(1, 5, 96 // s, 128 // s)
+            for name, s in zip("012", (2, 4, 8), strict=True)
+        }
+        pooler = getattr(small_network().roi_heads, pool)
+        expected = pooler(features, [boxes], [(96, 128)])
+        levels = tuple(map(pooling.channels_last, features.values()))
+        found = pooling.pooled(levels, boxes, pooler.output_size[0])
+        assert torch.allclose(found, expected, atol=1e-4)
 
 
 class TestModel:

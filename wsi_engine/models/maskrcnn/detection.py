@@ -21,6 +21,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from wsi_engine.models.maskrcnn.boxes import suppress
 from wsi_engine.models.maskrcnn.decoding import packed
 from wsi_engine.models.maskrcnn.network import LEVELS, PROPOSING
+from wsi_engine.models.maskrcnn.pooling import channels_last, pooled
 from wsi_engine.models.maskrcnn.spec import LONGEST_PX, MASK_SIDE, SHIFT_PX, SLOTS
 
 OBJECTNESS = 0.15
@@ -94,7 +95,18 @@ class _SecondStage:
         self.heads, self.dtype = heads, pixels.dtype
         self.size = (pixels.shape[2], pixels.shape[3])
         # As pooling takes them: it would convert all of them for every portion.
-        self.features = {level: features[level].float().contiguous() for level in LEVELS}
+        self.on_processor = pixels.device.type == "cpu"
+        if self.on_processor:
+            self.levels = tuple(channels_last(features[level]) for level in LEVELS)
+        else:
+            self.features = {level: features[level].float().contiguous() for level in LEVELS}
+
+    def pooled(self, pool: Any, boxes: torch.Tensor) -> torch.Tensor:
+        """Return the features in boxes as one of torchvision's poolers does."""
+        if self.on_processor:
+            return pooled(self.levels, boxes, pool.output_size[0]).to(self.dtype)
+        found: torch.Tensor = pool(self.features, [boxes], [self.size])
+        return found.to(self.dtype)
 
     def classified(
         self, proposals: torch.Tensor
@@ -102,7 +114,7 @@ class _SecondStage:
         """Return what becomes of proposals: boxes of nuclei, and their scores."""
 
         def answer(boxes: torch.Tensor) -> torch.Tensor:
-            seen = self.heads.box_roi_pool(self.features, [boxes], [self.size]).to(self.dtype)
+            seen = self.pooled(self.heads.box_roi_pool, boxes)
             logits, deltas = self.heads.box_predictor(self.heads.box_head(seen))
             return torch.cat([logits.float().softmax(1)[:, 1:], deltas[:, 4:8].float()], dim=1)
 
@@ -116,7 +128,7 @@ class _SecondStage:
         """Return the mask in each box, 0 to 1, shape (n, side, side)."""
 
         def answer(part: torch.Tensor) -> torch.Tensor:
-            seen = self.heads.mask_roi_pool(self.features, [part], [self.size]).to(self.dtype)
+            seen = self.pooled(self.heads.mask_roi_pool, part)
             logits: torch.Tensor = self.heads.mask_predictor(self.heads.mask_head(seen))[:, 1]
             return logits.float().sigmoid()
 

@@ -35,7 +35,7 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels: tuple[_Width, _Width, _Width] = (32, 64, 160)
-    features: _Width = 32
+    features: _Width = 48
     box_features: _Width = 192
     mask_features: _Width = 32
 

@@ -23,7 +23,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from wsi_engine.models.layers import block, stem
-from wsi_engine.models.maskrcnn.spec import MASK_SIDE
+from wsi_engine.models.maskrcnn.spec import FINEST_UP_TO_PX, MASK_SIDE
 
 LEVELS = ("0", "1", "2")
 """Features at 2, 4 and 8 model pixels per point."""
@@ -32,8 +32,6 @@ PROPOSING = ("1", "2")
 ANCHORS_PX = ((10, 16), (24, 40))
 """Sides of the anchors of each proposing level: a nucleus has 12 to 20 px."""
 ASPECTS = (0.5, 1.0, 2.0)
-FINEST_UP_TO_PX = 24
-"""Boxes of this size are looked at on the second level, smaller ones on the first."""
 BOX_SIDE = 7
 """Points along a side of what the second stage sees of a box."""
 
@@ -74,7 +72,7 @@ class Backbone(nn.Module):
 
 def build(
     channels: tuple[int, int, int] = (32, 64, 160),
-    features: int = 32,
+    features: int = 48,
     box_features: int = 192,
     mask_features: int = 32,
 ) -> nn.Module:

@@ -23,6 +23,9 @@ LONGEST_PX = 64
 SHIFT_PX = 16
 """How far each of the two stages may move the centre of a box."""
 
+FINEST_UP_TO_PX = 24
+"""Boxes of this size are looked at on the second level of features, smaller ones on the first."""
+
 NETWORK_RADIUS_PX = 64
 """How far from a point of the features a pixel can change what the network says there."""
 

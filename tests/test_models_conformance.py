@@ -11,6 +11,7 @@ import pytest
 
 import wsi_engine
 from tests.support.dense_maps import darkness_model
+from tests.support.drawn_boxes import drawn_mask_rcnn
 from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.models.augmented import augmented
 from wsi_engine.models.ensemble import ensemble
@@ -49,6 +50,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     # What the package brings, and what has to be downloaded or trained first by a stand-in.
     **{name: shipped(name) for name, e in available_models().items() if e.spec.embedded},
     **{f"{m.spec.name} (drawn)": drawn(m.spec.name) for m in DENSE},
+    "mask-rcnn (drawn)": drawn_mask_rcnn,
     "fused views": lambda: augmented(Watershed(), 4),
     "averaged views": lambda: augmented(drawn("contour-aware")(), 4),
     "ensemble": ensemble_of_three,

@@ -24,6 +24,7 @@ from wsi_engine.version import __version__
 
 EXTRAS = {
     "tiatoolbox": "HoVer-Net models: pip install 'wsi-engine[tiatoolbox]'",
+    "torchvision": "Mask R-CNN: pip install 'wsi-engine[maskrcnn]'",
     "geopandas": "result.nuclei.to_geopandas(): pip install 'wsi-engine[geopandas]'",
 }
 

@@ -14,6 +14,7 @@ from wsi_engine.models import ensemble, hovernet_spec, threshold, watershed
 from wsi_engine.models.dense import cnn_watershed, contour_aware, fcn, two_stage, unet
 from wsi_engine.models.dense.method import DenseMethod, weights_file
 from wsi_engine.models.learning import Training
+from wsi_engine.models.maskrcnn import spec as maskrcnn_spec
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.starconvex import spec as starconvex_spec
 from wsi_engine.plugins import Plugins, plugins
@@ -164,6 +165,18 @@ def _train_dense(method: DenseMethod) -> Training:
     return training(method)
 
 
+def _load_mask_rcnn(weights: Path | None) -> Model:
+    from wsi_engine.models.maskrcnn.model import load_mask_rcnn
+
+    return load_mask_rcnn(weights)
+
+
+def _train_mask_rcnn() -> Training:
+    from wsi_engine.models.maskrcnn.learning import TRAINING
+
+    return TRAINING
+
+
 def _load_hovernet(name: str, weights: Path | None) -> Model:
     from wsi_engine.models.tiatoolbox import load_hovernet
 
@@ -209,6 +222,12 @@ BUILT_IN = {
         _weightless(threshold.Threshold()),
         _weightless(threshold.Threshold(kind="local")),
         *map(_dense, DENSE),
+        ModelEntry(
+            maskrcnn_spec.SPEC,
+            _load_mask_rcnn,
+            maskrcnn_spec.WEIGHTS if maskrcnn_spec.SPEC.embedded else None,
+            _train_mask_rcnn,
+        ),
         ModelEntry(ensemble.SPEC, _load_ensemble),
         *(
             ModelEntry(spec, functools.partial(_load_hovernet, name))

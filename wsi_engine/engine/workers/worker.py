@@ -26,6 +26,8 @@ from wsi_engine.models.devices import (
     reuse_freed_memory,
 )
 from wsi_engine.models.protocol import Model
+from wsi_engine.models.regions.loading import is_named
+from wsi_engine.qupath.regions import Regions
 from wsi_engine.schedule.clock import StageClock, StageTimes
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import LevelBox
@@ -52,6 +54,8 @@ class WorkerJob:
         Number of tiles that each worker may expect.
     given
         The model, if the user gave an object and no name.
+    regions
+        The regions that bound the work: nobody finds them a second time.
     """
 
     run: str
@@ -60,6 +64,7 @@ class WorkerJob:
     basis: Basis
     tiles: int
     given: Model | None = None
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,16 @@ _ready: _Ready | None = None
 
 def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
-    paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
-    absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
+    paths = {name: getattr(plan.settings, name) for name in ("weights", "roi", "regions_weights")}
+    absolute: dict[str, Path | str] = {
+        name: path.absolute() for name, path in paths.items() if path is not None
+    }
+    named = plan.settings.regions_model
+    if named is not None and not is_named(named):
+        absolute["regions_model"] = str(Path(named).absolute())
     settings = plan.settings.model_copy(update=absolute)
     slide = plan.info.path.absolute()
-    return WorkerJob(run, slide, settings, basis, tiles, plan.given)
+    return WorkerJob(run, slide, settings, basis, tiles, plan.given, plan.regions)
 
 
 def arithmetic_of_worker(device: str) -> list[str]:
@@ -178,7 +188,7 @@ def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     if devices[0].type == "cpu":
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
-        plan = make_plan(slide, settings, devices[0], clock, given=job.given)
+        plan = make_plan(slide, settings, devices[0], clock, given=job.given, regions=job.regions)
     basis = basis_of_tiles(basis_of(job.slide, settings, job.given), plan, arithmetic_of(devices))
     if changes := differences(job.basis, basis):
         raise WorkerError(

@@ -111,7 +111,8 @@ def read_pixel_classifier(path: Path) -> PixelClassifier:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _described(path.name, description, arrays)
     except _NO_CLASSIFIER as error:
-        raise ModelError(f"{path} holds no regions model: {error}") from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ModelError(f"{path} holds no regions model: {why}") from error
 
 
 def _described(

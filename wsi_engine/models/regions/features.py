@@ -62,11 +62,12 @@ class Features:
         ndarray
             float32, shape (height - 2 m, width - 2 m, count) with m the margin.
         """
-        computed = multiscale_basic_features(
-            window,
-            sigma_min=self.sigma_min_px,
-            sigma_max=self.sigma_max_px,
-            channel_axis=-1,
-        )
         inside = slice(self.margin_px, -self.margin_px)
-        return np.ascontiguousarray(computed[inside, inside], np.float32)
+        # One channel after the other: what lies in the margin is soon forgotten.
+        channels = [
+            multiscale_basic_features(
+                window[..., channel], sigma_min=self.sigma_min_px, sigma_max=self.sigma_max_px
+            )[inside, inside].copy()
+            for channel in range(CHANNELS)
+        ]
+        return np.concatenate(channels, axis=-1, dtype=np.float32)

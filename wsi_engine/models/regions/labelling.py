@@ -22,6 +22,9 @@ from wsi_engine.slide.frames import ModelBox
 CORE_PX = 512
 """Side of a block; a multiple of every stride."""
 
+MOST_BLOCKS_AT_A_TIME = 4
+"""Each takes some 200 MB, and several threads of its own."""
+
 SMOOTHING_REACH = 3.0
 """Standard deviations at which the smoothing of probabilities is cut off."""
 
@@ -76,7 +79,7 @@ class Labelling:
         Parameters
         ----------
         threads
-            How many blocks are computed at a time.
+            How many blocks are computed at a time, at most.
 
         Yields
         ------
@@ -97,7 +100,7 @@ class Labelling:
     def _labelled(self, threads: int) -> Iterator[tuple[ModelBox, npt.NDArray[np.int16]]]:
         """Yield blocks with their labels in order; few are in memory at a time."""
         under_way: deque[tuple[ModelBox, Future[npt.NDArray[np.int16]]]] = deque()
-        supply = self._blocks()
+        supply, threads = self._blocks(), min(threads, MOST_BLOCKS_AT_A_TIME)
         with ThreadPoolExecutor(threads, "regions") as pool:
             while True:
                 for block in islice(supply, 2 * threads - len(under_way)):

@@ -35,20 +35,29 @@ class TwoTissues:
     glands: tuple[shapely.Polygon, ...]
 
     @property
+    def inner(self) -> shapely.Geometry:
+        """The field without its edges, where glands are cut open as no tissue is."""
+        return self.field.buffer(-60)
+
+    @property
     def glandular(self) -> shapely.Geometry:
         return shapely.union_all(self.glands)
 
     def drawn(self, path: Path) -> Path:
         """Annotations as a person draws them: half of the glands, some stroma, some glass."""
         glands = sorted(self.glands, key=lambda gland: gland.area)[::2]
-        stroma = shapely.get_parts(self.field.buffer(-4) - self.glandular.buffer(6))
+        stroma = shapely.get_parts(self.field - self.glandular.buffer(6))
         left, top, right, bottom = self.field.bounds
+        middle = (left + right) / 2
         bands = [
             shapely.box(left, y, right, y + (bottom - top) / 6)
             for y in np.linspace(top, bottom, 4)[:3]
         ]
         strips = [shapely.union_all(stroma) & band for band in bands]
-        empty = [shapely.box(5, 5, right, 60), shapely.box(5, bottom + 20, right, bottom + 90)]
+        # Without what is beside it on both sides, the edge of tissue is taken for that of a lumen.
+        strips.append(shapely.union_all(stroma) - self.field.buffer(-50))
+        around = self.field.buffer(80, join_style="mitre") - self.field
+        empty = [around & shapely.box(0, 0, middle, 2e3), around - shapely.box(0, 0, middle, 2e3)]
         classes = {"Gland": glands, "Stroma": strips, "Ignore*": empty}
         shapes = [(name, shape) for name, group in classes.items() for shape in group]
         return write_file(

@@ -109,11 +109,32 @@ class RunSettings(BaseModel):
         Path | None, _ChangesResult("GeoJSON with annotations from QuPath that bound the work")
     ] = None
     roi_class: Annotated[
-        tuple[str, ...], _ChangesResult("Only annotations of this class bound the work")
+        tuple[str, ...], _ChangesResult("Only regions of this class bound the work")
     ] = ()
     exclude_class: Annotated[
-        tuple[str, ...], _ChangesResult("Annotations of this class are cut out of it")
+        tuple[str, ...], _ChangesResult("Regions of this class are cut out of it")
     ] = ()
+    regions_model: Annotated[
+        str | None,
+        _ChangesResult(
+            "Model that finds the regions: a file of `wsi-engine regions-train`, or a segmentor of "
+            "TIAToolbox, see docs/regions.md"
+        ),
+    ] = None
+    regions_weights: Annotated[
+        Path | None, _ChangesResult("File of weights for that segmentor")
+    ] = None
+    region_smoothing: Annotated[
+        float,
+        _ChangesResult("Gaussian that smooths where one class of region ends", unit="µm"),
+        Field(ge=0, le=100),
+    ] = 8.0
+    min_region_area: Annotated[
+        float, _ChangesResult("Smaller regions are dropped", unit="µm²"), Field(ge=0)
+    ] = 2000.0
+    min_region_hole: Annotated[
+        float, _ChangesResult("Smaller holes in regions are filled", unit="µm²"), Field(ge=0)
+    ] = 2000.0
     tissue: Annotated[bool, _ChangesResult("Find the tissue and leave out the glass")] = True
     drop_red: Annotated[
         bool,
@@ -250,8 +271,14 @@ class RunSettings(BaseModel):
 
     def with_absolute_paths(self) -> RunSettings:
         """Return the same for processes that have another working directory."""
-        files = {name: getattr(self, name) for name in ("weights", "roi", "normalise_target")}
-        absolute = {name: path.absolute() for name, path in files.items() if path is not None}
+        names = ("weights", "roi", "normalise_target", "regions_weights")
+        files = {name: getattr(self, name) for name in names}
+        absolute: dict[str, Any] = {
+            name: path.absolute() for name, path in files.items() if path is not None
+        }
+        # A model of regions is a file, or known by a name.
+        if self.regions_model is not None and (model := Path(self.regions_model)).exists():
+            absolute["regions_model"] = str(model.absolute())
         methods = [method.partition("=") for method in self.ensemble]
         voting = [
             name + sign + str(Path(file).absolute()) * bool(file) for name, sign, file in methods

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 import shapely
 
 from wsi_engine.config import RunSettings
-from wsi_engine.digests import digest_of
+from wsi_engine.digests import digest, digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
 from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.models.around import members_of
+from wsi_engine.models.devices import arithmetic_of
 from wsi_engine.models.given import model_basis
 from wsi_engine.models.protocol import Model
+from wsi_engine.models.regions.loading import is_named
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.readers import reader_basis
 
@@ -41,6 +43,9 @@ def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basi
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
     described["roi"] = _digest(settings.roi)
+    if settings.regions_model is not None and not is_named(settings.regions_model):
+        described["regions_model"] = _digest(Path(settings.regions_model))
+    described["regions_weights"] = _digest(settings.regions_weights)
     if given is None:
         del described["weights"]
         described |= _described_methods(settings)
@@ -103,6 +108,12 @@ def with_later_settings(was: Mapping[str, Any]) -> Basis:
     defaults = RunSettings().result_settings()
     del defaults["weights"]  # not known of all models
     return defaults | dict(was)
+
+
+def found_regions_name(basis: Basis, devices: Sequence[str]) -> str:
+    """Name the file of the regions that a model finds, by all that they depend on."""
+    computing = {"arithmetic": arithmetic_of([*devices]), "versions": versions_of_computing()}
+    return f"regions-{digest(basis | computing)[:16]}.geojson"
 
 
 def differences(

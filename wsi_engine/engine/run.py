@@ -10,7 +10,7 @@ from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.record import corrections_for
-from wsi_engine.engine.basis import basis_of, basis_of_tiles
+from wsi_engine.engine.basis import basis_of, basis_of_tiles, found_regions_name
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.provenance import RunLog, now
@@ -170,7 +170,8 @@ def _run_slide(
                 folder.forget_tiles()
                 write_summaries(folder, regions=regions, report=report)
                 return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given)
+        found = folder.tiles / found_regions_name(asked, devices)
+        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given, found)
         basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
         redone = None
         if unfinished is not None and redo_foreign_tiles:

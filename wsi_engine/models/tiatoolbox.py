@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -179,23 +180,46 @@ def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
     if name not in SPECS:
         raise ModelError(f"TIAToolbox has no HoVerNet {name!r}: there are {', '.join(SPECS)}")
     spec, mode = SPECS[name], name.removeprefix("hovernet_").partition("-")[0]
+    hovernet = import_architecture("hovernet", name)
+    weights = fetch_weights(name) if weights is None else weights
+    num_types = len(spec.classes) + 1 if spec.classes else None
+    network = hovernet.HoVerNet(num_types=num_types, mode=mode)
+    fit(network, read_state(weights), weights)
+    network = network.eval().requires_grad_(False)
+    return HoVerNetModel(spec, network, torch.device("cpu"), weights=weights)
+
+
+def import_architecture(module: str, name: str) -> Any:
+    """Import a module of TIAToolbox's architectures for one of its models.
+
+    Raises
+    ------
+    ModelError
+        When there is no TIAToolbox.
+    """
     try:
         with _logging_untouched():
-            from tiatoolbox.models import architecture
-            from tiatoolbox.models.architecture.hovernet import HoVerNet
+            return import_module(f"tiatoolbox.models.architecture.{module}")
     except ImportError as error:
         cause = f"{name} needs TIAToolbox, which cannot be imported ({error})"
         raise ModelError(f'{cause}: pip install "wsi-engine[tiatoolbox]"') from error
-    if weights is None:
-        try:
-            weights = Path(architecture.fetch_pretrained_weights(name))
-        except Exception as error:  # whatever the hub's client, its proxy or the disk raise
-            cause = f"the weights of {name} cannot be downloaded ({type(error).__name__})"
-            raise ModelError(f"{cause}: pass a weights file fetched elsewhere") from error
-    network = HoVerNet(num_types=len(spec.classes) + 1 if spec.classes else None, mode=mode)
-    _fit(network, _read_state(weights), weights)
-    network = network.eval().requires_grad_(False)
-    return HoVerNetModel(spec, network, torch.device("cpu"), weights=weights)
+
+
+def fetch_weights(name: str) -> Path:
+    """Download the published weights of one of TIAToolbox's models, unless they are there.
+
+    Raises
+    ------
+    ModelError
+        When they cannot be downloaded.
+    """
+    from tiatoolbox.models import architecture
+
+    try:
+        return Path(architecture.fetch_pretrained_weights(name))
+    except Exception as error:  # whatever the hub's client, its proxy or the disk raise
+        cause = f"the weights of {name} cannot be downloaded ({type(error).__name__})"
+        raise ModelError(f"{cause}: pass a weights file fetched elsewhere") from error
 
 
 @contextmanager
@@ -212,7 +236,14 @@ def _logging_untouched() -> Iterator[None]:
             logging.captureWarnings(capture=False)
 
 
-def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
+def read_state(path: Path) -> Mapping[str, torch.Tensor]:
+    """Read a state dict; nothing in the file is executed.
+
+    Raises
+    ------
+    ModelError
+        When the file holds none.
+    """
     if not path.is_file():
         raise ModelError(f"there is no weights file {path}")
     try:
@@ -228,7 +259,7 @@ def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
     return dict(state)
 
 
-def _fit(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+def fit(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
     """Load the weights, or name the first keys that do not match."""
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}

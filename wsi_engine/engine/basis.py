@@ -43,6 +43,9 @@ def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basi
     described["roi"] = _digest(settings.roi)
     if given is None:
         entry = find_model(settings.model)
+        described["model"] = entry.name
+        if entry.card is not None:
+            described["card"] = _digest(entry.card)
         weights = settings.weights or entry.weights
         if weights is None and not entry.spec.embedded:
             del described["weights"]  # not known before the model has fetched them

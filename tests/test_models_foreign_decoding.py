@@ -96,13 +96,19 @@ def model_of(decoder: str, **changes: Any) -> ForeignModel:
 DECODERS = ["labels", "probability", "interior-boundary", "distance", "star-convex", "hovernet"]
 
 
-@pytest.mark.parametrize("grid_px", [1, 2])
-@pytest.mark.parametrize("mpp", [0.5, 0.25])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    ("decoder", "mpp", "grid_px"),
+    [
+        (decoder, mpp, grid_px)
+        for decoder in DECODERS
+        for mpp in (0.5, 0.25)
+        for grid_px in (1, 2)
+        # The slopes of HoVer-Net are those of nuclei of 8 µm.
+        if decoder != "hovernet" or mpp * grid_px == 0.25
+    ],
+)
 def test_ideal_maps_become_the_nuclei_that_were_drawn(decoder, mpp, grid_px):
     """Also with pixels half as large: nothing is measured in pixels that is a length in life."""
-    if decoder == "hovernet" and mpp * grid_px != 0.25:
-        pytest.skip("its slopes are those of nuclei of 8 µm")
     model = model_of(decoder, mpp=mpp, grid_px=grid_px, stride=8, largest_object_px=100)
     found = model.decode(maps_for(decoder))
     assert len(found) == len(DISCS)

@@ -52,7 +52,7 @@ TORCHSCRIPT_CARD: dict[str, Any] = {
 def write_card(path: Path, card: dict[str, Any], **changes: Any) -> Path:
     """Write a card with some of its fields changed; ``None`` leaves one out."""
     fields = {name: value for name, value in (card | changes).items() if value is not None}
-    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    path.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     return path
 
 

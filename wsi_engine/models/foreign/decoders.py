@@ -188,6 +188,7 @@ def _decode_stars(maps: Maps, how: Reading) -> Predictions:
         threshold=how.threshold,
         max_overlap=DECODERS["star-convex"].max_overlap,
         largest_px=how.longest,
+        grid_px=1,
     )
 
 

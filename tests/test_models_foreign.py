@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tests.support.runs import write_small_slide
 from wsi_engine.cli import main
 from wsi_engine.models.foreign import onnx_file
 from wsi_engine.models.foreign.model import load_card
+from wsi_engine.models.foreign.torchscript_code import CodeError, looked_at, require_arithmetic
 from wsi_engine.models.registry import find_model
 
 RUN: dict[str, Any] = {
@@ -483,13 +485,53 @@ def test_torch_itself_would_have_run_it(tmp_path):
     assert trap.exists()
 
 
-def test_code_that_is_hidden_under_a_second_name_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "line",
+    [
+        'torch.save(x, "f")',
+        'ops.aten.save(x, "f")',
+        '(x).save("f")',
+        'ops.aten.from_file("f")',
+        'getattr(torch, "save")(x, "f")',
+        'getattr(x, "from_file")',
+        "t = torch",
+        "o = ops",
+        'ops.debugprims.load_tensor("f")',
+        'ops.image.decode("f")',
+        "ops.prim.rpc_sync(x)",
+        "s = __torch__.torch.classes.cuda.Stream()",
+        "def __setstate__(self): pass",
+        "not code at all(",
+    ],
+)
+def test_code_that_is_more_than_arithmetic_is_seen(line):
+    require_arithmetic(b"def forward(self, x):\n  return torch.add(x, ops.aten.len(x))\n")
+    with pytest.raises(CodeError):
+        require_arithmetic(f"def forward(self, x):\n  {line}\n".encode())
+
+
+def test_code_that_is_hidden_under_another_name_is_seen(tmp_path):
+    """A second member of a name, and one that differs in capitals, which torch does not see."""
     card = torchscript_card(tmp_path)
+    whole = (tmp_path / "network.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "network.pt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    code = next(name for name in members if name.endswith(".py"))
+    evil = b'def forward(self, x): torch.save(x, "f")'
+    with zipfile.ZipFile(tmp_path / "network.pt", "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        archive.writestr(code, evil)
+    assert "it holds two members of one name" in refused(card)
+    (tmp_path / "network.pt").write_bytes(whole)
     with zipfile.ZipFile(tmp_path / "network.pt", "a") as archive:
-        code = next(name for name in archive.namelist() if name.endswith(".py"))
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            archive.writestr(code, "def forward(): pass")
-    assert "network.pt is not loaded: it holds two members of one name" in refused(card)
+        archive.writestr(code.upper(), evil)
+    assert "it holds two members of one name" in refused(card)
+    with zipfile.ZipFile(tmp_path / "network.pt", "w") as archive:
+        for name, value in members.items():
+            archive.writestr(*((code.upper(), evil) if name == code else (name, value)))
+    assert "it calls save, which is more than arithmetic" in refused(card)
+    (tmp_path / "network.pt").write_bytes(looked_at(whole))
+    load_card(card)
 
 
 def test_networks_as_people_write_them_are_let_through(tmp_path, tile):

@@ -46,7 +46,8 @@ class MicroNetModel:
     network
         TIAToolbox's ``MicroNet`` with weights, on ``device``, in evaluation mode.
     mean, deviation
-        Of a patch of tissue, as shares of full brightness; set for the slide by ``calibrate``.
+        Those of a patch of tissue, as shares of full brightness; set for the slide by
+        ``calibrate``.
     weights
         File that the weights were read from.
     """

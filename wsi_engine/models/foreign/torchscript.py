@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.foreign.torchscript_code import objection_to
+from wsi_engine.models.foreign.torchscript_code import CodeError, looked_at
 
 _CPU = torch.device("cpu")
 _unfused = torch.jit.optimized_execution  # type: ignore[attr-defined]
@@ -70,10 +70,10 @@ def load_torchscript(path: Path) -> TorchScript:
     ModelError
         When the file is damaged, or does more than a network does.
     """
-    content = path.read_bytes()
-    objection = objection_to(content)
-    if objection is not None:
-        raise ModelError(f"{path.name} is not loaded: {objection}")
+    try:
+        content = looked_at(path.read_bytes())
+    except CodeError as error:
+        raise ModelError(f"{path.name} is not loaded: {error}") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -58,7 +58,7 @@ def test_classes_go_to_qupath_by_the_names_and_colours_of_the_table(slide, tmp_p
     assert result.record.model.classes == ("Immune cells", "Tumor")
     shown = {"Immune cells": (1, 2, 3), "Tumor": (10, 11, 12)}
     assert written_classes(result.folder / "nuclei.geojson.gz") == shown
-    table = result.nuclei.table
+    table = result.nuclei.arrow
     assert set(table["class"].to_pylist()) == {"Immune cells", "Tumor", None}
     assert table["probability: Tumor"][0].as_py() == pytest.approx(0.5)
     we.export_result(result.folder, tmp_path / "again.geojson.gz")

@@ -40,6 +40,9 @@ def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> 
 def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
+    for name in ("class_names", "class_colours"):
+        # As a list: an empty table would have no leaf that could differ.
+        described[name] = [f"{key}={value}" for key, value in sorted(described[name].items())]
     described["roi"] = _digest(settings.roi)
     if given is None:
         entry = find_model(settings.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -58,6 +60,18 @@ def setting_of(field: FieldInfo) -> Setting:
     return setting
 
 
+def _of_hexadecimal(value: Any) -> Any:
+    """Take ``#c80000`` for three numbers."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch("#[0-9a-fA-F]{6}", value) is None:
+        raise ValueError("give a colour as #c80000, or as three numbers of 0 to 255")
+    return tuple(bytes.fromhex(value[1:]))
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_of_hexadecimal)]
+
 _ChangesResult = partial(Setting, changes_result=True)
 _KeepsResult = partial(Setting, changes_result=False)
 
@@ -96,6 +110,14 @@ class RunSettings(BaseModel):
             "Methods that vote, such as unet,starconvex; unet=FILE is one with weights of yours"
         ),
     ] = ()
+    class_names: Annotated[
+        dict[str, str],
+        _ChangesResult("Name for a class of the model, such as Inflammatory=Immune cells"),
+    ] = {}
+    class_colours: Annotated[
+        dict[str, Colour],
+        _ChangesResult("Colour of a class in QuPath, such as Tumor=#c80000"),
+    ] = {}
     mpp: Annotated[
         float | None,
         _ChangesResult(
@@ -276,14 +298,20 @@ class RunSettings(BaseModel):
         absolute: dict[str, Any] = {
             name: path.absolute() for name, path in files.items() if path is not None
         }
-        # A model of regions is a file, or known by a name.
-        if self.regions_model is not None and (model := Path(self.regions_model)).exists():
-            absolute["regions_model"] = str(model.absolute())
+        absolute["model"] = _absolute_file(self.model)
+        if self.regions_model is not None:
+            absolute["regions_model"] = _absolute_file(self.regions_model)
         methods = [method.partition("=") for method in self.ensemble]
         voting = [
-            name + sign + str(Path(file).absolute()) * bool(file) for name, sign, file in methods
+            _absolute_file(name) + sign + str(Path(file).absolute()) * bool(file)
+            for name, sign, file in methods
         ]
         return self.model_copy(update=absolute | {"ensemble": tuple(voting)})
+
+
+def _absolute_file(model: str) -> str:
+    """Return the path of a model that is a file, such as a card; others are known by a name."""
+    return str(Path(model).absolute()) if Path(model).is_file() else model
 
 
 def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:

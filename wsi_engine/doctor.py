@@ -25,6 +25,7 @@ from wsi_engine.version import __version__
 EXTRAS = {
     "tiatoolbox": "HoVer-Net models: pip install 'wsi-engine[tiatoolbox]'",
     "torchvision": "Mask R-CNN: pip install 'wsi-engine[maskrcnn]'",
+    "onnxruntime": "networks in ONNX, --model card.yaml: pip install 'wsi-engine[onnx]'",
     "geopandas": "result.nuclei.to_geopandas(): pip install 'wsi-engine[geopandas]'",
 }
 

@@ -42,6 +42,9 @@ def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> 
 def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
+    for name in ("class_names", "class_colours"):
+        # As a list: an empty table would have no leaf that could differ.
+        described[name] = [f"{key}={value}" for key, value in sorted(described[name].items())]
     described["roi"] = _digest(settings.roi)
     if settings.regions_model is not None and not is_named(settings.regions_model):
         described["regions_model"] = _digest(Path(settings.regions_model))
@@ -60,17 +63,22 @@ def _described_methods(settings: RunSettings) -> Basis:
     """Describe the methods that are asked for by name, as far as they are known unloaded."""
     described: Basis = {}
     members = members_of(settings)
-    weights, looks = {}, {}
+    weights, looks, cards = {}, {}, {}
     for member in members:
         name, file = member.entry.name, member.weights or member.entry.weights
         if file is not None or member.entry.spec.embedded:
             weights[name] = _digest(file)  # else not known before the model has fetched them
         looks[name] = _digest(member.looks)
         described |= model_basis(name)
+        if member.entry.card is not None:
+            cards[name] = _digest(member.entry.card)
     if settings.normalise is not None:
         described["normalise_target"] = looks
+    if cards:
+        described["cards"] = cards
     if len(members) > 1:
         return described | {"ensemble": list(looks), "weights": weights}
+    (described["model"],) = looks
     if weights:
         (described["weights"],) = weights.values()
     return described

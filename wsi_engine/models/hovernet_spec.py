@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wsi_engine.models.hovernet_scale import DECODER_REACH_PX, LARGEST_OBJECT_PX, scale_at
 from wsi_engine.models.protocol import ModelSpec
 
 STRIDE = 8
-DECODER_REACH_PX = 14
-"""How far the decoder looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""
-LARGEST_OBJECT_PX = 96
-"""24 µm: twice a large tumour nucleus. What is wider is a clump that was not split, and tiles
-would cut it differently, so it is not reported, nor is a wider hole in a marker filled."""
 
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (published weights: non-commercial use only)"
 
@@ -67,3 +63,24 @@ SPECS = {
 }
 """The models by TIAToolbox's own names, classes in the order of its type maps (without the
 background) and licences from https://tia-toolbox.readthedocs.io/en/latest/license.html."""
+
+_PLUS_MPP = 0.5
+
+PLUS_SPEC = ModelSpec(
+    name="hovernetplus-oed",
+    summary="HoVerNet+ of TIAToolbox, trained on oral epithelial dysplasia",
+    mpp=_PLUS_MPP,
+    stride=STRIDE,
+    receptive_radius_px=GEOMETRY["fast"].receptive_radius + scale_at(_PLUS_MPP).reach_px,
+    largest_object_px=scale_at(_PLUS_MPP).longest,
+    classes=("Other", "Epithelial"),
+    licence=_NON_COMMERCIAL,
+    embedded=False,
+)
+"""HoVer-Net on coarser pixels, which also finds the layers of an epithelium.
+
+Method: Shephard et al., ICCV Workshops 2021, 552-561.
+"""
+
+PLUS_LAYERS = 5
+"""Kinds of tissue that its network tells apart."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from wsi_engine.models.regions.protocol import RegionsModel, RegionsSpec
 from wsi_engine.models.regions.segmentor_spec import SPECS
-from wsi_engine.models.tiatoolbox import fetch_weights, fit, import_architecture, read_state
+from wsi_engine.models.tiatoolbox_weights import architecture, with_weights
 
 _DECODER_BLOCKS: dict[str, tuple[int, ...]] = {
     "fcn_resnet50_unet-bcss": (3, 3),
@@ -82,14 +82,12 @@ def load_segmentor(name: str, weights: Path | None) -> RegionsModel:
         When there is no TIAToolbox, or the weights cannot be downloaded or read, or do not fit.
     """
     spec = SPECS[name]
-    unet = import_architecture("unet", name)
-    weights = fetch_weights(name) if weights is None else weights
+    unet = architecture(name, "unet")
     network = unet.UNetModel(
         num_input_channels=3,
         num_output_channels=len(spec.classes),
         encoder="resnet50",
         decoder_block=_DECODER_BLOCKS[name],
     )
-    fit(network, read_state(weights), weights)
-    network = network.eval().requires_grad_(False)
+    network, _ = with_weights(name, network, weights)
     return Segmentor(spec, network, torch.device("cpu"))

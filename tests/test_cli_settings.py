@@ -31,6 +31,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "min_region_area": (["--min-region-area", "500"], 500.0),
     "min_region_hole": (["--min-region-hole", "0"], 0.0),
     "exclude_class": (["--exclude-class", "Necrosis"], ("Necrosis",)),
+    "class_names": (["--class-names", "Dead=Necrosis"], {"Dead": "Necrosis"}),
+    "class_colours": (["--class-colours", "Tumor=#c80000"], {"Tumor": (200, 0, 0)}),
     "tissue": (["--no-tissue"], False),
     "drop_red": (["--drop-red"], True),
     "tta": (["--tta", "8"], 8),

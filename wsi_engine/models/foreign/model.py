@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ from wsi_engine.models.hovernet_scale import scale_at
 from wsi_engine.models.patches import in_patches
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
-
-if TYPE_CHECKING:
-    pass
 
 CALIBRATION_FIELDS = 8
 """Fields on which HoVer-Net's slopes are looked for."""

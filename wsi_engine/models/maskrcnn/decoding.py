@@ -122,7 +122,7 @@ def _pasted(
     masks
         Shape (n, side, side).
     shape
-        Of the image.
+        That of the image.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from wsi_engine.models.maskrcnn.network import LEVELS, PROPOSING
 
 UNKNOWN_INSTANCE = -1
 UNKNOWN_SHARE = 0.5
-"""Of a box, from which on it is not known whether it holds a nucleus."""
+"""Share of a box from which on it is not known whether it holds a nucleus."""
 
 
 def mask_rcnn_losses(

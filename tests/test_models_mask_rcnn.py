@@ -356,6 +356,12 @@ class TestModel:
         assert own.calibrate(pixels(64, 64)) is own
         assert replace(own, threshold=0.7).settings() == {"threshold": 0.7}
 
+    def test_it_can_be_sent_to_other_processes(self) -> None:
+        own = MaskRcnnModel(folded(small_network()), threshold=0.3)
+        there = pickle.loads(pickle.dumps(own))
+        np.testing.assert_array_equal(there.maps(pixels(64, 64)), own.maps(pixels(64, 64)))
+        assert there.threshold == own.threshold
+
     def test_moving_leaves_the_original_alone(self) -> None:
         own = MaskRcnnModel(folded(small_network()))
         own.to(torch.device("cpu"))

@@ -23,7 +23,7 @@ def suppress(
     Parameters
     ----------
     boxes
-        Boxes of sides up to `LONGEST_PX`, their centres at 0 or above.
+        Their sides are up to `LONGEST_PX`, their centres at 0 or above.
     scores
         Shape (n,). Of equal ones the earlier box is the better.
     max_iou

@@ -122,7 +122,7 @@ def _pasted(
     masks
         Shape (n, side, side).
     shape
-        That of the image.
+        Height and width of the image.
 
     Returns
     -------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wsi_engine.models.maskrcnn.model import MaskRcnnModel
 
 SMALLEST_UM2 = 2.5
-"""Least part of a nucleus that the border cuts: of less, nobody can tell what it is."""
+"""The least of a nucleus at the border that it can be told by; less is unknown."""
 
 _Width = Annotated[int, Field(ge=1)]
 

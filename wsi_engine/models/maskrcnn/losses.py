@@ -17,14 +17,15 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from wsi_engine.models.learning import Tensors
 from wsi_engine.models.maskrcnn.network import LEVELS, PROPOSING
 
+ByName = dict[str, torch.Tensor]
+Sums = torch.Tensor | None
+
 UNKNOWN_INSTANCE = -1
 UNKNOWN_SHARE = 0.5
-"""Share of unknown pixels in a box from which on nobody can tell whether it holds a nucleus."""
+"""Share of a box from which on it is not known whether it holds a nucleus."""
 
 
-def mask_rcnn_losses(
-    network: Any, pixels: torch.Tensor, targets: Tensors
-) -> dict[str, torch.Tensor]:
+def mask_rcnn_losses(network: Any, pixels: torch.Tensor, targets: Tensors) -> ByName:
     """Return the losses of both stages by name.
 
     Parameters
@@ -36,59 +37,73 @@ def mask_rcnn_losses(
     targets
         See `wsi_engine.models.maskrcnn.learning.MaskRcnnLearner.targets`.
     """
-    rpn, heads = network.rpn, network.roi_heads
     features = network.backbone(pixels)
-    levels = [features[level].float() for level in PROPOSING]
-    sizes = [tuple(pixels.shape[2:])] * len(pixels)
+    images = ImageList(pixels, [tuple(pixels.shape[2:])] * len(pixels))
+    instances = targets["instances"]
+    finer = instances.shape[-1] // pixels.shape[-1]
+    unknown = [_sums_of_unknown(each, finer) for each in instances]
     truth = _truth(targets, len(pixels))
-    finer = targets["instances"].shape[-1] // pixels.shape[-1]
+    first, proposals = _first_stage(network.rpn, features, images, truth, unknown)
+    sizes = images.image_sizes
+    return first | _second_stage(network.roi_heads, features, proposals, sizes, truth, finer)
 
+
+def _first_stage(
+    rpn: Any, features: ByName, images: ImageList, truth: list[ByName], unknown: list[Sums]
+) -> tuple[ByName, list[torch.Tensor]]:
+    """Return the losses of the proposals, and those that the second stage is to look at."""
+    levels = [features[level].float() for level in PROPOSING]
     per_level, per_level_deltas = rpn.head(levels)
-    anchors = rpn.anchor_generator(ImageList(pixels, sizes), levels)
     counts = [logits[0].numel() for logits in per_level]
     objectness, deltas = concat_box_prediction_layers(per_level, per_level_deltas)
     objectness, deltas = objectness.float(), deltas.float()
+    anchors = rpn.anchor_generator(images, levels)
     labels, matched = rpn.assign_targets_to_anchors(anchors, truth)
-    unknown = [_sums_of_unknown(instances, finer) for instances in targets["instances"]]
     for label, boxes, sums in zip(labels, anchors, unknown, strict=True):
         label[(label == 0) & _is_unknown(boxes, sums)] = -1
-    nothing = 0 * objectness.sum()
-    losses = dict.fromkeys(("objectness", "proposal", "class", "box", "mask"), nothing)
+    losses = dict.fromkeys(("objectness", "proposal"), 0 * objectness.sum())
     if any(bool((label >= 0).any()) for label in labels):
         wanted = rpn.box_coder.encode(matched, anchors)
         losses["objectness"], losses["proposal"] = rpn.compute_loss(
             objectness, deltas, labels, wanted
         )
-
-    boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(pixels), -1, 4)
+    sizes = images.image_sizes
+    boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(sizes), -1, 4)
     proposals, _ = rpn.filter_proposals(boxes, objectness, sizes, counts)
-    proposals = [
-        part[~_is_unknown(part, sums)] for part, sums in zip(proposals, unknown, strict=True)
-    ]
+    known = [part[~_is_unknown(part, sums)] for part, sums in zip(proposals, unknown, strict=True)]
+    return losses, known
+
+
+def _second_stage(
+    heads: Any,
+    features: ByName,
+    proposals: list[torch.Tensor],
+    sizes: list[tuple[int, int]],
+    truth: list[ByName],
+    finer: int,
+) -> ByName:
+    """Return the losses of what is said of the proposals, and of the masks in them."""
+    fine = {level: features[level].float().contiguous() for level in LEVELS}
+    losses = dict.fromkeys(("class", "box", "mask"), 0 * fine[LEVELS[0]].sum())
     proposals, matches, kinds, wanted = heads.select_training_samples(proposals, truth)
     if not sum(map(len, proposals)):
         return losses
-    fine = {level: features[level].float().contiguous() for level in LEVELS}
     seen = heads.box_head(heads.box_roi_pool(fine, proposals, sizes))
     logits, deltas = (answer.float() for answer in heads.box_predictor(seen))
     losses["class"], losses["box"] = fastrcnn_loss(logits, deltas, kinds, wanted)
-
-    positive = [kind > 0 for kind in kinds]
-    boxes = [part[of] for part, of in zip(proposals, positive, strict=True)]
-    matches = [match[of] for match, of in zip(matches, positive, strict=True)]
+    nuclei = [kind > 0 for kind in kinds]
+    boxes = [part[which] for part, which in zip(proposals, nuclei, strict=True)]
+    matches = [match[which] for match, which in zip(matches, nuclei, strict=True)]
     if sum(map(len, boxes)):
         seen = heads.mask_head(heads.mask_roi_pool(fine, boxes, sizes))
-        masks = [
-            _masks(instances, match, finer)
-            for instances, match in zip(targets["instances"], matches, strict=True)
-        ]
-        own = [torch.arange(len(match), device=pixels.device) for match in matches]
+        masks = [_masks(t["masks"], match, finer) for t, match in zip(truth, matches, strict=True)]
+        own = [torch.arange(len(match), device=match.device) for match in matches]
         ones = [torch.ones_like(match) for match in matches]
         losses["mask"] = maskrcnn_loss(heads.mask_predictor(seen).float(), boxes, masks, ones, own)
     return losses
 
 
-def _truth(targets: Tensors, count: int) -> list[dict[str, torch.Tensor]]:
+def _truth(targets: Tensors, count: int) -> list[ByName]:
     """Return boxes, classes and instances of each crop by torchvision's names."""
     truth = []
     for k in range(count):
@@ -109,7 +124,7 @@ def _masks(instances: torch.Tensor, matches: torch.Tensor, finer: int) -> torch.
     return covers.sum(1, dtype=torch.uint8).float() / finer**2
 
 
-def _sums_of_unknown(instances: torch.Tensor, finer: int) -> torch.Tensor | None:
+def _sums_of_unknown(instances: torch.Tensor, finer: int) -> Sums:
     """Return how many pixels are unknown above and left of each corner; ``None`` if none is."""
     unknown = instances == UNKNOWN_INSTANCE
     if not bool(unknown.any()):
@@ -118,7 +133,7 @@ def _sums_of_unknown(instances: torch.Tensor, finer: int) -> torch.Tensor | None
     return functional.pad(shares.cumsum(0).cumsum(1), (1, 0, 1, 0))
 
 
-def _is_unknown(boxes: torch.Tensor, sums: torch.Tensor | None) -> torch.Tensor:
+def _is_unknown(boxes: torch.Tensor, sums: Sums) -> torch.Tensor:
     """Tell of which boxes too much is unknown, as far as they lie in the image."""
     if sums is None:
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)

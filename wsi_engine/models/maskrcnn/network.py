@@ -100,7 +100,7 @@ def build(
         Backbone(channels, features),
         rpn_anchor_generator=AnchorGenerator(ANCHORS_PX, (ASPECTS,) * len(ANCHORS_PX)),
         rpn_head=RPNHead(features, len(ANCHORS_PX[0]) * len(ASPECTS)),
-        # Of nuclei, which fill a box of 10 px or so, few anchors hold as much as of a person.
+        # Beside boxes of 10 px or so, anchors some pixels apart are seldom any nearer.
         rpn_fg_iou_thresh=0.6,
         # In training, of each crop.
         rpn_pre_nms_top_n_train=600,

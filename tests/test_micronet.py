@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -50,7 +51,8 @@ def random_maps(side: int, sigma: float, seed: int) -> np.ndarray:
 
 def as_tiatoolbox(maps: np.ndarray) -> np.ndarray:
     """Label image of TIAToolbox's own contours, drawn as it draws them."""
-    (found,) = MicroNet.postproc(MicroNet(), [maps], verbose=False)
+    named = SimpleNamespace(tasks=["nuclei"])  # all that it wants of the network
+    (found,) = MicroNet.postproc(named, [maps], verbose=False)
     labels = np.zeros(maps.shape[:2], np.int32)
     # In one array contours are padded by their last point.
     for number, contour in enumerate(found["info_dict"]["contours"], start=1):
@@ -60,12 +62,12 @@ def as_tiatoolbox(maps: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("sigma", "seed"), [(3, 0), (5, 1), (7, 2)])
 def test_nuclei_are_those_of_tiatoolbox(sigma, seed):
-    maps = random_maps(640, sigma, seed)
+    maps = random_maps(400, sigma, seed)
     theirs = as_tiatoolbox(maps)
     sides = [max(s.stop - s.start for s in box) for box in ndimage.find_objects(theirs)]
     fitting = np.flatnonzero(np.array(sides) <= LARGEST_OBJECT_PX) + 1
     found = stand_in().decode(maps)
-    assert len(fitting) > 40
+    assert len(fitting) > 10
     assert abs(len(found) - len(fitting)) <= 0.005 * len(fitting)
     ours = rasterise(found.xy, found.offsets, maps.shape[:2])
     for number in fitting:
@@ -114,10 +116,10 @@ def test_standardisation_is_that_of_the_slide():
 
 def test_network_and_weights_are_tiatoolboxs(tmp_path: Path, monkeypatch):
     torch.manual_seed(0)
-    network = MicroNet().eval()
     weights = tmp_path / "random.pth"
-    torch.save(network.state_dict(), weights)
+    torch.save(MicroNet().half().state_dict(), weights)  # the network has 0.7 GB otherwise
     model = load_micronet(weights)
+    network = model.network
     assert model.weights == weights
     image = np.random.default_rng(0).integers(0, 255, (1, STEP_PX, STEP_PX, 3), np.uint8)
     maps = model.maps(image)
@@ -132,8 +134,7 @@ def test_network_and_weights_are_tiatoolboxs(tmp_path: Path, monkeypatch):
     moved = replace(model, mean=0.5).to(torch.device("meta"))
     assert (moved.device, moved.mean, model.device) == (torch.device("meta"), 0.5, CPU)
 
-    del network.layer["out"]
-    torch.save(network.state_dict(), weights)
+    torch.save({"layer.out.1.bias": torch.zeros(2)}, weights)
     with pytest.raises(ModelError, match="do not fit the network"):
         load_micronet(weights)
     asked = []

@@ -61,7 +61,7 @@ def test_classes_go_to_qupath_by_the_names_and_colours_of_the_table(slide, tmp_p
     table = result.nuclei.arrow
     assert set(table["class"].to_pylist()) == {"Immune cells", "Tumor", None}
     assert table["probability: Tumor"][0].as_py() == pytest.approx(0.5)
-    we.export_result(result.folder, tmp_path / "again.geojson.gz")
+    we.export_result(result.folder, "geojson", tmp_path / "again.geojson.gz")
     assert written_classes(tmp_path / "again.geojson.gz") == shown
 
 

@@ -17,6 +17,7 @@ from wsi_engine.version import __version__
 
 EXTRAS = {
     "tiatoolbox": "HoVer-Net models: pip install 'wsi-engine[tiatoolbox]'",
+    "onnxruntime": "networks in ONNX, --model card.yaml: pip install 'wsi-engine[onnx]'",
     "geopandas": "result.nuclei.to_geopandas(): pip install 'wsi-engine[geopandas]'",
 }
 

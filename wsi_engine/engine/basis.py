@@ -40,9 +40,15 @@ def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> 
 def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
+    for name in ("class_names", "class_colours"):
+        # As a list: an empty table would have no leaf that could differ.
+        described[name] = [f"{key}={value}" for key, value in sorted(described[name].items())]
     described["roi"] = _digest(settings.roi)
     if given is None:
         entry = find_model(settings.model)
+        described["model"] = entry.name
+        if entry.card is not None:
+            described["card"] = _digest(entry.card)
         weights = settings.weights or entry.weights
         if weights is None and not entry.spec.embedded:
             del described["weights"]  # not known before the model has fetched them

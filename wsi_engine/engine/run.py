@@ -44,7 +44,7 @@ def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
-    model: str | Model | None = None,
+    model: str | Path | Model | None = None,
     name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
@@ -67,8 +67,9 @@ def run(
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
     model
-        Name of a model, see `available_models`, or an object that fulfils `Model`. With an object
-        there are no ``weights``, and it must be picklable where the slide is split.
+        Name of a model, see `available_models`, path of a card (docs/models.md), or an object that
+        fulfils `Model`. With an object there are no ``weights``, and it must be picklable where
+        the slide is split.
     name
         Name of the folder in ``output``, if not that of the slide without its suffix.
     config
@@ -111,6 +112,8 @@ def run(
     >>> sorted(path.name for path in result.folder.glob("nuclei.*"))
     ['nuclei.geojson.gz', 'nuclei.parquet']
     """
+    if isinstance(model, Path):
+        model = str(model)
     given = None if model is None or isinstance(model, str) else model
     if given is not None:
         require_model(given)

@@ -49,6 +49,9 @@ class ModelSpec:
         saw one nucleus.
     reach_px
         How far from its anchor a nucleus can extend; ``largest_object_px`` if not stated.
+    colours
+        Red, green and blue of each class in QuPath, 0 to 255; ``None``, and without any, for the
+        colour that QuPath or the name of the class gives.
 
     Examples
     --------
@@ -69,6 +72,13 @@ class ModelSpec:
     embedded: bool = True
     max_overlap: float = 0.3
     reach_px: int | None = None
+    colours: tuple[tuple[int, int, int] | None, ...] = ()
+
+    @property
+    def class_colours(self) -> dict[str, tuple[int, int, int]]:
+        """Colours of those classes that have one of their own."""
+        pairs = zip(self.classes, self.colours, strict=False)
+        return {name: colour for name, colour in pairs if colour is not None}
 
     @property
     def halo_px(self) -> int:

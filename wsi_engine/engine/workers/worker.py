@@ -25,6 +25,7 @@ from wsi_engine.models.devices import (
     resolve_devices,
     reuse_freed_memory,
 )
+from wsi_engine.models.foreign.card import is_card
 from wsi_engine.models.protocol import Model
 from wsi_engine.schedule.clock import StageClock, StageTimes
 from wsi_engine.schedule.tiles import Tile
@@ -110,7 +111,11 @@ _ready: _Ready | None = None
 def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
     paths = {"weights": plan.settings.weights, "roi": plan.settings.roi}
-    absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
+    absolute: dict[str, Path | str] = {
+        name: path.absolute() for name, path in paths.items() if path is not None
+    }
+    if is_card(plan.settings.model):
+        absolute["model"] = str(Path(plan.settings.model).absolute())
     settings = plan.settings.model_copy(update=absolute)
     slide = plan.info.path.absolute()
     return WorkerJob(run, slide, settings, basis, tiles, plan.given)

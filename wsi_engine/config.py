@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -53,6 +55,18 @@ def setting_of(field: FieldInfo) -> Setting:
     return setting
 
 
+def _of_hexadecimal(value: Any) -> Any:
+    """Take ``#c80000`` for three numbers."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch("#[0-9a-fA-F]{6}", value) is None:
+        raise ValueError("give a colour as #c80000, or as three numbers of 0 to 255")
+    return tuple(bytes.fromhex(value[1:]))
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_of_hexadecimal)]
+
 _ChangesResult = partial(Setting, changes_result=True)
 _KeepsResult = partial(Setting, changes_result=False)
 
@@ -85,6 +99,14 @@ class RunSettings(BaseModel):
         "starconvex"
     )
     weights: Annotated[Path | None, _ChangesResult("File of weights for the model")] = None
+    class_names: Annotated[
+        dict[str, str],
+        _ChangesResult("Name for a class of the model, such as Inflammatory=Immune cells"),
+    ] = {}
+    class_colours: Annotated[
+        dict[str, Colour],
+        _ChangesResult("Colour of a class in QuPath, such as Tumor=#c80000"),
+    ] = {}
     mpp: Annotated[
         float | None,
         _ChangesResult(

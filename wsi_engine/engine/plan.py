@@ -11,6 +11,7 @@ import torch
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.errors import RegionError, SettingsError, SlideError
+from wsi_engine.models.named_classes import with_class_names
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.registry import ModelEntry, find_model
 from wsi_engine.nuclei.identity import namespace_of
@@ -119,7 +120,9 @@ def make_plan(
         area = _working_area(info, tissue, bounds, bounded=regions is not None)
     observe(Progress(info.path.name, "calibration"))
     with clock.measure("calibration"):
-        loaded = entry.load(settings.weights)
+        loaded = with_class_names(
+            entry.load(settings.weights), settings.class_names, settings.class_colours
+        )
         # A file of weights may be for other pixels than the model that it is for.
         reader = GridReader(slide, make_grid(info, loaded.spec.mpp))
         if tissue is not None:

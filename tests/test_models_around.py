@@ -141,7 +141,7 @@ class TestEnsembleByName:
 
     def test_who_has_none_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def no_weights(path: Path | None) -> Model:
-            raise ModelError("the weights of unet are not shipped yet")
+            raise ModelError("unet has no weights: give them with --weights FILE")
 
         entry = replace(available_models()["unet"], load=no_weights)
         monkeypatch.setattr(
@@ -149,7 +149,7 @@ class TestEnsembleByName:
             "find_model",
             lambda name: entry if name == "unet" else available_models()[name],
         )
-        with pytest.raises(ModelError, match=r"unet cannot vote .* --ensemble unet=FILE$"):
+        with pytest.raises(ModelError, match=r"^unet cannot vote: .* with --ensemble unet=FILE$"):
             load_model(wanted(ensemble=("watershed", "unet")))
 
     @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Time the networks and the decoders of the dense methods beside the default's, by turns.
 
-    python benchmarks/method_speed.py [--tile 640] [--repeat 5] [--threads 1]
+    python benchmarks/method_speed.py [--tile 640] [--repeat 5] [--threads 1] [--mask-rcnn FILE]
 
 Networks have random weights; decoders get the maps that a network would answer that has learnt
-its targets by heart, of a tile as crowded as dense tissue. Times are of the processor, so other
-load on the machine counts less.
+its targets by heart, of a tile as crowded as dense tissue. What Mask R-CNN does depends on what it
+finds: it has the weights that are shipped, or given. Times are of the processor, so other load on
+the machine counts less.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from wsi_engine.models.dense.method import DenseMethod
 from wsi_engine.models.dense.model import DenseModel, untrained
 from wsi_engine.models.devices import reuse_freed_memory
 from wsi_engine.models.layers import folded
+from wsi_engine.models.maskrcnn import spec as maskrcnn_spec
+from wsi_engine.models.maskrcnn.model import load_mask_rcnn
 from wsi_engine.models.registry import DENSE
 from wsi_engine.models.starconvex.model import load_starconvex
 
@@ -67,6 +71,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=640, help="with its halo")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--mask-rcnn", type=Path, help="weights of mask-rcnn")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     reuse_freed_memory()
@@ -76,11 +81,15 @@ def main() -> None:
     default = load_starconvex().to(cpu)
     models = {m.spec.name: DenseModel(m, folded(untrained(m)), m.spec).to(cpu) for m in DENSE}
 
-    networks = {"starconvex": lambda: default.maps(batch)}
-    networks |= {name: lambda model=model: model.maps(batch) for name, model in models.items()}
     maps = default.maps(batch)[0]
     decoders = {"starconvex": lambda: default.decode(maps)}
     answers = {name: learnt(model.method, labels) for name, model in models.items()}
+    if arguments.mask_rcnn or maskrcnn_spec.SPEC.embedded:
+        models["mask-rcnn"] = load_mask_rcnn(arguments.mask_rcnn).to(cpu)
+        answers["mask-rcnn"] = models["mask-rcnn"].maps(batch)[0]
+
+    networks = {"starconvex": lambda: default.maps(batch)}
+    networks |= {name: lambda model=model: model.maps(batch) for name, model in models.items()}
     decoders |= {name: lambda name=name: models[name].decode(answers[name]) for name in models}
     of_network = processor_seconds(networks, arguments.repeat)
     of_decoder = processor_seconds(decoders, arguments.repeat)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import wsi_engine
 from tests.support.runs import OPTIONS, SETTINGS, outputs, write_small_slide
@@ -168,7 +167,7 @@ def test_results_of_an_older_engine_are_refused(slide, out, unfinished, monkeypa
 
 
 def test_a_finished_result_stands_whatever_machine_looks_at_it(slide, out, monkeypatch):
-    monkeypatch.setattr("wsi_engine.models.devices.fastest_dtype", lambda _: torch.float64)
+    monkeypatch.setattr("wsi_engine.models.devices.precision_of", lambda _: "float64")
     monkeypatch.setattr("wsi_engine.engine.basis.versions_of_computing", lambda: {"numba": "9"})
     assert wsi_engine.run(slide, out, **SETTINGS).is_earlier
 
@@ -277,9 +276,9 @@ def test_force_with_what_cannot_be_run_takes_nothing_away(slide, unfinished, tmp
 # --- Unfinished work of another machine ----------------------------------------------------------
 
 
-def compute_in(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    for user in ("devices", "starconvex.model"):
-        monkeypatch.setattr(f"wsi_engine.models.{user}.fastest_dtype", lambda _: dtype)
+def compute_in(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("devices", "layers"):
+        monkeypatch.setattr(f"wsi_engine.models.{user}.precision_of", lambda _: precision)
 
 
 def cut_off_run(slide: Path, out: Path, **settings: object) -> None:
@@ -294,7 +293,7 @@ def cut_off_run(slide: Path, out: Path, **settings: object) -> None:
 @pytest.fixture
 def begun_in_fp32(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    compute_in(torch.float32, monkeypatch)
+    compute_in("float32", monkeypatch)
     cut_off_run(slide, tmp_path / "fp32", **NETWORK)
     return tmp_path / "fp32"
 
@@ -303,7 +302,7 @@ NETWORK = SETTINGS | {"model": "starconvex", "device": "cpu", "compile": "never"
 
 
 def test_a_run_begun_in_fp32_is_not_gone_on_with_in_bf16(slide, begun_in_fp32, monkeypatch):
-    compute_in(torch.bfloat16, monkeypatch)
+    compute_in("bfloat16", monkeypatch)
     before = states(begun_in_fp32 / "small" / TILES)
     with pytest.raises(SettingsError) as refused:
         wsi_engine.run(slide, begun_in_fp32, **NETWORK)
@@ -315,7 +314,7 @@ def test_a_run_begun_in_fp32_is_not_gone_on_with_in_bf16(slide, begun_in_fp32, m
 def test_tiles_of_another_machine_are_done_again_with_force_and_where_that_is_wanted(
     slide, begun_in_fp32, tmp_path, monkeypatch
 ):
-    compute_in(torch.bfloat16, monkeypatch)
+    compute_in("bfloat16", monkeypatch)
     whole = wsi_engine.run(slide, tmp_path / "whole", **NETWORK)
     other = Path(shutil.copytree(begun_in_fp32, tmp_path / "other"))
     forced = wsi_engine.run(slide, begun_in_fp32, **NETWORK, force=True)
@@ -354,51 +353,55 @@ def test_other_settings_are_refused_even_where_foreign_tiles_are_done_again(
 
 
 PROCESSORS = {
-    "avx2": (False, False, "AVX2"),
-    "avx512": (False, False, "AVX512"),
-    "avx512_bf16": (False, True, "AVX512"),
-    "amx": (True, True, "AVX512"),
+    "avx2": {"avx", "avx2"},
+    "avx2_vnni": {"avx", "avx2", "avxvnni"},
+    "avx512": {"avx", "avx2", "avx512f", "avx512bw"},
+    "avx512_vnni": {"avx", "avx2", "avx512f", "avx512bw", "avx512vnni"},
+    "avx512_bf16": {"avx", "avx2", "avx512f", "avx512bw", "avx512vnni", "avx512bf16", "avxvnni"},
+    "amx": {"avx", "avx2", "avx512bw", "avx512vnni", "avx512bf16", "amx-tile", "amx-bf16"},
 }
-"""Whether they have AMX and AVX512_BF16, and what torch calls them."""
+"""What the compiler of the kernels finds that they have."""
 
 
 @pytest.mark.parametrize(
-    ("processor", "limit", "dtype", "name"),
+    ("processor", "limit", "precision", "name"),
     [
-        ("amx", "", torch.bfloat16, "amx_bf16"),
-        ("amx", "ALL", torch.bfloat16, "amx_bf16"),
-        ("amx", "AVX512_CORE_AMX", torch.bfloat16, "amx_bf16"),
-        ("amx", "AVX512_CORE_FP16", torch.bfloat16, "avx512_bf16"),
-        ("amx", "avx512_core_bf16", torch.bfloat16, "avx512_bf16"),
-        ("amx", "AVX512_CORE_VNNI", torch.bfloat16, "avx512"),
-        ("amx", "AVX2_VNNI_2", torch.bfloat16, "avx2"),
-        ("amx", "AVX", torch.bfloat16, "avx"),
-        ("amx", "SSE41", torch.bfloat16, "sse4"),
-        ("avx512_bf16", "", torch.bfloat16, "avx512_bf16"),
-        ("avx512_bf16", "AVX512_CORE_AMX", torch.bfloat16, "avx512_bf16"),
-        # In fp32 these three compute alike.
-        ("amx", "", torch.float32, "avx512"),
-        ("avx512_bf16", "", torch.float32, "avx512"),
-        ("avx512", "", torch.float32, "avx512"),
-        ("avx2", "", torch.float32, "avx2"),
-        ("avx2", "AVX512_CORE", torch.float32, "avx2"),
+        ("amx", "", "bfloat16", "amx_bf16"),
+        ("amx", "ALL", "bfloat16", "amx_bf16"),
+        ("amx", "AVX512_CORE_AMX", "bfloat16", "amx_bf16"),
+        ("amx", "AVX512_CORE_FP16", "bfloat16", "avx512_bf16"),
+        ("amx", "avx512_core_bf16", "bfloat16", "avx512_bf16"),
+        ("amx", "AVX512_CORE_VNNI", "bfloat16", "avx512_vnni"),
+        ("amx", "AVX512_CORE", "bfloat16", "avx512"),
+        ("amx", "AVX2_VNNI_2", "bfloat16", "avx2_vnni"),
+        ("amx", "AVX2", "bfloat16", "avx2"),
+        ("amx", "AVX", "bfloat16", "avx"),
+        ("amx", "SSE41", "bfloat16", "sse4"),
+        ("avx512_bf16", "", "bfloat16", "avx512_bf16"),
+        ("avx512_bf16", "AVX512_CORE_AMX", "bfloat16", "avx512_bf16"),
+        # In fp32, and in whole numbers, these three compute alike.
+        ("amx", "", "float32", "avx512_vnni"),
+        ("avx512_bf16", "", "float32", "avx512_vnni"),
+        ("avx512_vnni", "", "float32", "avx512_vnni"),
+        ("avx512", "", "float32", "avx512"),
+        ("avx2_vnni", "", "float32", "avx2_vnni"),
+        ("avx2", "", "float32", "avx2"),
+        ("avx2", "AVX512_CORE", "float32", "avx2"),
     ],
 )
-def test_the_arithmetic_of_a_processor_has_a_name(processor, limit, dtype, name, monkeypatch):
-    amx, bf16, capability = PROCESSORS[processor]
-    monkeypatch.setattr("torch.cpu._init_amx", lambda: amx, raising=False)
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bf16, raising=False)
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+def test_the_arithmetic_of_a_processor_has_a_name(processor, limit, precision, name, monkeypatch):
+    features = frozenset(PROCESSORS[processor])
+    monkeypatch.setattr("wsi_engine.models.devices._features", lambda: features)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert processor_instructions(dtype) == name
+    assert processor_instructions(precision) == name
 
 
 def named_maps() -> tuple[str, str]:
     """Name the arithmetic of this process, and return a digest of what the network gives in it."""
-    model = load_starconvex().to(torch.device("cpu"))
+    model = load_starconvex().to("cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
-    return describe_device(torch.device("cpu")), sha256(model.maps(pixels).tobytes()).hexdigest()
+    return describe_device("cpu"), sha256(model.maps(pixels).tobytes()).hexdigest()
 
 
 def test_another_arithmetic_has_another_name(monkeypatch):

@@ -7,13 +7,17 @@ import pytest
 import torch
 from scipy import ndimage
 from tiatoolbox.models.architecture.hovernet import HoVerNet
+from tiatoolbox.models.architecture.hovernetplus import HoVerNetPlus
 
 from wsi_engine.models.hovernet_decoding import (
     DECODER_REACH_PX,
+    FINE,
     IDEAL_EXTREMES,
     LARGEST_OBJECT_PX,
     SlopeExtremes,
     decode_maps,
+    ideal_extremes,
+    scale_at,
     separate_nuclei,
     slope_extremes,
     slopes,
@@ -24,6 +28,7 @@ from wsi_engine.models.tiatoolbox import CALIBRATION_FIELDS, HoVerNetModel
 SIDE = 256
 PAIR = [(100, 120, 20, 1), (138, 120, 20, 5)]
 SPEC = SPECS["hovernet_fast-pannuke"]
+COARSE = scale_at(0.5)
 
 
 def disc_maps(discs, side=SIDE):
@@ -100,6 +105,51 @@ def test_decoding_follows_tiatoolbox():
     np.testing.assert_allclose(nuclei.anchors, info["centroid"] + 0.5, atol=1e-6)
     assert (nuclei.classes + 1).tolist() == info["type"].astype(int).tolist()
     np.testing.assert_allclose(nuclei.probabilities.max(axis=1), info["prob"], atol=1e-6)
+
+
+def half_as_large(maps):
+    """Show nuclei with pixels twice as large, as HoVerNet+ sees them."""
+    return np.ascontiguousarray(maps[::2, ::2])
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        pytest.param(disc_maps(PAIR), id="touching pair"),
+        pytest.param(crowd_maps(2 * SIDE, 160, 0), id="sparse"),
+        pytest.param(crowd_maps(2 * SIDE, 400, 1), id="dense"),
+        pytest.param(crowd_maps(2 * SIDE, 400, 3, noise=1), id="rough"),
+    ],
+)
+def test_coarse_labels_are_those_of_hovernetplus(maps):
+    maps = half_as_large(maps)
+    nuclear, distances = np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1:3])
+    expected = HoVerNetPlus._proc_np_hv(nuclear[..., None], distances, scale_factor=0.5)
+    assert expected.max() > 1
+    labels = separate_nuclei(nuclear, distances, slope_extremes(distances, COARSE), COARSE)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_coarse_decoding_follows_hovernetplus():
+    """Same instances, centroids and types as TIAToolbox's own post-processing."""
+    maps = half_as_large(crowd_maps(2 * SIDE, 240, 5))
+    maps[..., 3] = np.minimum(maps[..., 3], 2)
+    parts = [np.ascontiguousarray(maps[..., c]) for c in (slice(1), slice(1, 3), slice(3, 4))]
+    network = HoVerNetPlus(num_types=3, num_layers=5)
+    layers = np.zeros((*maps.shape[:2], 1), np.float32)
+    theirs, _ = network.postproc([*parts, layers])
+    info = theirs["info_dict"]
+    nuclei = decode_maps(maps, slope_extremes(maps[..., 1:3], COARSE), 2, COARSE)
+    assert len(nuclei) == len(info["type"]) > 20
+    np.testing.assert_allclose(nuclei.anchors, info["centroid"] + 0.5, atol=1e-6)
+    assert (nuclei.classes + 1).tolist() == info["type"].astype(int).tolist()
+
+
+def test_scales_are_those_of_tiatoolbox():
+    assert scale_at(0.25) == FINE
+    assert (COARSE.sobel_side, COARSE.smallest_marker) == (11, 3)
+    assert astuple(ideal_extremes(0.25)) == astuple(IDEAL_EXTREMES)
+    assert ideal_extremes(0.5).horizontal_max == 2 * IDEAL_EXTREMES.horizontal_max
 
 
 def rings_of(maps, extremes, core, shift):

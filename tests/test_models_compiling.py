@@ -14,16 +14,16 @@ from torch import nn
 
 from wsi_engine.models import compiling
 from wsi_engine.models.compiling import (
-    Compilable,
     Compilation,
     CompilationError,
     CompiledNetwork,
     cache_folder,
 )
+from wsi_engine.models.inner_network import Compilable
 from wsi_engine.models.starconvex.model import load_starconvex
 from wsi_engine.models.watershed import Watershed
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 SHAPE = (2, 3, 16, 24)
 
 

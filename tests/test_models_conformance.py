@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 import wsi_engine
 from tests.support.dense_maps import darkness_model
+from tests.support.drawn_boxes import drawn_mask_rcnn
+from tests.support.foreign import onnx_card, torchscript_card
+from tests.test_micronet import stand_in
 from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.models.augmented import augmented
 from wsi_engine.models.ensemble import ensemble
@@ -45,14 +49,26 @@ def normalised_watershed() -> Model:
     return Normalised(Watershed(), "reinhard", look_of(reference, "reinhard"))
 
 
+def foreign(make: Callable[[Path], Path]) -> Callable[[], Model]:
+    def load() -> Model:
+        with tempfile.TemporaryDirectory() as folder:
+            return find_model(str(make(Path(folder)))).load(None)
+
+    return load
+
+
 MODELS: dict[str, Callable[[], Model]] = {
     # What the package brings, and what has to be downloaded or trained first by a stand-in.
     **{name: shipped(name) for name, e in available_models().items() if e.spec.embedded},
     **{f"{m.spec.name} (drawn)": drawn(m.spec.name) for m in DENSE},
+    "mask-rcnn (drawn)": drawn_mask_rcnn,
     "fused views": lambda: augmented(Watershed(), 4),
     "averaged views": lambda: augmented(drawn("contour-aware")(), 4),
     "ensemble": ensemble_of_three,
     "normalised": normalised_watershed,
+    "onnx by a card": foreign(onnx_card),
+    "torchscript by a card": foreign(torchscript_card),
+    "micronet (drawn)": stand_in,
 }
 EVERY_MODEL = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 

@@ -23,7 +23,7 @@ from wsi_engine.models.dense.model import (
 from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.registry import DENSE, find_model
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 LARGEST_MB = 6
 
 SMALL = {

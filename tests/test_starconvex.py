@@ -36,7 +36,7 @@ from wsi_engine.models.starconvex.spec import (
 from wsi_engine.training.config import TrainConfig
 
 RAYS = 8
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 def small_net() -> StarConvexNet:

@@ -14,10 +14,13 @@ from safetensors.torch import save_file
 from tiatoolbox import rcParam
 from tiatoolbox.models import architecture
 from tiatoolbox.models.architecture.hovernet import HoVerNet
+from tiatoolbox.models.architecture.hovernetplus import HoVerNetPlus
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.hovernet_decoding import DECODER_REACH_PX, SlopeExtremes
-from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS
+from wsi_engine.models.hovernet_decoding import SlopeExtremes
+from wsi_engine.models.hovernet_scale import DECODER_REACH_PX
+from wsi_engine.models.hovernet_spec import GEOMETRY, PLUS_LAYERS, PLUS_SPEC, SPECS
+from wsi_engine.models.registry import find_model
 from wsi_engine.models.tiatoolbox import load_hovernet
 
 PANNUKE = "hovernet_fast-pannuke"
@@ -189,6 +192,32 @@ def test_model_without_types(tmp_path, square):
     nuclei = model.decode(np.pad(square[..., :3], ((72, 72), (72, 72), (0, 0))))
     assert nuclei.classes.tolist() == [-1]
     assert nuclei.probabilities is None
+
+
+def test_hovernetplus_gives_the_nuclei_and_leaves_the_layers(tmp_path):
+    entry = rcParam["pretrained_model_info"][PLUS_SPEC.name]
+    arguments = entry["architecture"]["kwargs"]
+    types = arguments["nuc_type_dict"]
+    assert PLUS_SPEC.classes == tuple(types[k] for k in sorted(types)[1:])
+    assert arguments["num_layers"] == PLUS_LAYERS
+    (resolution,) = entry["ioconfig"]["kwargs"]["input_resolutions"]
+    assert resolution == {"units": "mpp", "resolution": PLUS_SPEC.mpp}
+    assert "non-commercial" in PLUS_SPEC.licence
+
+    torch.manual_seed(0)
+    network = HoVerNetPlus(num_types=3, num_layers=5).eval()
+    path = tmp_path / "oed.pth"
+    torch.save(network.state_dict(), path)
+    model = load_hovernet(PLUS_SPEC.name, path)
+    assert find_model(PLUS_SPEC.name).spec is model.spec is PLUS_SPEC
+    image = np.random.default_rng(0).integers(0, 255, (1, 96, 96, 3), np.uint8)
+    heads = network.infer_batch(network, torch.from_numpy(image), device="cpu")
+    expected = np.concatenate(heads[:3], axis=-1)
+    maps = model.maps(image)
+    np.testing.assert_allclose(maps[:, LOST:-LOST, LOST:-LOST], expected, atol=1e-6)
+    assert model.decode(maps[0]).probabilities.shape[1] == 2
+    with pytest.raises(ModelError, match="do not fit the network"):
+        load_hovernet(PANNUKE, path)
 
 
 def test_device_of_another_model_leaves_this_one_where_it_is(model, patch, patch_maps):

@@ -27,6 +27,7 @@ TINY = {
     "cnn-watershed": {"channels": [6, 8, 12], "features": 8},
     "two-stage": {"first": [4, 6, 8], "second": [6, 8, 12]},
     "contour-aware": {"channels": [6, 8, 12], "features": 8},
+    "mask-rcnn": {"channels": [6, 8, 12], "features": 8, "box_features": 16, "mask_features": 8},
 }
 STEPS = 30
 

@@ -14,6 +14,7 @@ from wsi_engine.engine.progress import Progress
 from wsi_engine.engine.workers import devices
 from wsi_engine.engine.workers.devices import MEGAPIXELS_TO_COMPILE, compile_network, pays
 from wsi_engine.models.compiling import Compilation, CompilationError
+from wsi_engine.models.starconvex.spec import WEIGHTS
 from wsi_engine.sample import SampleTruth
 
 
@@ -64,11 +65,13 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setattr(Compilation, "load", lambda c: cache.load(c))
     monkeypatch.setattr(Compilation, "build", lambda c: cache.build(c))
     monkeypatch.setattr(Compilation, "is_futile", False)
-    monkeypatch.setattr(devices, "compiling_obstacle", lambda: None)
+    monkeypatch.setattr("wsi_engine.models.compiling.compiling_obstacle", lambda: None)
     return cache
 
 
 def run(sample: SampleTruth, **settings: Any) -> tuple[Any, list[str]]:
+    """Run a network that torch runs, which a user's own weights are."""
+    settings = {"weights": None if "model" in settings else WEIGHTS} | settings
     seen: list[Progress] = []
     result = wsi_engine.run(
         sample.slide_path, tile_size=512, observe=seen.append, device="cpu", **settings
@@ -143,7 +146,7 @@ def test_what_is_compiled_unasked(
     futile: bool,
     expected: bool,
 ) -> None:
-    monkeypatch.setattr(devices, "compiling_obstacle", lambda: obstacle)
+    monkeypatch.setattr("wsi_engine.models.compiling.compiling_obstacle", lambda: obstacle)
     monkeypatch.setattr(Compilation, "is_futile", futile)
     compilation = Compilation(nn.Identity(), (1, 3, 64, 64), dtype)
     assert pays(compilation, megapixels) == expected
@@ -158,7 +161,7 @@ def test_warming_up_compiles_what_the_next_run_uses(
         Compilation, "build", lambda c: shapes.append((c.shape, c.dtype)) or build(c)
     )
     for _ in range(2):
-        assert compile_network(make_settings(tile_size=512, device="cpu"))
+        assert compile_network(make_settings(tile_size=512, device="cpu", weights=WEIGHTS))
     cache.holds = False
     run(sample, compile="always")
     assert len(shapes) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -58,6 +60,18 @@ def setting_of(field: FieldInfo) -> Setting:
     return setting
 
 
+def _of_hexadecimal(value: Any) -> Any:
+    """Take ``#c80000`` for three numbers."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch("#[0-9a-fA-F]{6}", value) is None:
+        raise ValueError("give a colour as #c80000, or as three numbers of 0 to 255")
+    return tuple(bytes.fromhex(value[1:]))
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_of_hexadecimal)]
+
 _ChangesResult = partial(Setting, changes_result=True)
 _KeepsResult = partial(Setting, changes_result=False)
 
@@ -96,6 +110,14 @@ class RunSettings(BaseModel):
             "Methods that vote, such as unet,starconvex; unet=FILE is one with weights of yours"
         ),
     ] = ()
+    class_names: Annotated[
+        dict[str, str],
+        _ChangesResult("Name for a class of the model, such as Inflammatory=Immune cells"),
+    ] = {}
+    class_colours: Annotated[
+        dict[str, Colour],
+        _ChangesResult("Colour of a class in QuPath, such as Tumor=#c80000"),
+    ] = {}
     mpp: Annotated[
         float | None,
         _ChangesResult(
@@ -109,11 +131,32 @@ class RunSettings(BaseModel):
         Path | None, _ChangesResult("GeoJSON with annotations from QuPath that bound the work")
     ] = None
     roi_class: Annotated[
-        tuple[str, ...], _ChangesResult("Only annotations of this class bound the work")
+        tuple[str, ...], _ChangesResult("Only regions of this class bound the work")
     ] = ()
     exclude_class: Annotated[
-        tuple[str, ...], _ChangesResult("Annotations of this class are cut out of it")
+        tuple[str, ...], _ChangesResult("Regions of this class are cut out of it")
     ] = ()
+    regions_model: Annotated[
+        str | None,
+        _ChangesResult(
+            "Model that finds the regions: a file of `wsi-engine regions-train`, or a segmentor of "
+            "TIAToolbox, see docs/regions.md"
+        ),
+    ] = None
+    regions_weights: Annotated[
+        Path | None, _ChangesResult("File of weights for that segmentor")
+    ] = None
+    region_smoothing: Annotated[
+        float,
+        _ChangesResult("Gaussian that smooths where one class of region ends", unit="µm"),
+        Field(ge=0, le=100),
+    ] = 8.0
+    min_region_area: Annotated[
+        float, _ChangesResult("Smaller regions are dropped", unit="µm²"), Field(ge=0)
+    ] = 2000.0
+    min_region_hole: Annotated[
+        float, _ChangesResult("Smaller holes in regions are filled", unit="µm²"), Field(ge=0)
+    ] = 2000.0
     tissue: Annotated[bool, _ChangesResult("Find the tissue and leave out the glass")] = True
     drop_red: Annotated[
         bool,
@@ -250,13 +293,25 @@ class RunSettings(BaseModel):
 
     def with_absolute_paths(self) -> RunSettings:
         """Return the same for processes that have another working directory."""
-        files = {name: getattr(self, name) for name in ("weights", "roi", "normalise_target")}
-        absolute = {name: path.absolute() for name, path in files.items() if path is not None}
+        names = ("weights", "roi", "normalise_target", "regions_weights")
+        files = {name: getattr(self, name) for name in names}
+        absolute: dict[str, Any] = {
+            name: path.absolute() for name, path in files.items() if path is not None
+        }
+        absolute["model"] = _absolute_file(self.model)
+        if self.regions_model is not None:
+            absolute["regions_model"] = _absolute_file(self.regions_model)
         methods = [method.partition("=") for method in self.ensemble]
         voting = [
-            name + sign + str(Path(file).absolute()) * bool(file) for name, sign, file in methods
+            _absolute_file(name) + sign + str(Path(file).absolute()) * bool(file)
+            for name, sign, file in methods
         ]
         return self.model_copy(update=absolute | {"ensemble": tuple(voting)})
+
+
+def _absolute_file(model: str) -> str:
+    """Return the path of a model that is a file, such as a card; others are known by a name."""
+    return str(Path(model).absolute()) if Path(model).is_file() else model
 
 
 def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:

@@ -12,11 +12,20 @@ from dataclasses import dataclass
 import openslide
 import torch
 
+from wsi_engine.models import quantised
 from wsi_engine.models.compiling import COMPILERS, compiling_obstacle
+from wsi_engine.models.devices import (
+    CPU,
+    precision_of,
+    processor_instructions,
+    processor_threads,
+)
 from wsi_engine.version import __version__
 
 EXTRAS = {
     "tiatoolbox": "HoVer-Net models: pip install 'wsi-engine[tiatoolbox]'",
+    "torchvision": "Mask R-CNN: pip install 'wsi-engine[maskrcnn]'",
+    "onnxruntime": "networks in ONNX, --model card.yaml: pip install 'wsi-engine[onnx]'",
     "geopandas": "result.nuclei.to_geopandas(): pip install 'wsi-engine[geopandas]'",
 }
 
@@ -37,6 +46,7 @@ def examine() -> list[Finding]:
         Finding("python", f"{platform.python_version()} on {platform.platform()}"),
         Finding("processor", _processor()),
         Finding("torch", torch.__version__),
+        _openvino(),
         _cuda(),
         _compiler(),
         _bf16(),
@@ -47,7 +57,13 @@ def examine() -> list[Finding]:
 
 
 def _processor() -> str:
-    return f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    return f"{os.cpu_count()} cores, networks use {processor_threads()} threads"
+
+
+def _openvino() -> Finding:
+    if not quantised.is_usable():
+        return Finding("openvino", "not installed", "the default network runs in torch, slower")
+    return Finding("openvino", importlib.metadata.version("openvino"))
 
 
 def _cuda() -> Finding:
@@ -71,11 +87,9 @@ def _compiler() -> Finding:
 def _bf16() -> Finding:
     if torch.cuda.is_available():
         return Finding("bf16", "yes" if torch.cuda.is_bf16_supported() else "no")
-    capability = torch.backends.cpu.get_cpu_capability()
-    amx = torch.cpu._is_amx_tile_supported()
-    native = amx or torch.cpu._is_avx512_bf16_supported()
-    text = f"{'yes' if native else 'no'} ({capability}{', AMX' if amx else ''})"
-    return Finding("bf16", text, "" if native else "networks run in fp32 here")
+    native = precision_of(CPU) == "bfloat16"
+    text = f"{'yes' if native else 'no'} ({processor_instructions('bfloat16')})"
+    return Finding("bf16", text, "" if native else "networks that torch runs are in fp32 here")
 
 
 def _extra(name: str, purpose: str) -> Finding:

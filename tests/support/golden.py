@@ -20,7 +20,6 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import shapely
-import torch
 
 import wsi_engine
 from wsi_engine.engine.plan import RESULT_VERSION
@@ -98,7 +97,7 @@ def _digest(table: pa.Table) -> str:
 
 @contextmanager
 def _in_fp32() -> Iterator[None]:
-    with patch("wsi_engine.models.starconvex.model.fastest_dtype", lambda _: torch.float32):
+    with patch("wsi_engine.models.layers.precision_of", lambda _: "float32"):
         yield
 
 

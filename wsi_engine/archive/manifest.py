@@ -11,6 +11,7 @@ from wsi_engine.archive.inputs import ListedSlide
 from wsi_engine.archive.names import is_url
 from wsi_engine.config import make_settings
 from wsi_engine.errors import EngineError, ManifestError
+from wsi_engine.models.foreign.card import is_card
 from wsi_engine.models.registry import find_model
 from wsi_engine.study import read_study
 
@@ -80,6 +81,8 @@ def _overrides(folder: Path, values: dict[str, str | None]) -> dict[str, Any]:
     for name in ("roi", "weights"):
         if name in given:
             given[name] = folder / given[name]
+    if is_card(given.get("model", "")):
+        given["model"] = str(folder / given["model"])
     if "mpp" in given:
         # Spreadsheets of half the world write a comma.
         given["mpp"] = given["mpp"].replace(",", ".")

@@ -254,9 +254,9 @@ def _for_worker(task: SlideTask) -> RunSettings:
     settings = task.settings
     share: dict[str, Any] = {}
     if task.threads is not None:
-        import torch
+        from wsi_engine.models.devices import use_threads
 
-        torch.set_num_threads(task.threads)
+        use_threads(task.threads)
         if settings.workers == "auto":
             share["workers"] = task.threads
     if task.slot is not None:

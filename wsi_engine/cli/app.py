@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "configs": machine.configs,
     "sample": slides.sample,
     "train": learning.train,
+    "regions-train": learning.regions_train,
     "evaluate": learning.evaluate,
     "diff": corrections.diff,
     "apply": corrections.apply,

@@ -1,4 +1,4 @@
-"""Commands of training: train, evaluate."""
+"""Commands of training: train, regions-train, evaluate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsi_engine.cli import console
-from wsi_engine.errors import ResultError
+from wsi_engine.errors import ResultError, SettingsError
 
 if TYPE_CHECKING:
     from wsi_engine.evaluation.metrics import Evaluation
@@ -48,6 +48,46 @@ def train(
         shown["validation F1 with class"] = f"{result.class_f1:.3f}"
     console.print_facts(shown)
     console.out.print(f"Next: wsi-engine run SLIDE -o OUT --model {settings.method} --weights FILE")
+
+
+def regions_train(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Slide and GeoJSON of its annotations; any number of such pairs."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the regions model.")],
+    mpp: Annotated[
+        float, typer.Option(help="Side in µm of the pixels that regions are told apart in.")
+    ] = 2.0,
+    sigma_max: Annotated[
+        float, typer.Option(help="Largest scale of the features, in those pixels.")
+    ] = 16.0,
+    trees: Annotated[int, typer.Option(help="Trees of the forest.")] = 50,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 0,
+    slide_mpp: Annotated[
+        float | None, typer.Option(help="Pixel size of the slides in µm, if they state none.")
+    ] = None,
+) -> None:
+    """Learn to find regions from annotations drawn in QuPath."""
+    from wsi_engine.training.regions import RegionsTraining, train_regions
+
+    if len(files) % 2:
+        raise SettingsError(
+            f"{files[-1].name} stands alone: give each slide and, after it, the GeoJSON file of "
+            "its annotations"
+        )
+    pairs = [*zip(files[::2], files[1::2], strict=True)]
+    training = RegionsTraining(mpp=mpp, sigma_max_px=sigma_max, trees=trees, seed=seed)
+    with console.err.status("learning, a minute or so"):
+        drawn = train_regions(pairs, output, training, slide_mpp=slide_mpp)
+    for name, each in drawn.items():
+        agreement = "not known: draw more than one" if each.iou is None else f"{each.iou:.3f}"
+        facts = {
+            "drawn": f"{each.annotations} annotations, {each.area_mm2:.4f} mm²",
+            "IoU where it was left out": agreement,
+        }
+        console.print_facts(facts, title=name)
+    console.out.print(f"Next: wsi-engine run SLIDE -o OUT --regions-model {output}")
 
 
 def evaluate(

@@ -15,10 +15,18 @@ from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import make_settings
 
 
-def models() -> None:
+def models(
+    check: Annotated[
+        str | None,
+        typer.Option(help="Try this model, by its name or card, and tell what is wrong with it."),
+    ] = None,
+) -> None:
     """List the models."""
     from wsi_engine.models.registry import available_models
 
+    if check is not None:
+        _check_model(check)
+        return
     for name, entry in available_models().items():
         spec = entry.spec
         console.print_facts(
@@ -31,6 +39,18 @@ def models() -> None:
             },
             title=name,
         )
+
+
+def _check_model(name: str) -> None:
+    from wsi_engine.models.check import check_model
+
+    with console.err.status("trying the model on drawn tissue"):
+        findings = check_model(name)
+    for finding in findings:
+        console.out.print(finding, highlight=False, markup=False, soft_wrap=True)
+    if findings:
+        raise typer.Exit(1)
+    console.out.print(f"{name} keeps every promise", highlight=False, markup=False, soft_wrap=True)
 
 
 @takes_settings("model", "weights", "tile_size")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     "tissue": "looking for tissue",
+    "regions": "looking for regions",
     "calibration": "calibrating",
     "compiling": "compiling the network, once for this machine (a minute or so)",
     "nuclei": "finding nuclei",

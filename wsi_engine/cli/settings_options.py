@@ -59,7 +59,8 @@ def option_name(name: str) -> str:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    kinds, words, is_list = _kinds(field), _words(field), get_origin(field.annotation) is tuple
+    kinds, words = _kinds(field), _words(field)
+    is_list = get_origin(field.annotation) in (tuple, dict)
     spelling = option_name(name)
     if kinds == {bool}:
         spelling += f"/{option_name('no_' + name)}"
@@ -88,7 +89,7 @@ def _help(field: FieldInfo) -> str:
         text += f", or {' or '.join(words)}"
     elif words:
         text += f": {', '.join(words)}"
-    if get_origin(field.annotation) is tuple:
+    if get_origin(field.annotation) in (tuple, dict):
         text += "; can be repeated"
     default = _shown(field.default)
     return f"{text}." + (f" [dim]{escape(f'[default: {default}]')}[/dim]" if default else "")
@@ -97,6 +98,11 @@ def _help(field: FieldInfo) -> str:
 def _value(name: str, field: FieldInfo, given: Any) -> Any:
     """Return what was given as the setting takes it; whether it is valid is checked there."""
     words = _words(field)
+    if isinstance(given, list) and get_origin(field.annotation) is dict:
+        pairs = [text.partition("=") for text in given]
+        if not all(key and equals for key, equals, _ in pairs):
+            raise SettingsError(f"{option_name(name)} {' '.join(given)}: give NAME=VALUE")
+        return {key: value for key, _, value in pairs} or None
     if isinstance(given, list):
         return tuple(given) or None
     if given in words:
@@ -116,7 +122,7 @@ def _members(annotation: Any) -> list[Any]:
         return _members(arguments[0])
     if origin in (Union, UnionType):
         return [member for argument in arguments for member in _members(argument)]
-    if origin is tuple:
+    if origin in (tuple, dict):
         return _members(arguments[0])
     return [] if annotation is NoneType else [annotation]
 
@@ -151,4 +157,4 @@ def _shown(default: Any) -> str:
         return "yes" if default else "no"
     if isinstance(default, tuple):
         return ", ".join(default)
-    return "" if default is None else str(default)
+    return "" if default is None or default == {} else str(default)

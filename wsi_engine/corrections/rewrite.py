@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from wsi_engine.corrections.corrector import CorrectedChunk, Corrector, labels_o
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, Values, measure_context
 from wsi_engine.nuclei.measure.groups import measured_alone
+from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.results.column_dictionary import read_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
@@ -29,6 +31,7 @@ def write_corrected(
     mpp: Mpp,
     regions: Regions | None,
     split: int | None,
+    colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
     drawn: Collection[str] = (),
 ) -> tuple[int, int]:
     """Write nuclei anew as corrections have them, with the context that this gives to all.
@@ -48,6 +51,8 @@ def write_corrected(
         Regions of interest, if there are any.
     split
         Most nuclei per GeoJSON file; ``None`` for one file.
+    colours
+        Colours that classes have in the source; those in the corrections win.
     drawn
         Ids of nuclei in the source that a person drew.
 
@@ -73,7 +78,7 @@ def write_corrected(
             table.facts,
             split,
             corrections.new_classes(table.classes),
-            corrections.colours(),
+            {**colours, **corrections.colours()},
         ) as files:
             for some in _corrected(table, stream):
                 some = surroundings.renewed(some)

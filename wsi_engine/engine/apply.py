@@ -190,6 +190,7 @@ def _rewrite(
             mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
             regions=regions,
             split=settings.split,
+            colours=record.model.class_colours,
             drawn=earlier.added,
         )
         if corrections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 import shapely
 
 from wsi_engine.config import RunSettings
-from wsi_engine.digests import digest_of
+from wsi_engine.digests import digest, digest_of
 from wsi_engine.engine.plan import RESULT_VERSION, Plan
 from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.models.around import members_of
+from wsi_engine.models.devices import arithmetic_of
 from wsi_engine.models.given import model_basis
 from wsi_engine.models.protocol import Model
+from wsi_engine.models.regions.loading import is_named
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.readers import reader_basis
 
@@ -40,7 +42,13 @@ def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> 
 def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
+    for name in ("class_names", "class_colours"):
+        # As a list: an empty table would have no leaf that could differ.
+        described[name] = [f"{key}={value}" for key, value in sorted(described[name].items())]
     described["roi"] = _digest(settings.roi)
+    if settings.regions_model is not None and not is_named(settings.regions_model):
+        described["regions_model"] = _digest(Path(settings.regions_model))
+    described["regions_weights"] = _digest(settings.regions_weights)
     if given is None:
         del described["weights"]
         described |= _described_methods(settings)
@@ -55,17 +63,22 @@ def _described_methods(settings: RunSettings) -> Basis:
     """Describe the methods that are asked for by name, as far as they are known unloaded."""
     described: Basis = {}
     members = members_of(settings)
-    weights, looks = {}, {}
+    weights, looks, cards = {}, {}, {}
     for member in members:
         name, file = member.entry.name, member.weights or member.entry.weights
         if file is not None or member.entry.spec.embedded:
             weights[name] = _digest(file)  # else not known before the model has fetched them
         looks[name] = _digest(member.looks)
         described |= model_basis(name)
+        if member.entry.card is not None:
+            cards[name] = _digest(member.entry.card)
     if settings.normalise is not None:
         described["normalise_target"] = looks
+    if cards:
+        described["cards"] = cards
     if len(members) > 1:
         return described | {"ensemble": list(looks), "weights": weights}
+    (described["model"],) = looks
     if weights:
         (described["weights"],) = weights.values()
     return described
@@ -103,6 +116,12 @@ def with_later_settings(was: Mapping[str, Any]) -> Basis:
     defaults = RunSettings().result_settings()
     del defaults["weights"]  # not known of all models
     return defaults | dict(was)
+
+
+def found_regions_name(basis: Basis, devices: Sequence[str]) -> str:
+    """Name the file of the regions that a model finds, by all that they depend on."""
+    computing = {"arithmetic": arithmetic_of([*devices]), "versions": versions_of_computing()}
+    return f"regions-{digest(basis | computing)[:16]}.geojson"
 
 
 def differences(

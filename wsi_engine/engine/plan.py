@@ -5,20 +5,21 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import shapely
-import torch
 
 from wsi_engine.config import RunSettings
+from wsi_engine.engine.found_regions import regions_of_run
 from wsi_engine.engine.progress import Observer, Progress, ignore
-from wsi_engine.errors import RegionError, SettingsError, SlideError
+from wsi_engine.errors import RegionError, SlideError
 from wsi_engine.models.around import load_model
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
-from wsi_engine.qupath.regions import Regions, read_bounds_of_work
+from wsi_engine.qupath.regions import Regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
@@ -31,7 +32,7 @@ from wsi_engine.slide.stain_vectors import choose_stains
 from wsi_engine.slide.tissue import Tissue, find_tissue
 from wsi_engine.slide.unreadable import area_of, without
 
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 """Counted up when the same settings come to give other nuclei."""
 
 NEARLY_ALL = 0.999
@@ -47,7 +48,7 @@ class Plan:
     Attributes
     ----------
     regions
-        Regions of interest, which a person drew.
+        Regions of interest, drawn by a person or found by a model.
     area
         Area that is searched: tissue, regions of interest, or both; QuPath pixels.
     reach
@@ -98,10 +99,11 @@ class Plan:
 def make_plan(
     slide: Slide,
     settings: RunSettings,
-    device: torch.device,
+    device: str,
     clock: StageClock,
     observe: Observer = ignore,
     given: Model | None = None,
+    regions: Regions | Path | None = None,
 ) -> Plan:
     """Decide what to compute on a slide, and calibrate the model to it on a device.
 
@@ -109,6 +111,9 @@ def make_plan(
     ----------
     given
         A model, in place of the one that the settings name.
+    regions
+        The regions that bound the work, where they are known already; else the file that keeps
+        them if a model finds them.
 
     Raises
     ------
@@ -119,7 +124,11 @@ def make_plan(
     observe(Progress(info.path.name, "tissue"))
     with clock.measure("tissue"):
         tissue = find_tissue(slide, info) if settings.tissue else None
-        regions = _regions(settings)
+    if settings.regions_model is not None:
+        observe(Progress(info.path.name, "regions"))
+    with clock.measure("tissue" if settings.regions_model is None else "regions"):
+        if not isinstance(regions, Regions):
+            regions = regions_of_run(slide, info, tissue, settings, device, regions)
         bounds = _bounds_of_work(info, regions)
         area = _working_area(info, tissue, bounds, bounded=regions is not None)
     observe(Progress(info.path.name, "calibration"))
@@ -156,15 +165,6 @@ def make_plan(
 def core_side(tile_size: int, spec: ModelSpec) -> int:
     """Round a tile's side up to what the model can take."""
     return -(-tile_size // spec.stride) * spec.stride
-
-
-def _regions(settings: RunSettings) -> Regions | None:
-    # Not where settings are made: the manifest of an archive names the file of each slide.
-    if settings.roi is None and (settings.roi_class or settings.exclude_class):
-        raise SettingsError("classes of annotations need a file of annotations: give --roi, too")
-    if settings.roi is None:
-        return None
-    return read_bounds_of_work(settings.roi, settings.roi_class, settings.exclude_class)
 
 
 def _bounds_of_work(info: SlideInfo, regions: Regions | None) -> shapely.Geometry:

@@ -20,7 +20,8 @@ class Progress:
     slide
         File name of the slide.
     stage
-        ``tissue``, ``calibration``, ``compiling``, ``nuclei``, ``measuring`` or ``writing``.
+        ``tissue``, ``regions``, ``calibration``, ``compiling``, ``nuclei``, ``measuring`` or
+        ``writing``.
     tiles, tiles_total
         Numbers of finished tiles and of all; the total is 0 until it is known.
     megapixels

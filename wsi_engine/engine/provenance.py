@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import SlideError
+from wsi_engine.models.devices import name_of
 from wsi_engine.results.facts import (
     Bounds,
     Box,
@@ -31,8 +32,6 @@ from wsi_engine.results.facts import (
 from wsi_engine.results.record import RunRecord
 
 if TYPE_CHECKING:
-    import torch
-
     from wsi_engine.config import RunSettings
     from wsi_engine.engine.basis import Basis
     from wsi_engine.engine.plan import Plan
@@ -43,14 +42,9 @@ if TYPE_CHECKING:
     from wsi_engine.slide.stain_vectors import Stains
 
 
-def machine(devices: list[torch.device]) -> MachineFacts:
+def machine(devices: list[str]) -> MachineFacts:
     """Describe the machine of a run, without its name."""
-    import torch
-
-    names = [
-        torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu" for device in devices
-    ]
-    return MachineFacts(platform=platform.platform(), devices=tuple(names))
+    return MachineFacts(platform=platform.platform(), devices=tuple(map(name_of, devices)))
 
 
 def describe_slide(info: SlideInfo, slide_fingerprint: str) -> SlideFacts:
@@ -119,7 +113,7 @@ class RunLog:
 
     started: str
     clock: StageClock
-    devices: list[torch.device]
+    devices: list[str]
     resumed: int = 0
     workers: list[dict[str, Any]] = field(default_factory=list)
     tracker: Tracker = field(init=False)

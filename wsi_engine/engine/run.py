@@ -10,7 +10,7 @@ from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.record import corrections_for
-from wsi_engine.engine.basis import basis_of, basis_of_tiles
+from wsi_engine.engine.basis import basis_of, basis_of_tiles, found_regions_name
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.provenance import RunLog, now
@@ -24,7 +24,7 @@ from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.errors import SettingsError
-from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.devices import CPU, resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
 from wsi_engine.models.protocol import Model
 from wsi_engine.results.folder import ResultFolder
@@ -44,7 +44,7 @@ def run(
     slide: str | Path,
     output: str | Path | None = None,
     *,
-    model: str | Model | None = None,
+    model: str | Path | Model | None = None,
     name: str | None = None,
     config: str | Path | None = None,
     observe: Observer = ignore,
@@ -67,8 +67,9 @@ def run(
         Folder that gets ``<slide>/nuclei.geojson.gz``, ``tissue.geojson``, ``nuclei.parquet``,
         ``run.json`` and ``report.html``. Without it nothing is kept but what the result holds.
     model
-        Name of a model, see `available_models`, or an object that fulfils `Model`. With an object
-        there are no ``weights``, and it must be picklable where the slide is split.
+        Name of a model, see `available_models`, path of a card (docs/models.md), or an object that
+        fulfils `Model`. With an object there are no ``weights``, and it must be picklable where
+        the slide is split.
     name
         Name of the folder in ``output``, if not that of the slide without its suffix.
     config
@@ -111,6 +112,8 @@ def run(
     >>> sorted(path.name for path in result.folder.glob("nuclei.*"))
     ['nuclei.geojson.gz', 'nuclei.parquet']
     """
+    if isinstance(model, Path):
+        model = str(model)
     given = None if model is None or isinstance(model, str) else model
     if given is not None:
         require_model(given)
@@ -157,7 +160,7 @@ def _run_slide(
 ) -> RunResult:
     regions, report = kept and settings.regions, kept and settings.report
     devices = resolve_devices(settings.device)
-    if devices[0].type == "cpu":
+    if devices[0] == CPU:
         reuse_freed_memory()
     run_log, watch = RunLog(now(), StageClock(), devices), FileWatch(path)
     with open_slide(path) as slide, ResultFolder(output, name) as folder:
@@ -170,7 +173,8 @@ def _run_slide(
                 folder.forget_tiles()
                 write_summaries(folder, regions=regions, report=report)
                 return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
-        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given)
+        found = folder.tiles / found_regions_name(asked, devices)
+        plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given, found)
         basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
         redone = None
         if unfinished is not None and redo_foreign_tiles:

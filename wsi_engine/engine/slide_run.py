@@ -131,6 +131,7 @@ class SlideRun:
             columns_for_qupath(columns, plan.settings.geojson_measurements),
             {"slide": slide, "model": spec.name},
             plan.settings.split,
+            colours=spec.class_colours,
         ) as files:
             for nuclei in chunks:
                 ids = nucleus_ids(plan.namespace, nuclei.anchors)
@@ -157,6 +158,7 @@ class SlideRun:
                 mpp=self.plan.reader.grid.slide_mpp,
                 regions=self.plan.regions,
                 split=self.plan.settings.split,
+                colours=self.plan.model.spec.class_colours,
             )
         if not unmet:
             return count, []

@@ -9,7 +9,17 @@ import openslide
 
 from wsi_engine.version import __version__
 
-PACKAGES = ("numpy", "torch", "shapely", "scikit-image", "scipy", "numba", "pillow", "pyarrow")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "openvino",
+    "shapely",
+    "scikit-image",
+    "scipy",
+    "numba",
+    "pillow",
+    "pyarrow",
+)
 
 ONLY_WRITING = ("wsi-engine", "python", "pyarrow")
 """No digit depends on them: what this package computes is told by the version of results."""
@@ -18,9 +28,16 @@ ONLY_WRITING = ("wsi-engine", "python", "pyarrow")
 def versions() -> dict[str, str]:
     """Return the versions of everything that takes part in a result, by name."""
     known = {"wsi-engine": __version__, "python": platform.python_version()}
-    known |= {name: metadata.version(name) for name in PACKAGES}
+    known |= {name: _version(name) for name in PACKAGES}
     known["openslide"] = openslide.__library_version__
     return known
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # OpenVINO is not made for every platform
+        return "absent"
 
 
 def versions_of_computing() -> dict[str, str]:

@@ -28,9 +28,9 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write detections as `run` does: the same objects with the same UUIDs.
 
     Beside the measurements that are asked for each has its score. What a person noted in QuPath
-    and the colours of classes come from the corrections in the folder. With ``split`` the files
-    are numbered, and those of an earlier split that are left over go. A row group is in memory at
-    a time.
+    comes from the corrections in the folder, and so do the colours of classes, or from the record.
+    With ``split`` the files are numbered, and those of an earlier split that are left over go. A
+    row group is in memory at a time.
     """
     names = _measurements(run, options.measurements)
     most = options.split or max(1, len(run))
@@ -81,9 +81,9 @@ def _measurements(run: SlideResult, which: Which) -> list[str]:
 def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
     corrections = read_corrections(run.folder)
     corrected: dict[str, PathObject] = {}
-    colours: dict[str, Colour | ColourAlpha] = {}
+    colours: dict[str, Colour | ColourAlpha] = {**run.record.model.class_colours}
     if corrections is not None:
-        colours = corrections.colours()
+        colours |= corrections.colours()
         corrected = corrections.edited | corrections.added
     for group in run.table.groups():
         for start in range(0, len(group), CHUNK):

@@ -6,7 +6,8 @@ The way of the pixels, and of the nuclei that are found in them:
 2. test-time augmentation: it sees it in several flips and turns (`augmented`);
 3. the vote, where there are several methods (`ensemble`);
 4. boundary refinement, on the pixels as they are (`refined`);
-5. filters, each nucleus by itself (`filtered`).
+5. filters, each nucleus by itself (`filtered`);
+6. names of the classes (`named_classes`).
 
 What is not wanted is not there, so a run without any of it has the very model.
 """
@@ -21,6 +22,7 @@ from wsi_engine.errors import ModelError, SettingsError
 from wsi_engine.models.augmented import augmented
 from wsi_engine.models.ensemble import DEFAULT_MEMBERS, NAME, ensemble
 from wsi_engine.models.filtered import Filtered
+from wsi_engine.models.named_classes import Colour, with_class_names
 from wsi_engine.models.normalised import Normalised
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.refined import Kind, refined
@@ -48,6 +50,8 @@ class Wanted(Protocol):
     min_circularity: float | None
     min_score: float | None
     simplify_um: float
+    class_names: dict[str, str]
+    class_colours: dict[str, Colour]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,9 @@ def load_model(wanted: Wanted, given: Model | None = None) -> Model:
     if wanted.refine is not None:
         model = refined(model, wanted.refine)
     limits = (wanted.min_area, wanted.max_area, wanted.min_circularity, wanted.min_score)
-    return model if limits == (None,) * 4 else Filtered(model, *limits, wanted.simplify_um)
+    if limits != (None,) * 4:
+        model = Filtered(model, *limits, wanted.simplify_um)
+    return with_class_names(model, wanted.class_names, wanted.class_colours)
 
 
 def _load(member: Member, count: int) -> Model:

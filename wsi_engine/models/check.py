@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ NUCLEAR_RGB = (92, 62, 128)
 """Colour of dark nuclei in H&E."""
 
 
-def check_model(model: Model | str) -> list[str]:
+def check_model(model: Model | str | Path) -> list[str]:
     """Try a model on drawn tissue and tell which promises it breaks.
 
     Looked at are the facts of its spec; shapes and types of maps and predictions, also of an
@@ -48,7 +49,7 @@ def check_model(model: Model | str) -> list[str]:
     Parameters
     ----------
     model
-        An object that fulfils `Model`, or the name of a registered model.
+        An object that fulfils `Model`, the name of a registered model, or the path of a card.
 
     Returns
     -------
@@ -67,8 +68,8 @@ def check_model(model: Model | str) -> list[str]:
     >>> we.check_model("watershed")
     []
     """
-    if isinstance(model, str):
-        model = find_model(model).load(None)
+    if isinstance(model, str | Path):
+        model = find_model(str(model)).load(None)
     try:
         require_model(model)
     except ModelError as error:
@@ -192,9 +193,7 @@ def _check_spec(trial: _Trial) -> Iterator[str]:
 
 
 def _check_calibration(trial: _Trial) -> Iterator[str]:
-    import torch
-
-    trial.model = model = trial.model.to(torch.device("cpu"))
+    trial.model = model = trial.model.to("cpu")
     fields = _frozen(np.stack([trial.first[:CORE_PX, :CORE_PX], trial.first[-CORE_PX:, -CORE_PX:]]))
     before = _settings(model)
     calibrated = model.calibrate(fields)

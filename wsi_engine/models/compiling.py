@@ -17,15 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any
 
 import torch
-import torch._inductor
 from torch import nn
 
 from wsi_engine.digests import digest
 from wsi_engine.errors import ModelError
-from wsi_engine.models.protocol import Model
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +33,6 @@ _NOISY = ("torch.utils.cpp_extension", "torch._inductor", "torch._export")
 
 class CompilationError(ModelError):
     """A network could not be compiled."""
-
-
-@runtime_checkable
-class Compilable(Model, Protocol):
-    """A model whose network can be compiled."""
-
-    def compilation(self, batch: int, side: int) -> Compilation | None:
-        """Describe the network for batches of so many square tiles; ``None`` on a GPU."""
-        ...
-
-    def with_network(self, network: nn.Module) -> Self:
-        """Return the model with another network in place of its own."""
-        ...
 
 
 class CompiledNetwork(nn.Module):
@@ -142,9 +127,11 @@ class Compilation:
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
             package, library = Path(scratch) / "network.pt2", Path(scratch) / "network.so"
             try:
+                from torch import _inductor
+
                 with _quiet(), torch.no_grad():
                     exported = torch.export.export(self.network, (self._example(),))
-                    torch._inductor.aoti_compile_and_package(
+                    _inductor.aoti_compile_and_package(
                         exported, package_path=str(package), inductor_configs={"freezing": True}
                     )
                 _extract(package, library)
@@ -185,13 +172,17 @@ class Compilation:
 
 def compiling_obstacle() -> str | None:
     """Say what keeps networks from being compiled here; ``None`` if nothing does."""
-    if not hasattr(torch._inductor, "aoti_compile_and_package"):
+    if _release(torch.__version__) < (2, 6):
         return f"torch {torch.__version__} cannot; install 2.6 or later"
     if os.name != "posix":
         return "only Linux and macOS are supported"
     if not any(shutil.which(name) for name in COMPILERS):
         return "there is no C++ compiler; install g++"
     return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:2])
 
 
 def cache_folder() -> Path:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,6 @@ from wsi_engine.models.fusion import fused
 from wsi_engine.models.map_layout import MapLayout, layout_of
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
-
-if TYPE_CHECKING:
-    import torch
-
 
 NAME = "ensemble"
 """Name by which methods that vote are asked for."""
@@ -84,7 +80,7 @@ class Ensemble:
         }
         return {"votes": self.votes, **found}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the ensemble with each model on a device."""
         return replace(self, models=tuple(model.to(device) for model in self.models))
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.models.nuclear_mask import DEFAULT_THRESHOLD, otsu_threshold
 from wsi_engine.slide.stain import MILLI, haematoxylin
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class HaematoxylinModel:
         """Return the slide's threshold in optical density."""
         return {"haematoxylin_threshold_od": self.threshold / MILLI}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model itself: it runs on the processor whatever the device."""
         del device
         return self

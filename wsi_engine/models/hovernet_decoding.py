@@ -14,33 +14,31 @@ multi-tissue histology images", Medical Image Analysis 58 (2019), 101563, sectio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable
+from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, special
 from skimage import segmentation
 
+from wsi_engine.models.hovernet_scale import FINE, SMALLEST_PX, Scale
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.nuclei.tracing import trace_labels
 
-DECODER_REACH_PX = 14
-"""How far the decoder looks: Sobel of 21 px (10), opening of its result by 5 px (4)."""
-LARGEST_OBJECT_PX = 96
-"""24 µm: twice a large tumour nucleus. What is wider is a clump that was not split, and tiles
-would cut it differently, so it is not reported, nor is a wider hole in a marker filled."""
-
 NUCLEAR_LEVEL = 0.5
 EDGE_LEVEL = 0.4
-SMALLEST_PX = 10
 OPENING = np.ones((5, 5), bool)
 OPENING[[0, 0, 0, 0, 4, 4, 4, 4], [0, 1, 3, 4, 0, 1, 3, 4]] = False  # OpenCV's ellipse
 
-SOBEL_SIDE_PX = 21
-_ACROSS = special.comb(SOBEL_SIDE_PX - 1, np.arange(SOBEL_SIDE_PX))
-_ACROSS /= _ACROSS.sum()
-_ALONG = np.convolve(special.comb(SOBEL_SIDE_PX - 2, np.arange(SOBEL_SIDE_PX - 1)), (-1, 1))
-_ALONG /= _ALONG @ np.arange(SOBEL_SIDE_PX)  # the slope of a ramp is its slope
+
+@functools.cache
+def _sobel(side: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return what a Sobel filter does across and along a slope; that of a ramp is its slope."""
+    across = special.comb(side - 1, np.arange(side))
+    along = np.convolve(special.comb(side - 2, np.arange(side - 1)), (-1, 1))
+    return across / across.sum(), along / (along @ np.arange(side))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +58,13 @@ class SlopeExtremes:
 IDEAL_EXTREMES = SlopeExtremes()
 
 
+def ideal_extremes(mpp: float) -> SlopeExtremes:
+    """Return the default extremes for a pixel size: coarse pixels have steeper slopes."""
+    return SlopeExtremes(*(value * mpp / 0.25 for value in astuple(IDEAL_EXTREMES)))
+
+
 def slopes(
-    distances: npt.NDArray[np.float32],
+    distances: npt.NDArray[np.float32], scale: Scale = FINE
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Slope of the horizontal distance to the right, and of the vertical one downwards.
 
@@ -73,7 +76,7 @@ def slopes(
     Returns
     -------
     tuple of numpy.ndarray
-        Twice float64, shape (height, width), per pixel: Sobel filters of 21 px, scaled.
+        Twice float64, shape (height, width), per pixel: Sobel filters, scaled.
 
     Examples
     --------
@@ -82,23 +85,54 @@ def slopes(
     >>> float(horizontal[32, 32]), float(vertical[32, 32])
     (0.0625, 0.0)
     """
+    across_filter, along_filter = _sobel(scale.sobel_side)
     both = []
     for channel, along in ((0, 1), (1, 0)):
         values = distances[..., channel].astype(np.float64)
-        across = ndimage.correlate1d(values, _ACROSS, axis=1 - along, mode="mirror")
-        both.append(ndimage.correlate1d(across, _ALONG, axis=along, mode="mirror"))
+        across = ndimage.correlate1d(values, across_filter, axis=1 - along, mode="mirror")
+        both.append(ndimage.correlate1d(across, along_filter, axis=along, mode="mirror"))
     return both[0], both[1]
 
 
-def slope_extremes(distances: npt.NDArray[np.float32]) -> SlopeExtremes:
+def slope_extremes(distances: npt.NDArray[np.float32], scale: Scale = FINE) -> SlopeExtremes:
     """Find the extremes of one image; see ``slopes`` for its shape."""
-    return SlopeExtremes(*(float(f(s)) for s in slopes(distances) for f in (np.min, np.max)))
+    both = slopes(distances, scale)
+    return SlopeExtremes(*(float(f(s)) for s in both for f in (np.min, np.max)))
+
+
+def extremes_of_fields(
+    maps: Iterable[npt.NDArray[np.float32]], scale: Scale = FINE
+) -> SlopeExtremes | None:
+    """Find the extremes that hold for a slide: the medians over the fields that have nuclei.
+
+    To three digits: another processor's rounding is not to make another run of it.
+
+    Parameters
+    ----------
+    maps
+        Those of fields of tissue, as `decode_maps` takes them.
+
+    Returns
+    -------
+    SlopeExtremes or None
+        ``None`` where no field has nuclei.
+    """
+    found = [
+        asdict(slope_extremes(each[..., 1:3], scale))
+        for each in maps
+        if (each[..., 0] >= NUCLEAR_LEVEL).any()
+    ]
+    if not found:
+        return None
+    medians = {name: np.median([each[name] for each in found]) for name in found[0]}
+    return SlopeExtremes(**{name: float(f"{m:.3g}") for name, m in medians.items()})
 
 
 def separate_nuclei(
     nuclear: npt.NDArray[np.float32],
     distances: npt.NDArray[np.float32],
     extremes: SlopeExtremes,
+    scale: Scale = FINE,
 ) -> npt.NDArray[np.int32]:
     """Label the pixels of each nucleus.
 
@@ -110,15 +144,15 @@ def separate_nuclei(
         float32, shape (height, width, 2), in [-1, 1]: horizontal, vertical.
     extremes
         Extremes of the slide. With those of the image itself the labels are those of
-        TIAToolbox, except in holes wider than ``LARGEST_OBJECT_PX``.
+        TIAToolbox, except in holes wider than ``scale.longest``.
 
     Returns
     -------
     numpy.ndarray
         int32, shape (height, width), 0 for background.
     """
-    mask = _without_small(nuclear >= NUCLEAR_LEVEL) > 0
-    horizontal, vertical = slopes(distances)
+    mask = _without_small(nuclear >= NUCLEAR_LEVEL, SMALLEST_PX) > 0
+    horizontal, vertical = slopes(distances, scale)
     # 1 at the steepest fall, 0 at the steepest rise.
     edge = np.maximum(
         (extremes.horizontal_max - horizontal)
@@ -129,14 +163,17 @@ def separate_nuclei(
     # order of flooding decides.
     edge = np.maximum(edge, 0)
     relief = _blur(np.where(mask, edge - 1, 0))
-    inside = _fill_holes(mask & (edge < EDGE_LEVEL))
+    inside = _fill_holes(mask & (edge < EDGE_LEVEL), scale.longest)
     # Eroded by dilating the outside, which does not reach in from beyond the image.
-    markers = _without_small(_dilate(~_dilate(~inside)))
+    markers = _without_small(_dilate(~_dilate(~inside)), scale.smallest_marker)
     return np.asarray(segmentation.watershed(relief, markers, mask=mask), np.int32)
 
 
 def decode_maps(
-    maps: npt.NDArray[np.float32], extremes: SlopeExtremes, class_count: int
+    maps: npt.NDArray[np.float32],
+    extremes: SlopeExtremes,
+    class_count: int,
+    scale: Scale = FINE,
 ) -> Predictions:
     """Turn maps into polygons.
 
@@ -152,9 +189,13 @@ def decode_maps(
         Extremes of the slide.
     class_count
         How many types there are, background aside.
+    scale
+        That of the maps' pixels.
     """
     nuclear = np.ascontiguousarray(maps[..., 0])
-    labels = _without_large(separate_nuclei(nuclear, maps[..., 1:3], extremes))
+    labels = _without_large(
+        separate_nuclei(nuclear, maps[..., 1:3], extremes, scale), scale.longest
+    )
     xy, offsets, label_ids = trace_labels(labels, nuclear, NUCLEAR_LEVEL)
     y, x = np.nonzero(labels)
     owner = labels[y, x].astype(np.int64)
@@ -193,26 +234,26 @@ def _dilate(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return dilated
 
 
-def _without_small(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+def _without_small(mask: npt.NDArray[np.bool_], smallest: int) -> npt.NDArray[np.int32]:
     """Label the parts of a mask, small ones aside."""
     labels, count = ndimage.label(mask)
     number = np.arange(count + 1, dtype=np.int32)
-    number[np.bincount(labels[mask], minlength=count + 1) < SMALLEST_PX] = 0
+    number[np.bincount(labels[mask], minlength=count + 1) < smallest] = 0
     return number[labels]
 
 
-def _without_large(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def _without_large(labels: npt.NDArray[np.int32], longest: int) -> npt.NDArray[np.int32]:
     sides = [max(s.stop - s.start for s in b) if b else 0 for b in ndimage.find_objects(labels)]
-    keep = np.array([True, *(side <= LARGEST_OBJECT_PX for side in sides)])
+    keep = np.array([True, *(side <= longest for side in sides)])
     return np.where(keep[labels], labels, 0).astype(np.int32)
 
 
-def _fill_holes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _fill_holes(mask: npt.NDArray[np.bool_], longest: int) -> npt.NDArray[np.bool_]:
     """Fill the holes that fit into an object: a gland's lumen keeps the nuclei inside it."""
     background, _ = ndimage.label(~mask)
     holes = [
         all(
-            s.start > 0 and s.stop < side and s.stop - s.start <= LARGEST_OBJECT_PX
+            s.start > 0 and s.stop < side and s.stop - s.start <= longest
             for s, side in zip(box, mask.shape, strict=True)
         )
         for box in ndimage.find_objects(background)

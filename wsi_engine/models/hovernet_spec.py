@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsi_engine.models.hovernet_decoding import DECODER_REACH_PX, LARGEST_OBJECT_PX
+from wsi_engine.models.hovernet_scale import DECODER_REACH_PX, LARGEST_OBJECT_PX, scale_at
 from wsi_engine.models.protocol import ModelSpec
 
 STRIDE = 8
@@ -63,3 +63,24 @@ SPECS = {
 }
 """The models by TIAToolbox's own names, classes in the order of its type maps (without the
 background) and licences from https://tia-toolbox.readthedocs.io/en/latest/license.html."""
+
+_PLUS_MPP = 0.5
+
+PLUS_SPEC = ModelSpec(
+    name="hovernetplus-oed",
+    summary="HoVerNet+ of TIAToolbox, trained on oral epithelial dysplasia",
+    mpp=_PLUS_MPP,
+    stride=STRIDE,
+    receptive_radius_px=GEOMETRY["fast"].receptive_radius + scale_at(_PLUS_MPP).reach_px,
+    largest_object_px=scale_at(_PLUS_MPP).longest,
+    classes=("Other", "Epithelial"),
+    licence=_NON_COMMERCIAL,
+    embedded=False,
+)
+"""HoVer-Net on coarser pixels, which also finds the layers of an epithelium.
+
+Method: Shephard et al., ICCV Workshops 2021, 552-561.
+"""
+
+PLUS_LAYERS = 5
+"""Kinds of tissue that its network tells apart."""

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from wsi_engine.models.devices import precision_of
+
 GRID_PX = 2
 """Model pixels per point of a network's finest grid."""
 
@@ -48,6 +50,12 @@ def to_pixels(maps: torch.Tensor) -> torch.Tensor:
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """Map uint8 (n, h, w, 3) to (n, 3, h, w) around 0, the same way for every tile."""
     return pixels.permute(0, 3, 1, 2).float().sub_(180.0).mul_(1 / 64.0)
+
+
+def fastest_dtype(device: str | torch.device) -> torch.dtype:
+    """Return the precision in which a device computes networks best."""
+    dtype: torch.dtype = getattr(torch, precision_of(str(device)))
+    return dtype
 
 
 def folded(network: nn.Module) -> nn.Module:

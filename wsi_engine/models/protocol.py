@@ -13,8 +13,6 @@ from wsi_engine.nuclei.predictions import Predictions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -49,6 +47,9 @@ class ModelSpec:
         saw one nucleus.
     reach_px
         How far from its anchor a nucleus can extend; ``largest_object_px`` if not stated.
+    colours
+        Red, green and blue of each class in QuPath, 0 to 255; ``None``, and without any, for the
+        colour that QuPath or the name of the class gives.
 
     Examples
     --------
@@ -69,6 +70,13 @@ class ModelSpec:
     embedded: bool = True
     max_overlap: float = 0.3
     reach_px: int | None = None
+    colours: tuple[tuple[int, int, int] | None, ...] = ()
+
+    @property
+    def class_colours(self) -> dict[str, tuple[int, int, int]]:
+        """Colours of those classes that have one of their own."""
+        pairs = zip(self.classes, self.colours, strict=False)
+        return {name: colour for name, colour in pairs if colour is not None}
 
     @property
     def halo_px(self) -> int:
@@ -131,7 +139,7 @@ class Model(Protocol):
         """Return what ``calibrate`` found, finite numbers by name, for the record of the run."""
         ...
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device, ready for ``maps``."""
         ...
 

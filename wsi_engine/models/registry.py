@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models import ensemble, hovernet_spec, threshold, watershed
+from wsi_engine.models import ensemble, hovernet_spec, micronet_spec, threshold, watershed
 from wsi_engine.models.dense import cnn_watershed, contour_aware, fcn, two_stage, unet
 from wsi_engine.models.dense.method import DenseMethod, weights_file
+from wsi_engine.models.foreign.card import is_card, read_card
 from wsi_engine.models.learning import Training
+from wsi_engine.models.maskrcnn import spec as maskrcnn_spec
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.starconvex import spec as starconvex_spec
 from wsi_engine.plugins import Plugins, plugins
@@ -48,6 +50,8 @@ class ModelEntry:
         File of the embedded weights, if there is one: results rest on its content.
     training
         Returns how it is trained, where it can be.
+    card
+        Card of a network of others: results rest on its content, too.
 
     Examples
     --------
@@ -60,6 +64,7 @@ class ModelEntry:
     load: Callable[[Path | None], Model]
     weights: Path | None = None
     training: Callable[[], Training] | None = None
+    card: Path | None = None
 
     @property
     def name(self) -> str:
@@ -91,13 +96,13 @@ def available_models() -> dict[str, ModelEntry]:
 
 
 def find_model(name: str) -> ModelEntry:
-    """Return the entry of a model.
+    """Return the entry of a model: of this package, of another, or of the card at that path.
 
     Raises
     ------
     ModelError
-        When there is none of that name (the message suggests the nearest), or its package is
-        broken.
+        When there is none of that name (the message suggests the nearest), its package is
+        broken, or the card is none.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -106,6 +111,8 @@ def find_model(name: str) -> ModelEntry:
         return others.found[name]
     if name in others.problems:
         raise ModelError(others.problems[name])
+    if is_card(name):
+        return _of_card(Path(name))
     models = BUILT_IN | dict(others.found)
     near = difflib.get_close_matches(name.lower(), models, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
@@ -137,6 +144,10 @@ def _of_other_packages() -> Plugins[ModelEntry]:
 
 
 def _load_starconvex(weights: Path | None) -> Model:
+    if weights is None:
+        from wsi_engine.models.starconvex.shipped import load_shipped
+
+        return load_shipped()
     from wsi_engine.models.starconvex.model import load_starconvex
 
     return load_starconvex(weights)
@@ -160,6 +171,18 @@ def _train_dense(method: DenseMethod) -> Training:
     return training(method)
 
 
+def _load_mask_rcnn(weights: Path | None) -> Model:
+    from wsi_engine.models.maskrcnn.model import load_mask_rcnn
+
+    return load_mask_rcnn(weights)
+
+
+def _train_mask_rcnn() -> Training:
+    from wsi_engine.models.maskrcnn.learning import TRAINING
+
+    return TRAINING
+
+
 def _load_hovernet(name: str, weights: Path | None) -> Model:
     from wsi_engine.models.tiatoolbox import load_hovernet
 
@@ -170,6 +193,29 @@ def _load_ensemble(weights: Path | None) -> Model:
     if weights is not None:
         raise ModelError("an ensemble has no weights of its own: leave --weights out")
     return ensemble.ensemble([find_model(name).load(None) for name in ensemble.DEFAULT_MEMBERS])
+
+
+def _of_card(path: Path) -> ModelEntry:
+    card, file = read_card(path)
+    if card.name in BUILT_IN:
+        raise ModelError(
+            f"{path.name}: name = {card.name!r} is a model of this package: choose another"
+        )
+
+    def load(weights: Path | None) -> Model:
+        if weights is not None:
+            raise ModelError(f"{path.name} names its own file: leave --weights out")
+        from wsi_engine.models.foreign.model import load_card
+
+        return load_card(path)
+
+    return ModelEntry(card.spec, load, file, card=path)
+
+
+def _load_micronet(weights: Path | None) -> Model:
+    from wsi_engine.models.micronet import load_micronet
+
+    return load_micronet(weights)
 
 
 def _weightless(model: Model) -> ModelEntry:
@@ -205,11 +251,18 @@ BUILT_IN = {
         _weightless(threshold.Threshold()),
         _weightless(threshold.Threshold(kind="local")),
         *map(_dense, DENSE),
+        ModelEntry(
+            maskrcnn_spec.SPEC,
+            _load_mask_rcnn,
+            maskrcnn_spec.WEIGHTS if maskrcnn_spec.SPEC.embedded else None,
+            _train_mask_rcnn,
+        ),
         ModelEntry(ensemble.SPEC, _load_ensemble),
         *(
-            ModelEntry(spec, functools.partial(_load_hovernet, name))
-            for name, spec in hovernet_spec.SPECS.items()
+            ModelEntry(spec, functools.partial(_load_hovernet, spec.name))
+            for spec in (*hovernet_spec.SPECS.values(), hovernet_spec.PLUS_SPEC)
         ),
+        ModelEntry(micronet_spec.SPEC, _load_micronet),
     )
 }
 """The models of this package; the first is the default."""

@@ -1,7 +1,4 @@
-"""The HoVerNet models of TIAToolbox.
-
-TIAToolbox brings some 200 packages and takes about ten seconds to import, so it is an extra,
-and imported only when one of its models is loaded.
+"""The HoVer-Nets of TIAToolbox, and its HoVerNet+, of which the nuclei are taken.
 
 Method: Graham et al., Medical Image Analysis 58 (2019), 101563.
 """
@@ -9,10 +6,6 @@ Method: Graham et al., Medical Image Analysis 58 (2019), 101563.
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -20,24 +13,30 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.hovernet_decoding import (
     IDEAL_EXTREMES,
-    NUCLEAR_LEVEL,
     SlopeExtremes,
     decode_maps,
-    slope_extremes,
+    extremes_of_fields,
+    ideal_extremes,
 )
-from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS, STRIDE, Geometry
+from wsi_engine.models.hovernet_scale import Scale, scale_at
+from wsi_engine.models.hovernet_spec import (
+    GEOMETRY,
+    PLUS_LAYERS,
+    PLUS_SPEC,
+    SPECS,
+    STRIDE,
+    Geometry,
+)
 from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.models.tiatoolbox_weights import architecture, with_weights
 from wsi_engine.nuclei.predictions import Predictions
 
 CALIBRATION_FIELDS = 8
 """Networks of this size take seconds per field on a processor."""
-
-SHOWN = 3  # mismatching keys that an error names
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +46,9 @@ class HoVerNetModel:
     Attributes
     ----------
     spec
-        One of ``SPECS``: the facts the engine plans by.
+        The facts the engine plans by.
     network
-        TIAToolbox's ``HoVerNet`` with weights, on ``device``, in evaluation mode.
+        TIAToolbox's network with weights, on ``device``, in evaluation mode.
     extremes
         What the cut between touching nuclei is measured by; set for the slide by ``calibrate``.
     weights
@@ -63,39 +62,36 @@ class HoVerNetModel:
     weights: Path | None = None
 
     @property
+    def scale(self) -> Scale:
+        """What the decoder measures by."""
+        return scale_at(self.spec.mpp)
+
+    @property
     def _geometry(self) -> Geometry:
         return GEOMETRY[self.network.mode]
 
     def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        """Set the slope extremes from the slide's tissue.
+        """Set the slope extremes from up to ``CALIBRATION_FIELDS`` of the fields, spread evenly.
 
-        They are the medians over up to ``CALIBRATION_FIELDS`` of the fields, spread evenly,
-        to three digits: another processor's rounding is not to make another run of it.
-        Fields without nuclei do not count; without any that has some, the extremes stay.
+        Without any that has nuclei, the extremes stay. See `extremes_of_fields`.
         """
         count = min(len(fields), CALIBRATION_FIELDS)
-        found = []
-        for index in np.linspace(0, len(fields) - 1, count).round().astype(int):
-            inner, _ = _predicted_part(self.maps(fields[index][None])[0])
-            if (inner[..., 0] >= NUCLEAR_LEVEL).any():
-                found.append(asdict(slope_extremes(inner[..., 1:3])))
-        if not found:
-            return self
-        medians = {name: np.median([each[name] for each in found]) for name in found[0]}
-        extremes = SlopeExtremes(**{name: float(f"{m:.3g}") for name, m in medians.items()})
-        return replace(self, extremes=extremes)
+        chosen = np.linspace(0, len(fields) - 1, count).round().astype(int)
+        maps = (_predicted_part(self.maps(fields[k][None])[0])[0] for k in chosen)
+        extremes = extremes_of_fields(maps, self.scale)
+        return self if extremes is None else replace(self, extremes=extremes)
 
     def settings(self) -> dict[str, float]:
         """Return the slope extremes, distances from -1 to 1 per pixel."""
         return {f"slope_{name}_per_px": value for name, value in asdict(self.extremes).items()}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device; this one stays where it is."""
-        if device == self.device:
+        if torch.device(device) == self.device:
             return self
         # TIAToolbox's own `to` would spread the network over every GPU of the machine.
         network = torch.nn.Module.to(copy.deepcopy(self.network), device)
-        return replace(self, network=network, device=device)
+        return replace(self, network=network, device=torch.device(device))
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Run the network.
@@ -128,7 +124,9 @@ class HoVerNetModel:
         around = ((0, 0), (added, added), (added, added), (0, 0))
         images = torch.from_numpy(np.pad(batch, around, mode="reflect")).to(self.device)
         heads = self.network.infer_batch(self.network, images, device=str(self.device))
-        return np.pad(np.concatenate(heads, axis=-1), ((0, 0), (lost, lost), (lost, lost), (0, 0)))
+        # The fourth head, of HoVerNet+, says of tissue and not of nuclei.
+        maps = np.concatenate(heads[:3], axis=-1)
+        return np.pad(maps, ((0, 0), (lost, lost), (lost, lost), (0, 0)))
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons; see ``decode_maps``.
@@ -140,7 +138,7 @@ class HoVerNetModel:
             or a part of them.
         """
         inner, corner = _predicted_part(maps)
-        nuclei = decode_maps(inner, self.extremes, len(self.spec.classes))
+        nuclei = decode_maps(inner, self.extremes, len(self.spec.classes), self.scale)
         return replace(nuclei, xy=nuclei.xy + corner, anchors=nuclei.anchors + corner)
 
 
@@ -165,10 +163,9 @@ def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
     Parameters
     ----------
     name
-        One of ``SPECS``.
+        One of ``SPECS``, or ``hovernetplus-oed``.
     weights
-        State dict in a .pth, .pt, .tar or .safetensors file; ``None`` for the published
-        weights, which TIAToolbox downloads and keeps in its own cache.
+        See `wsi_engine.models.tiatoolbox_weights.with_weights`.
 
     Raises
     ------
@@ -176,69 +173,18 @@ def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
         When there is no such model or no TIAToolbox, or the weights cannot be downloaded or
         read, or do not fit the network.
     """
-    if name not in SPECS:
-        raise ModelError(f"TIAToolbox has no HoVerNet {name!r}: there are {', '.join(SPECS)}")
-    spec, mode = SPECS[name], name.removeprefix("hovernet_").partition("-")[0]
-    try:
-        with _logging_untouched():
-            from tiatoolbox.models import architecture
-            from tiatoolbox.models.architecture.hovernet import HoVerNet
-    except ImportError as error:
-        cause = f"{name} needs TIAToolbox, which cannot be imported ({error})"
-        raise ModelError(f'{cause}: pip install "wsi-engine[tiatoolbox]"') from error
-    if weights is None:
-        try:
-            weights = Path(architecture.fetch_pretrained_weights(name))
-        except Exception as error:  # whatever the hub's client, its proxy or the disk raise
-            cause = f"the weights of {name} cannot be downloaded ({type(error).__name__})"
-            raise ModelError(f"{cause}: pass a weights file fetched elsewhere") from error
-    network = HoVerNet(num_types=len(spec.classes) + 1 if spec.classes else None, mode=mode)
-    _fit(network, _read_state(weights), weights)
-    network = network.eval().requires_grad_(False)
-    return HoVerNetModel(spec, network, torch.device("cpu"), weights=weights)
-
-
-@contextmanager
-def _logging_untouched() -> Iterator[None]:
-    """Undo what importing TIAToolbox does to the program's logging: INFO to standard output."""
-    root = logging.getLogger()
-    level, handlers, showwarning = root.level, root.handlers[:], warnings.showwarning
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        if warnings.showwarning is not showwarning:
-            logging.captureWarnings(capture=False)
-
-
-def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
-    if not path.is_file():
-        raise ModelError(f"there is no weights file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling a damaged file can raise anything
-        raise ModelError(f"{path} is no weights file ({type(error).__name__})") from error
-    # The authors' own checkpoints wrap the state dict.
-    state = state.get("desc", state) if isinstance(state, dict) else None
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds no state dict: save the network's state_dict()")
-    return dict(state)
-
-
-def _fit(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load the weights, or name the first keys that do not match."""
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    problems = [
-        f"{key} ({found.get(key, 'none')} in the file, {wanted.get(key, 'none')} in the network)"
-        for key in wanted | found
-        if found.get(key) != wanted.get(key)
-    ]
-    if problems:
-        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        shown = ", ".join(problems[:SHOWN]) + more
-        raise ModelError(f"the weights {path} do not fit the network: {shown}")
-    network.load_state_dict(state)
+    known = SPECS | {PLUS_SPEC.name: PLUS_SPEC}
+    if name not in known:
+        raise ModelError(f"TIAToolbox has no HoVerNet {name!r}: there are {', '.join(known)}")
+    spec = known[name]
+    module = "hovernetplus" if spec is PLUS_SPEC else "hovernet"
+    hovernet = architecture(name, module)
+    types = len(spec.classes) + 1 if spec.classes else None
+    if spec is PLUS_SPEC:
+        network = hovernet.HoVerNetPlus(num_types=types, num_layers=PLUS_LAYERS)
+    else:
+        mode = name.removeprefix("hovernet_").partition("-")[0]
+        network = hovernet.HoVerNet(num_types=types, mode=mode)
+    network, weights = with_weights(name, network, weights)
+    extremes = ideal_extremes(spec.mpp)
+    return HoVerNetModel(spec, network, torch.device("cpu"), extremes, weights)

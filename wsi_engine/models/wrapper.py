@@ -13,7 +13,6 @@ from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from wsi_engine.models.compiling import Compilation
@@ -49,7 +48,7 @@ class Wrapper:
         """Return what the model found."""
         return self.model.settings()
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the same around the model on a device."""
         return replace(self, model=self.model.to(device))
 

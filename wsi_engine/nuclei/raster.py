@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from numba import njit
 
 Floating = TypeVar("Floating", np.float32, np.float64)
@@ -143,3 +144,27 @@ def rasterise(
     each = np.arange(len(offsets))
     draw(xy, offsets, each, each[1:], labels)
     return labels
+
+
+def draw_polygons(
+    geometries: npt.ArrayLike, numbers: npt.ArrayLike, labels: npt.NDArray[Any]
+) -> None:
+    """Draw polygons, or several in one, into a label image, as `draw` does.
+
+    Parameters
+    ----------
+    geometries
+        Polygons and MultiPolygons in pixel corners of the image, shape (n,).
+    numbers, labels
+        As for `draw`.
+    """
+    parts, owners = shapely.get_parts(np.asarray(geometries, object), return_index=True)
+    rings, of_part = shapely.get_rings(parts, return_index=True)
+    xy, of_ring = shapely.get_coordinates(rings, return_index=True)
+    draw(
+        xy,
+        np.searchsorted(of_ring, np.arange(len(rings) + 1)),
+        np.searchsorted(of_part, np.arange(len(parts) + 1)),
+        np.asarray(numbers)[owners],
+        labels,
+    )

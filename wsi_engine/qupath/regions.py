@@ -175,17 +175,44 @@ def read_bounds_of_work(
     for problem in problems:
         if problem.skipped:
             raise RegionError(f"{problem}; without it the area would be another: mend the file")
+    return choose_bounds_of_work(annotations, name, roi_class, exclude_class)
+
+
+def choose_bounds_of_work(
+    annotations: Sequence[PathObject],
+    source: str,
+    roi_class: Sequence[str] = (),
+    exclude_class: Sequence[str] = (),
+) -> Regions:
+    """Say which regions bound the work, and which are cut out of it.
+
+    Parameters
+    ----------
+    annotations
+        Regions as `read_annotations` gives them.
+    source
+        What errors call the place that they come from.
+    roi_class, exclude_class
+        As in `read_bounds_of_work`.
+
+    Raises
+    ------
+    RegionError
+        When none is left to work in.
+    """
     excluded = [item for item in annotations if item.is_of_class(exclude_class)]
     wanted = [item for item in annotations if not item.is_of_class(exclude_class)]
     if roi_class:
         wanted = [item for item in wanted if item.is_of_class(roi_class)]
     if exclude_class and not excluded:
-        log.warning("%s: nothing is cut out: %s", name, _no_such_class(exclude_class, annotations))
+        log.warning(
+            "%s: nothing is cut out: %s", source, _no_such_class(exclude_class, annotations)
+        )
     if roi_class and not wanted:
-        raise RegionError(f"{name}: {_no_such_class(roi_class, annotations)}")
+        raise RegionError(f"{source}: {_no_such_class(roi_class, annotations)}")
     if not wanted and not excluded:
-        raise RegionError(f"{name} holds no annotation with an area: draw one in QuPath")
-    return Regions(name, _smallest_first(wanted), _smallest_first(excluded))
+        raise RegionError(f"{source} holds no annotation with an area: draw one in QuPath")
+    return Regions(source, _smallest_first(wanted), _smallest_first(excluded))
 
 
 def _no_such_class(wanted: Sequence[str], annotations: Sequence[PathObject]) -> str:

@@ -121,10 +121,17 @@ class CorrectionFacts(Facts):
 
 
 class NucleusSource(Facts):
-    """Who found the nuclei, and the names of their classes by index."""
+    """Who found the nuclei, and the names of their classes by index, with colours for QuPath."""
 
     name: str
     classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int] | None, ...] = ()
+
+    @property
+    def class_colours(self) -> dict[str, tuple[int, int, int]]:
+        """Colours of those classes that have one of their own."""
+        pairs = zip(self.classes, self.colours, strict=False)
+        return {name: colour for name, colour in pairs if colour is not None}
 
 
 class ModelFacts(NucleusSource):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from wsi_engine.errors import DeviceError
 
@@ -46,7 +46,7 @@ class FittingInference:
                     self._infer(batch[start : start + size]) for start in range(0, len(batch), size)
                 ]
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
-            except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
             if size == 1:
@@ -56,11 +56,19 @@ class FittingInference:
                     "--tile-size, or --device cpu"
                 )
             size = self.largest_batch = size // 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _release_memory()
             log.warning("the device is out of memory: going on with batches of %d", size)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    known = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+    """Tell whether a batch did not fit the device."""
+    # torch's own class is known by its name, so that it need not be imported for this.
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return known or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
+def _release_memory() -> None:
+    """Give back what torch keeps of the memory of a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from wsi_engine.errors import ModelError
@@ -112,7 +111,7 @@ def _tissue_fields(path: Path, mpp: float | None, model_mpp: float) -> Iterator[
 
 
 def _teacher(method: str, weights: Path) -> Teacher:
-    model = find_model(method).load(weights).to(torch.device("cpu"))
+    model = find_model(method).load(weights).to("cpu")
     if not isinstance(model, Teacher):
         raise ModelError(f"{method} cannot teach: it states no object probability")
     return model

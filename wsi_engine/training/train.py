@@ -253,7 +253,7 @@ def validate(run: Run, config: TrainConfig, held_out: list[ValidationSet]) -> di
     path, learner, network = config.output / WEIGHTS, config.learner, averaged(run, config)
     learner.write(path, network, threshold=0.5)
     # As a user would get them.
-    model: TrainedModel = learner.model(path).to(torch.device(config.device))
+    model: TrainedModel = learner.model(path).to(config.device)
     model, figures = calibrated(model, held_out)
     learner.write(path, network, threshold=model.threshold)
     if figures["f1"] > run.best:

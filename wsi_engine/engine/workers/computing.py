@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from wsi_engine.engine.basis import Basis
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, ignore
@@ -48,7 +46,7 @@ class Processes:
         if self.jobs < 1:
             raise SettingsError(f"jobs = {self.jobs}: give a number from 1")
 
-    def arithmetic(self, device: str, devices: list[torch.device]) -> list[str]:
+    def arithmetic(self, device: str, devices: list[str]) -> list[str]:
         """Name what tiles are computed with, here or, if there is an executor, by its workers.
 
         Parameters
@@ -76,7 +74,7 @@ def computing(
     plan: Plan,
     basis: Basis,
     processes: Processes,
-    devices: list[torch.device],
+    devices: list[str],
     tiles: int,
     clock: StageClock,
     observe: Observer = ignore,

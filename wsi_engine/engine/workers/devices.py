@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.plan import Plan, core_side
 from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.models.around import load_model
-from wsi_engine.models.compiling import (
-    Compilable,
-    Compilation,
-    CompilationError,
-    compiling_obstacle,
-)
 from wsi_engine.models.devices import default_batch_size, resolve_devices
+from wsi_engine.models.inner_network import compilation_of, with_network
 from wsi_engine.models.protocol import Model
 from wsi_engine.schedule.clock import StageClock
+
+if TYPE_CHECKING:
+    from wsi_engine.models.compiling import Compilation
 
 MEGAPIXELS_TO_COMPILE = 1500
 """As many pixels, halos included, save three times what compiling costs (benchmarks/model.md):
 some 1000 tiles of the default size, or 250 mm² of tissue. On fewer it is not begun unasked."""
 
 
-def batch_size_of(settings: RunSettings, devices: list[torch.device]) -> int:
+def batch_size_of(settings: RunSettings, devices: list[str]) -> int:
     """Return the number of tiles per batch."""
     chosen = settings.batch_size
     return default_batch_size(devices) if chosen == "auto" else chosen
@@ -31,7 +29,7 @@ def batch_size_of(settings: RunSettings, devices: list[torch.device]) -> int:
 
 def place(
     plan: Plan,
-    devices: list[torch.device],
+    devices: list[str],
     tiles: int,
     clock: StageClock,
     observe: Observer = ignore,
@@ -64,9 +62,7 @@ def compile_network(settings: RunSettings) -> bool:
     devices = resolve_devices(settings.device)
     model = load_model(settings).to(devices[0])
     side = core_side(settings.tile_size, model.spec) + 2 * model.spec.halo_px
-    if not isinstance(model, Compilable):
-        return False
-    compilation = model.compilation(batch_size_of(settings, devices), side)
+    compilation = compilation_of(model, batch_size_of(settings, devices), side)
     if compilation is not None and compilation.load() is None:
         compilation.build()
     return compilation is not None
@@ -81,10 +77,11 @@ def _compiled(
     clock: StageClock,
     observe: Observer,
 ) -> Model:
-    compilation = model.compilation(batch, side) if isinstance(model, Compilable) else None
+    compilation = compilation_of(model, batch, side)
     if compilation is None:
         return model
-    assert isinstance(model, Compilable)
+    from wsi_engine.models.compiling import CompilationError
+
     with clock.measure("compile"):
         network = compilation.load()
         if network is None:
@@ -98,7 +95,7 @@ def _compiled(
                 if asked:
                     raise
                 return model
-    return model.with_network(network)
+    return with_network(model, network)
 
 
 def pays(compilation: Compilation, megapixels: float) -> bool:
@@ -106,9 +103,11 @@ def pays(compilation: Compilation, megapixels: float) -> bool:
 
     The gain was measured in bf16; without instructions for it networks stay as they are.
     """
+    from wsi_engine.models.compiling import compiling_obstacle
+
     return (
         megapixels >= MEGAPIXELS_TO_COMPILE
-        and compilation.dtype == torch.bfloat16
+        and str(compilation.dtype) == "torch.bfloat16"
         and compiling_obstacle() is None
         and not compilation.is_futile
     )

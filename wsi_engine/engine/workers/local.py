@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
-import torch
+from wsi_engine.models.devices import use_threads
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -40,7 +40,7 @@ def local_workers(count: int) -> Iterator[Executor]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def devices_of_worker(devices: list[torch.device]) -> list[torch.device]:
+def devices_of_worker(devices: list[str]) -> list[str]:
     """Return this process's share of a machine's devices: all of them if it works alone."""
     return devices[_number::_count] or [devices[_number % len(devices)]]
 
@@ -49,7 +49,7 @@ def _begin(numbers: SimpleQueue[int], count: int, ended: Any) -> None:
     """Make this process one of some workers."""
     global _number, _count
     _number, _count = numbers.get(), count
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    use_threads(max(1, (os.cpu_count() or 1) // count))
     # Ctrl-C goes to all processes of a terminal; the one that was called ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_in_time, args=(ended,), name="end", daemon=True).start()

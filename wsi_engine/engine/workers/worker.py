@@ -9,8 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles, differences
 from wsi_engine.engine.plan import Plan, make_plan
@@ -20,12 +18,15 @@ from wsi_engine.engine.workers.devices import batch_size_of, place
 from wsi_engine.engine.workers.local import devices_of_worker
 from wsi_engine.errors import EngineError, WorkerError
 from wsi_engine.models.devices import (
+    CPU,
     arithmetic_of,
     describe_device,
+    processor_threads,
     resolve_devices,
     reuse_freed_memory,
 )
 from wsi_engine.models.protocol import Model
+from wsi_engine.qupath.regions import Regions
 from wsi_engine.schedule.clock import StageClock, StageTimes
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import LevelBox
@@ -52,6 +53,8 @@ class WorkerJob:
         Number of tiles that each worker may expect.
     given
         The model, if the user gave an object and no name.
+    regions
+        The regions that bound the work: nobody finds them a second time.
     """
 
     run: str
@@ -60,6 +63,7 @@ class WorkerJob:
     basis: Basis
     tiles: int
     given: Model | None = None
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class _Ready:
     run: str
     plan: Plan
     models: list[Model]
-    devices: list[torch.device]
+    devices: list[str]
 
 
 _getting_ready = threading.Lock()
@@ -110,7 +114,7 @@ _ready: _Ready | None = None
 def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
     settings, slide = plan.settings.with_absolute_paths(), plan.info.path.absolute()
-    return WorkerJob(run, slide, settings, basis, tiles, plan.given)
+    return WorkerJob(run, slide, settings, basis, tiles, plan.given, plan.regions)
 
 
 def arithmetic_of_worker(device: str) -> list[str]:
@@ -167,15 +171,15 @@ def _make_ready(job: WorkerJob, clock: StageClock) -> _Ready:
 
 def _get_ready(job: WorkerJob, clock: StageClock) -> _Ready:
     # Whoever started this process has given it its share of the processors.
-    threads = torch.get_num_threads()
+    threads = processor_threads()
     settings = job.settings
     if settings.workers == "auto":
         settings = settings.model_copy(update={"workers": threads})
     devices = devices_of_worker(resolve_devices(settings.device))
-    if devices[0].type == "cpu":
+    if devices[0] == CPU:
         reuse_freed_memory()
     with open_slide(job.slide) as slide:
-        plan = make_plan(slide, settings, devices[0], clock, given=job.given)
+        plan = make_plan(slide, settings, devices[0], clock, given=job.given, regions=job.regions)
     basis = basis_of_tiles(basis_of(job.slide, settings, job.given), plan, arithmetic_of(devices))
     if changes := differences(job.basis, basis):
         raise WorkerError(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from wsi_engine.models.dense.method import LIMITS, Maps
-from wsi_engine.models.label_objects import label_predictions, means, plausible
+from wsi_engine.models.label_objects import ObjectLimits, label_predictions, means, plausible
 from wsi_engine.nuclei.predictions import Predictions
 
 FULL = 255
@@ -38,7 +38,12 @@ def components(mask: Mask, smallest_px: int = SMALLEST_SEED_PX) -> LabelImage:
     return np.asarray(number[labels])
 
 
-def nuclei_of(labels: LabelImage, foreground: npt.NDArray[np.float32], level: float) -> Predictions:
+def nuclei_of(
+    labels: LabelImage,
+    foreground: npt.NDArray[np.float32],
+    level: float,
+    limits: ObjectLimits = LIMITS,
+) -> Predictions:
     """Outline the plausible labels where the foreground crosses a level.
 
     Parameters
@@ -47,8 +52,10 @@ def nuclei_of(labels: LabelImage, foreground: npt.NDArray[np.float32], level: fl
         How much nucleus each pixel is, 0 to ``FULL``. Its mean over a nucleus is the score.
     level
         In [0, 1].
+    limits
+        What is plausible, at this pixel size.
     """
-    labels = plausible(labels, LIMITS)
+    labels = plausible(labels, limits)
     scores = means(labels, foreground) / FULL
     # Half a step below, for a pixel at the level itself is inside.
     return label_predictions(labels, scores, foreground, level * FULL - 0.5)

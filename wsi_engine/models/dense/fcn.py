@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsi_engine.models.dense import decoding, label_geometry
-from wsi_engine.models.dense.method import DenseMethod, DenseTargets, Labels, Maps, dense_spec
+from wsi_engine.models.dense.method import (
+    LIMITS,
+    DenseMethod,
+    DenseTargets,
+    Labels,
+    Maps,
+    dense_spec,
+)
 from wsi_engine.models.flooding import flooded
+from wsi_engine.models.label_objects import ObjectLimits
 from wsi_engine.models.seeds import DOME_REACH_PX, domes
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -46,7 +54,7 @@ def maps(logits: torch.Tensor) -> torch.Tensor:
     return logits.sigmoid()
 
 
-def decode(maps: Maps, level: float) -> Predictions:
+def decode(maps: Maps, level: float, limits: ObjectLimits = LIMITS) -> Predictions:
     """Turn foreground and distance of one tile into nuclei.
 
     Parameters
@@ -55,12 +63,14 @@ def decode(maps: Maps, level: float) -> Predictions:
         uint8, shape (height, width, 2).
     level
         Probability above which a pixel is foreground.
+    limits
+        What an object must be to be a nucleus.
     """
     foreground = decoding.channel(maps, FOREGROUND)
     distance = decoding.blurred(decoding.channel(maps, DISTANCE)) * (DEEPEST_PX / decoding.FULL)
     mask = decoding.above(foreground, level)
     labels = flooded(-distance, domes(distance, mask, DOME_HEIGHT_PX), mask)
-    return decoding.nuclei_of(labels, foreground, level)
+    return decoding.nuclei_of(labels, foreground, level, limits)
 
 
 def targets(labels: Labels, *, margin_px: int, inner_boundary_weight: float = 1.0) -> DenseTargets:

@@ -20,8 +20,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.dense.method import DenseMethod, weights_file
-from wsi_engine.models.devices import fastest_dtype
-from wsi_engine.models.layers import folded, normalise
+from wsi_engine.models.layers import fastest_dtype, folded, normalise
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
@@ -67,12 +66,12 @@ class DenseModel:
         """Return the threshold, for the record of the run."""
         return {"threshold": self.threshold}
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device, in bf16 where the device computes in it."""
         dtype = fastest_dtype(device)
         network = copy.deepcopy(self.network).to(device, dtype)
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-        return replace(self, network=network, device=device, dtype=dtype)
+        return replace(self, network=network, device=torch.device(device), dtype=dtype)
 
     def compilation(self, batch: int, side: int) -> Compilation | None:
         """Describe the network for batches of so many square tiles; ``None`` on a GPU."""

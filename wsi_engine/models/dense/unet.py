@@ -19,6 +19,7 @@ import numpy as np
 
 from wsi_engine.models.dense import decoding, label_geometry
 from wsi_engine.models.dense.method import (
+    LIMITS,
     UNET_RADIUS_PX,
     DenseMethod,
     DenseTargets,
@@ -27,6 +28,7 @@ from wsi_engine.models.dense.method import (
     dense_spec,
 )
 from wsi_engine.models.flooding import flooded
+from wsi_engine.models.label_objects import ObjectLimits
 from wsi_engine.nuclei.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def maps(logits: torch.Tensor) -> torch.Tensor:
     return logits.softmax(1)[:, 1:]
 
 
-def decode(maps: Maps, level: float) -> Predictions:
+def decode(maps: Maps, level: float, limits: ObjectLimits = LIMITS) -> Predictions:
     """Turn interior and boundary of one tile into nuclei.
 
     Parameters
@@ -64,13 +66,15 @@ def decode(maps: Maps, level: float) -> Predictions:
         uint8, shape (height, width, 2).
     level
         Probability of being either above which a pixel is nucleus.
+    limits
+        What an object must be to be a nucleus.
     """
     interior, boundary = decoding.channel(maps, INTERIOR), decoding.channel(maps, BOUNDARY)
     nucleus = interior + boundary
     seeds = decoding.components(interior >= SEED_LEVEL * decoding.FULL)
     relief = decoding.blurred(boundary - interior)
     labels = flooded(relief, seeds, decoding.above(nucleus, level) | (seeds > 0))
-    return decoding.nuclei_of(labels, nucleus, level)
+    return decoding.nuclei_of(labels, nucleus, level, limits)
 
 
 def targets(labels: Labels, *, margin_px: int, inner_boundary_weight: float = 1.0) -> DenseTargets:

@@ -21,11 +21,11 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
-from wsi_engine.models.devices import fastest_dtype
-from wsi_engine.models.layers import folded, normalise
+from wsi_engine.models.layers import fastest_dtype, folded, normalise
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX, decode_maps
+from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 from wsi_engine.models.starconvex.network import StarConvexNet, describe, rebuild
+from wsi_engine.models.starconvex.reading import StarConvexMaps
 from wsi_engine.models.starconvex.spec import (
     LARGE_SPEC,
     LARGE_WEIGHTS,
@@ -33,9 +33,6 @@ from wsi_engine.models.starconvex.spec import (
     SPEC,
     WEIGHTS,
 )
-from wsi_engine.models.starconvex.turns import averaged_maps
-from wsi_engine.models.turns import Turn
-from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
@@ -48,22 +45,15 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class StarConvexModel:
-    """A trained star-convex network behind the engine's protocol.
+class StarConvexModel(StarConvexMaps):
+    """A trained star-convex network behind the engine's protocol, run by torch.
 
-    Instances do not change; ``to`` and ``calibrate`` return others. The network has no
-    statistics of a slide or a tile, so there is nothing to calibrate.
+    Instances do not change; ``to`` returns others.
 
     Attributes
     ----------
     network
         Folded, in the precision that it runs in.
-    threshold
-        Lowest object probability that is reported.
-    grid_px
-        Model pixels per point of the output grid.
-    consensus
-        How far away, in grid points, a point may be to have a say in a polygon.
     """
 
     network: nn.Module
@@ -74,24 +64,12 @@ class StarConvexModel:
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
-    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        """Return the model as it is."""
-        return self
-
-    def with_threshold(self, threshold: float) -> Self:
-        """Return the model with another threshold."""
-        return replace(self, threshold=threshold)
-
-    def settings(self) -> dict[str, float]:
-        """Return the threshold, for the record of the run."""
-        return {"threshold": self.threshold}
-
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: str) -> Self:
         """Return the model on a device, in bf16 where the device computes in it."""
         dtype = fastest_dtype(device)
         network = copy.deepcopy(self.network).to(device, dtype)
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-        return replace(self, network=network, device=device, dtype=dtype)
+        return replace(self, network=network, device=torch.device(device), dtype=dtype)
 
     def compilation(self, batch: int, side: int) -> Compilation | None:
         """Describe the network for batches of so many square tiles; ``None`` on a GPU."""
@@ -103,31 +81,7 @@ class StarConvexModel:
         """Return the model with another network, as the same compiled."""
         return replace(self, network=network)
 
-    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """Run the network.
-
-        Parameters
-        ----------
-        batch
-            uint8 (n, h, w, 3), h and w multiples of the stride.
-
-        Returns
-        -------
-        numpy.ndarray
-            What the network gives, float16 (n, h / grid, w / grid, 1 + rays + classes).
-
-        Raises
-        ------
-        ModelError
-            If a tile is not made of whole strides.
-        """
-        height, width = batch.shape[1:3]
-        stride = self.spec.stride
-        if height % stride or width % stride:
-            raise ModelError(
-                f"the network takes tiles whose sides are multiples of {stride} px, not "
-                f"{width} x {height}: choose another tile size"
-            )
+    def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         with torch.inference_mode():
             # torch wants an array that it could write to, and tiles may be read-only.
             writable = np.require(batch, requirements=["C", "W"])
@@ -135,34 +89,6 @@ class StarConvexModel:
             pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
             maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
-
-    def averaged_maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """Return the mean of the maps over all eight ways to lay a batch down."""
-        return averaged_maps(self.maps, batch, len(self.spec.classes))
-
-    def object_probability(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """Return the object probability at each grid point of one tile, shape (h, w)."""
-        return np.asarray(1 / (1 + np.exp(-maps[..., 0].astype(np.float32))), np.float32)
-
-    def upright(self, maps: npt.NDArray[np.generic], turn: Turn) -> npt.NDArray[np.generic]:
-        """Turn the maps of a turned batch back, and the rays of each point with them."""
-        upright = turn.undo(maps)
-        rays = maps.shape[-1] - 1 - len(self.spec.classes)
-        order = np.arange(maps.shape[-1])
-        order[1 : 1 + rays] = 1 + turn.undo_rays(rays)
-        return np.asarray(upright[..., order])
-
-    def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
-        """Turn the maps of one tile into polygons; see `decode_maps`."""
-        return decode_maps(
-            maps,
-            threshold=self.threshold,
-            max_overlap=self.spec.max_overlap,
-            largest_px=self.spec.largest_object_px,
-            classes=len(self.spec.classes),
-            consensus=self.consensus,
-            grid_px=self.grid_px,
-        )
 
 
 def save_weights(

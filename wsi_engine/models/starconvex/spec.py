@@ -15,6 +15,12 @@ CHANNELS = (32, 64, 192)
 WEIGHTS = Path(__file__).parents[1] / "weights" / "starconvex.safetensors"
 """Those that come with the package."""
 
+QUANTISED = WEIGHTS.with_suffix(".xml")
+"""The same network in whole numbers, which ``wsi_engine.training.quantising`` makes of them."""
+
+THRESHOLD = 0.5
+"""Lowest object probability that the shipped network reports."""
+
 LARGE_WEIGHTS = WEIGHTS.with_name("starconvex-large.safetensors")
 
 DEPTH = 4

@@ -1,0 +1,122 @@
+"""The default network in whole numbers: exact whatever the tile, and near to torch's."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wsi_engine
+from wsi_engine.errors import ModelError
+from wsi_engine.evaluation.segmentations import polygon_overlaps
+from wsi_engine.models import quantised
+from wsi_engine.models.quantised import QuantisedNetwork
+from wsi_engine.models.registry import find_model
+from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex
+from wsi_engine.models.starconvex.shipped import QuantisedStarConvex, load_shipped
+from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+from wsi_engine.sample import SampleTruth
+
+QUICK = {"tissue": False, "measure": (), "regions": False, "report": False}
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    """Blobs of all sizes in stain colours, and noise."""
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[:320, :320]
+    image = np.full((320, 320, 3), (225, 175, 205), float)
+    for _ in range(60):
+        y, x = rng.uniform(0, 320, 2)
+        image[np.hypot(rows - y, columns - x) < rng.uniform(4, 12)] = rng.uniform(
+            (60, 40, 100), (130, 90, 170)
+        )
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network() -> QuantisedNetwork:
+    return QuantisedNetwork(QUANTISED)
+
+
+def test_the_default_is_quantised_and_states_the_facts_of_the_trained_network() -> None:
+    model, trained = find_model("starconvex").load(None), load_starconvex()
+    assert isinstance(model, QuantisedStarConvex)
+    assert model.spec == SPEC == trained.spec
+    assert (model.threshold, model.grid_px, model.consensus) == (
+        trained.threshold,
+        trained.grid_px,
+        trained.consensus,
+    )
+    assert model.settings() == {"threshold": THRESHOLD}
+
+
+def test_the_file_is_small() -> None:
+    size = QUANTISED.stat().st_size + QUANTISED.with_suffix(".bin").stat().st_size
+    assert size < 2e6
+
+
+def test_neither_threads_nor_batch_nor_tile_change_a_bit(network, pixels, monkeypatch) -> None:
+    whole = network(pixels[None])[0]
+    assert whole.dtype == np.float16
+    assert whole.shape == (160, 160, 33)
+    batch = network(np.stack([pixels[::-1], pixels]))
+    assert np.array_equal(batch[1], whole)
+    radius = SPEC.receptive_radius_px // 2
+    part = network(np.ascontiguousarray(pixels[None, 40:, 16:]))[0]
+    assert np.array_equal(part[radius:, radius:], whole[20 + radius :, 8 + radius :])
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert np.array_equal(QuantisedNetwork(QUANTISED)(pixels[None])[0], whole)
+
+
+def test_it_is_close_to_the_trained_network(network, pixels) -> None:
+    trained = load_starconvex()
+    assert isinstance(trained, StarConvexModel)
+    found, wanted = network(pixels[None])[0], trained.maps(pixels[None])[0]
+    sure = wanted[..., 0] > 0
+    assert sure.sum() > 500
+    off = np.abs(found[..., 1:][sure].astype(float) - wanted[..., 1:][sure])
+    assert np.median(off) < 0.15
+    probability = [1 / (1 + np.exp(-maps[..., 0].astype(float))) for maps in (found, wanted)]
+    assert np.abs(probability[0] - probability[1]).mean() < 0.01
+
+
+def test_it_finds_the_nuclei_that_torch_finds(sample: SampleTruth, monkeypatch) -> None:
+    found = wsi_engine.run(sample.slide_path, **QUICK).nuclei.polygons
+    monkeypatch.setattr(quantised, "is_usable", lambda: False)
+    monkeypatch.setattr("wsi_engine.models.starconvex.shipped.is_usable", lambda: False)
+    assert isinstance(load_shipped(), StarConvexModel)
+    wanted = wsi_engine.run(sample.slide_path, **QUICK, compile="never").nuclei.polygons
+    same = int((polygon_overlaps(wanted, found).iou >= 0.5).sum())
+    assert 2 * same / (len(found) + len(wanted)) >= 0.99
+
+
+def test_workers_can_be_sent_it(network, pixels) -> None:
+    sent = pickle.loads(pickle.dumps(load_shipped()))
+    assert np.array_equal(sent.maps(pixels[None]), network(pixels[None]))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no weights", "absent"])
+def test_a_damaged_file_is_told_in_one_sentence(tmp_path: Path, damage: str, pixels) -> None:
+    path = tmp_path / "network.xml"
+    if damage != "absent":
+        text = QUANTISED.read_bytes()
+        path.write_bytes(text[: len(text) // 2] if damage == "truncated" else text)
+    with pytest.raises(ModelError) as told:
+        QuantisedNetwork(path)(pixels[None])
+    assert "\n" not in str(told.value)
+    assert str(path) in str(told.value)
+
+
+def test_a_run_on_the_processor_does_not_import_torch(sample: SampleTruth, tmp_path: Path) -> None:
+    program = (
+        "import sys, wsi_engine\n"
+        f"result = wsi_engine.run({str(sample.slide_path)!r}, {str(tmp_path)!r}, device='cpu')\n"
+        "assert result.count > 0\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,212 @@
+"""Mask R-CNN with its weights, behind the engine's protocol."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from wsi_engine.errors import ModelError
+from wsi_engine.models.layers import fastest_dtype, folded, normalise
+from wsi_engine.models.maskrcnn import decoding
+from wsi_engine.models.maskrcnn.spec import CELL_PX, NAME, SLOTS, SPEC, WEIGHTS
+from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.nuclei.predictions import Predictions
+
+WEIGHTS_KEY = NAME
+"""Where a weights file keeps, as JSON, what its tensors do not say."""
+
+_CPU = torch.device("cpu")
+_NORMALISED = "backbone.stem.1.running_mean"
+
+
+@dataclass(frozen=True)
+class MaskRcnnModel:
+    """A trained Mask R-CNN.
+
+    Instances do not change; ``to`` returns another. Nothing is estimated per slide or tile, so
+    there is nothing to calibrate.
+
+    Attributes
+    ----------
+    network
+        Folded, in the precision that it runs in.
+    threshold
+        Lowest score of a nucleus.
+    """
+
+    network: nn.Module
+    spec: ModelSpec = SPEC
+    threshold: float = 0.5
+    device: torch.device = _CPU
+    dtype: torch.dtype = torch.float32
+
+    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
+        """Return the model as it is."""
+        del fields
+        return self
+
+    def with_threshold(self, threshold: float) -> Self:
+        """Return the model with another threshold."""
+        return replace(self, threshold=threshold)
+
+    def settings(self) -> dict[str, float]:
+        """Return the threshold, for the record of the run."""
+        return {"threshold": self.threshold}
+
+    def to(self, device: str) -> Self:
+        """Return the model on a device, in bf16 where the device computes in it."""
+        dtype = fastest_dtype(device)
+        network = copy.deepcopy(self.network).to(device, dtype)
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+        return replace(self, network=network, device=torch.device(device), dtype=dtype)
+
+    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """Detect the nuclei of each tile, one tile after the other.
+
+        Parameters
+        ----------
+        batch
+            uint8 (n, h, w, 3), h and w multiples of the stride.
+
+        Returns
+        -------
+        numpy.ndarray
+            Detections by cell; see `wsi_engine.models.maskrcnn.decoding.packed`.
+
+        Raises
+        ------
+        ModelError
+            If a tile is not made of whole strides, or the network computes NaN.
+        """
+        from wsi_engine.models.maskrcnn.detection import detect
+
+        height, width = batch.shape[1:3]
+        if height % CELL_PX or width % CELL_PX:
+            raise ModelError(
+                f"{NAME} takes tiles whose sides are multiples of {CELL_PX} px, not "
+                f"{width} x {height}: choose another tile size"
+            )
+        shape = (len(batch), height // CELL_PX, width // CELL_PX, SLOTS, decoding.RECORD)
+        maps = np.empty(shape, np.float16)
+        with torch.inference_mode():
+            for k in range(len(batch)):
+                # torch wants an array that it could write to, and tiles may be read-only.
+                writable = np.require(batch[k : k + 1], requirements=["C", "W"])
+                pixels = normalise(torch.from_numpy(writable).to(self.device))
+                pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
+                try:
+                    maps[k] = detect(self.network, pixels)
+                except FloatingPointError:
+                    raise ModelError(
+                        f"{NAME} computed NaN: its weights are damaged, or do not suit this "
+                        "device; try --device cpu"
+                    ) from None
+        return maps
+
+    def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
+        """Turn the detections of one tile into polygons."""
+        return decoding.decode(maps, self.threshold)
+
+
+def untrained(**shape: Any) -> nn.Module:
+    """Build the network, its weights random; ``shape`` are arguments of `network.build`.
+
+    Raises
+    ------
+    ModelError
+        If torchvision cannot be imported.
+    """
+    try:
+        from wsi_engine.models.maskrcnn.network import build
+    # Where torchvision was built for another torch, its operators are missing.
+    except (ImportError, RuntimeError) as error:
+        raise ModelError(
+            f"{NAME} needs torchvision, which cannot be imported ({error}): "
+            'pip install "wsi-engine[maskrcnn]"'
+        ) from error
+    return build(**shape)
+
+
+def save_weights(path: Path, network: nn.Module, *, threshold: float = 0.5) -> None:
+    """Write a network as safetensors in half precision.
+
+    Batch normalisation is folded first: its statistics may exceed the range of fp16.
+    """
+    state = {
+        name: value.to(torch.float16).contiguous()
+        for name, value in folded(network).state_dict().items()
+    }
+    description = {"threshold": threshold}
+    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
+
+
+def load_mask_rcnn(weights: Path | None = None) -> MaskRcnnModel:
+    """Load Mask R-CNN, on the CPU in fp32.
+
+    Parameters
+    ----------
+    weights
+        What `save_weights` wrote, or the state dict of a network of `network.build` that was
+        trained elsewhere, as ``.safetensors``, or as ``.pth`` or ``.pt``, bare or under
+        ``model``; its widths are those of the tensors. ``None`` for what comes with the package.
+
+    Raises
+    ------
+    ModelError
+        If torchvision cannot be imported, the package has no weights yet, or the file is
+        missing, or holds something else.
+    """
+    path = WEIGHTS if weights is None else weights
+    if weights is None and not path.exists():
+        raise ModelError(
+            f"the weights of {NAME} are not shipped yet: train them with `wsi-engine train "
+            "configs/train_mask_rcnn.yaml` and give them with --weights FILE"
+        )
+    untrained()  # what is missing is said before anything else
+    from wsi_engine.models.maskrcnn.network import shape_in
+
+    state, threshold = _read(path)
+    try:
+        network = untrained(**shape_in(state))
+        network = network.eval() if _NORMALISED in state else folded(network)
+        network.load_state_dict(state)
+    except KeyError as error:
+        raise ModelError(f"{path} holds no {NAME} network: it lacks {error}") from error
+    except (RuntimeError, TypeError, ValueError, MemoryError) as error:
+        first = str(error).partition("\n\t")[2].partition("\n")[0] or str(error)
+        raise ModelError(f"{path} holds no {NAME} network: {first.rstrip('. ')}") from error
+    return MaskRcnnModel(folded(network), threshold=threshold)
+
+
+def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], float]:
+    """Return the tensors of a weights file by name, and the threshold. No code in it is run."""
+    if not path.is_file():
+        raise ModelError(f"there is no weights file {path}")
+    threshold = 0.5
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(str(path), framework="pt") as file:
+                description = (file.metadata() or {}).get(WEIGHTS_KEY)
+                state: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if description is not None:
+                threshold = float(json.loads(description)["threshold"])
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # reading a damaged file can raise anything
+        raise ModelError(f"{path} is no weights file ({type(error).__name__})") from error
+    state = state.get("model", state) if isinstance(state, dict) else None
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelError(f"{path} holds no state dict: save the network's state_dict()")
+    return {str(name): value.float() for name, value in state.items()}, threshold

@@ -1,0 +1,48 @@
+"""The star-convex network that comes with the package: quantised on the processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from wsi_engine.models.devices import CPU
+from wsi_engine.models.protocol import Model, ModelSpec
+from wsi_engine.models.quantised import QuantisedNetwork, is_usable
+from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
+from wsi_engine.models.starconvex.reading import StarConvexMaps
+from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+
+
+@dataclass(frozen=True)
+class QuantisedStarConvex(StarConvexMaps):
+    """The shipped network in whole numbers, on the processor; on a GPU it is torch's.
+
+    ``benchmarks/model.md`` says how far the nuclei of the two differ.
+    """
+
+    network: QuantisedNetwork
+    spec: ModelSpec = SPEC
+    threshold: float = THRESHOLD
+    grid_px: int = GRID_PX
+    consensus: int = CONSENSUS_POINTS
+
+    def to(self, device: str) -> Self:
+        """Return the model on a device."""
+        return self if device == CPU else cast("Self", _by_torch().to(device))
+
+    def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        return self.network(batch)
+
+
+def load_shipped() -> Model:
+    """Return the network that comes with the package, for the processor as it is."""
+    return QuantisedStarConvex(QuantisedNetwork(QUANTISED)) if is_usable() else _by_torch()
+
+
+def _by_torch() -> Model:
+    from wsi_engine.models.starconvex.model import load_starconvex
+
+    return load_starconvex()

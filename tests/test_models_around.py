@@ -21,10 +21,10 @@ from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.models import around
 from wsi_engine.models.around import load_model, members_of
 from wsi_engine.models.augmented import augmented
-from wsi_engine.models.compiling import Compilable
 from wsi_engine.models.dense import unet
 from wsi_engine.models.ensemble import Ensemble, ensemble
 from wsi_engine.models.filtered import Filtered
+from wsi_engine.models.inner_network import Compilable
 from wsi_engine.models.normalised import Normalised
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.refined import Refined

@@ -14,21 +14,23 @@ from PIL import Image
 
 import wsi_engine
 from tests.support.dense_maps import darkness_model
+from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import basis_of_settings, differences
 from wsi_engine.errors import EngineError, ModelError, SettingsError
 from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.models import around
 from wsi_engine.models.around import load_model, members_of
 from wsi_engine.models.augmented import augmented
-from wsi_engine.models.compiling import Compilable
 from wsi_engine.models.dense import unet
-from wsi_engine.models.ensemble import Ensemble
+from wsi_engine.models.ensemble import Ensemble, ensemble
 from wsi_engine.models.filtered import Filtered
+from wsi_engine.models.inner_network import Compilable
 from wsi_engine.models.normalised import Normalised
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.refined import Refined
 from wsi_engine.models.registry import available_models
 from wsi_engine.models.starconvex.spec import WEIGHTS
+from wsi_engine.models.threshold import Threshold
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.phantom import lay_out_tissue, render_tissue, scatter_nuclei
@@ -139,7 +141,7 @@ class TestEnsembleByName:
 
     def test_who_has_none_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def no_weights(path: Path | None) -> Model:
-            raise ModelError("the weights of unet are not shipped yet")
+            raise ModelError("unet has no weights: give them with --weights FILE")
 
         entry = replace(available_models()["unet"], load=no_weights)
         monkeypatch.setattr(
@@ -147,7 +149,7 @@ class TestEnsembleByName:
             "find_model",
             lambda name: entry if name == "unet" else available_models()[name],
         )
-        with pytest.raises(ModelError, match=r"unet cannot vote .* --ensemble unet=FILE$"):
+        with pytest.raises(ModelError, match=r"^unet cannot vote: .* with --ensemble unet=FILE$"):
             load_model(wanted(ensemble=("watershed", "unet")))
 
     @pytest.mark.parametrize(
@@ -315,6 +317,36 @@ class TestRuns:
             self.run(slide, tmp_path, min_area=30)
         assert self.run(slide, tmp_path, min_area=30, force=True).count < first.count
 
+    def test_methods_that_vote_are_asked_for_by_name(self, slide: Path, tmp_path: Path) -> None:
+        def run():
+            return wsi_engine.run(slide, tmp_path, ensemble=("watershed", "threshold"), **QUICK)
+
+        result = run()
+        assert result.record.model.name == "ensemble"
+        assert result.count > 30
+        assert run().is_earlier
+        assert result.record.model.calibration["votes"] == 2
+
+    def test_weights_that_voters_fetched_are_part_of_the_basis(
+        self, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        @dataclass(frozen=True)
+        class Fetched(Watershed):
+            weights: Path = tmp_path / "fetched.pth"
+
+        (tmp_path / "fetched.pth").write_bytes(b"fetched")
+        entry = available_models()["hovernet_fast-pannuke"]
+        fetched = replace(entry, load=lambda weights: Fetched())
+        others = available_models()
+        monkeypatch.setattr(
+            around, "find_model", lambda name: fetched if name == entry.name else others[name]
+        )
+        voters = ("threshold", entry.name)
+        result = wsi_engine.run(slide, tmp_path, ensemble=voters, **QUICK)
+        weights = result.record.basis["weights"]
+        assert weights["threshold"] is None
+        assert weights["watershed"] == digest_of(tmp_path / "fetched.pth")
+
     def test_a_result_from_before_there_was_a_setting_is_one_without_it(
         self, slide: Path, tmp_path: Path
     ) -> None:
@@ -353,6 +385,7 @@ WRAPPED: dict[str, tuple[Any, dict[str, Any]]] = {
     "contours of watershed": (Watershed, {"refine": "contour"}),
     "contours of a dense method": (lambda: darkness_model(unet.METHOD), {"refine": "contour"}),
     "contours of starconvex": (lambda: load_model(wanted()), {"refine": "contour"}),
+    "votes": (lambda: ensemble([Watershed(), Threshold()]), {"min_score": 0.1}),
     "filters": (Watershed, {"min_area": 25, "max_area": 90, "min_circularity": 0.7}),
 }
 EVERY_WRAPPED = pytest.mark.parametrize(("make", "wishes"), WRAPPED.values(), ids=WRAPPED)

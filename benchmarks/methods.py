@@ -30,7 +30,7 @@ from PIL import Image
 
 import wsi_engine
 from wsi_engine.evaluation.metrics import Evaluation
-from wsi_engine.models.devices import resolve_devices, reuse_freed_memory
+from wsi_engine.models.devices import reuse_freed_memory
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.registry import available_models
 from wsi_engine.slide.frames import ModelBox
@@ -54,7 +54,6 @@ STEPS: dict[str, dict[str, Any]] = {
     "min_circularity 0.6": {"min_circularity": 0.6},
     "min_score 0.6": {"min_score": 0.6},
     "drop_border": {"drop_border": True},
-    "fill_holes": {"fill_holes": True},
     "refine gradient": {"refine": "gradient"},
     "refine contour": {"refine": "contour"},
 }
@@ -160,8 +159,7 @@ def steps(test_sets: Sequence[TestSet], methods: Sequence[str]) -> None:
 def speed(slide: Path, methods: Sequence[str], tile: int, repeats: int) -> None:
     """Print the seconds of the processor that a tile costs each method, by turns."""
     reuse_freed_memory()
-    device = resolve_devices("cpu")[0]
-    jobs = {name: tile_job(slide, name, tile, device) for name in methods}
+    jobs = {name: tile_job(slide, name, tile) for name in methods}
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     for round_, name in itertools.product(range(repeats + 1), jobs):
         start = time.process_time()
@@ -180,9 +178,9 @@ def speed(slide: Path, methods: Sequence[str], tile: int, repeats: int) -> None:
             ratio)  # fmt: skip
 
 
-def tile_job(slide: Path, name: str, tile: int, device: torch.device) -> partial[None]:
+def tile_job(slide: Path, name: str, tile: int) -> partial[None]:
     """Return what it takes to find the nuclei of a tile in the middle of a slide, halo and all."""
-    model = available_models()[name].load(None).to(device)
+    model = available_models()[name].load(None).to("cpu")
     with open_slide(slide) as opened:
         reader = GridReader(opened, make_grid(opened.info, model.spec.mpp))
         side = tile + 2 * model.spec.halo_px

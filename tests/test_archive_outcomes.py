@@ -132,7 +132,7 @@ def test_classes_of_annotations_go_with_the_files_of_a_manifest(tmp_path: Path, 
     manifest.write_text("path,roi\nslide_000.tif,roi.geojson\nslide_001.tif,\n")
     summary, _ = run([], output, manifest=manifest, roi_class=("Tumor",))
     assert [outcome.name for outcome in summary.done] == ["slide_000"]
-    assert "give --roi, too" in summary.failed[0].failure.reason
+    assert "give --roi or --regions-model, too" in summary.failed[0].failure.reason
 
 
 def test_a_slide_that_is_not_there_fails_and_the_rest_is_done(tmp_path: Path, output: Path):

@@ -104,7 +104,8 @@ class TestOrder:
             assert model.spec.name == "watershed"
 
     def test_networks_can_be_compiled_through_all_of_it(self) -> None:
-        model = load_model(wanted(tta=4, normalise="reinhard", refine="gradient", min_score=0.6))
+        around = {"tta": 4, "normalise": "reinhard", "refine": "gradient", "min_score": 0.6}
+        model = load_model(wanted(model="unet", **around))
         assert isinstance(model, Compilable)
         compilation = model.compilation(2, 512)
         assert compilation is not None

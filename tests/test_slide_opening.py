@@ -1,6 +1,10 @@
 """Opening: any file gives a slide, or one sentence that says what is wrong with it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import numpy as np
+import openslide
 import pytest
 import tifffile
 from PIL import Image
@@ -11,6 +15,7 @@ from wsi_engine.slide import plain_image
 from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.openslide_slide import OpenSlideSlide
 from wsi_engine.slide.pyramid import write_pyramid
 
 
@@ -246,3 +251,30 @@ def test_a_truncated_plain_image_is_damaged(tmp_path, name, share):
     (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(SlideError, match=r"cut\.\w+ is (damaged|not a slide)"):
         open_slide(tmp_path / name)
+
+
+def test_a_slide_is_closed_when_the_last_read_has_ended(sample, monkeypatch):
+    """OpenSlide 4.0.1 aborts the process where a handle is closed that is read through."""
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    read_region = openslide.OpenSlide.read_region
+
+    def slow(*arguments: object) -> object:
+        begun.set()
+        go_on.wait(10)
+        pixels = read_region(*arguments)
+        ended.set()
+        return pixels
+
+    slide = OpenSlideSlide(sample.slide_path)
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", slow)
+    with ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(slide.read, 0, LevelBox(0, 0, 64, 64))
+        begun.wait(10)
+        closing = threads.submit(slide.close)
+        assert wait([closing], timeout=0.2).not_done
+        go_on.set()
+        closing.result(10)
+        assert ended.is_set()
+        assert reading.result(10).shape == (64, 64, 3)
+    with pytest.raises(SlideError, match="was closed while it was read"):
+        slide.read(0, LevelBox(0, 0, 64, 64))

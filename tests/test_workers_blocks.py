@@ -462,4 +462,4 @@ def test_how_workers_share_gpus(
     for number, share in enumerate(shares):
         monkeypatch.setattr(local_workers, "_number", number)
         mine = local_workers.devices_of_worker(all_devices)
-        assert [device.index for device in mine] == share
+        assert [int(device.removeprefix("cuda:")) for device in mine] == share

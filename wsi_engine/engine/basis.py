@@ -74,11 +74,11 @@ def _described_methods(settings: RunSettings) -> Basis:
             cards[name] = _digest(member.entry.card)
     if settings.normalise is not None:
         described["normalise_target"] = looks
-    if cards:
-        described["cards"] = cards
     if len(members) > 1:
-        return described | {"ensemble": list(looks), "weights": weights}
+        return described | {"ensemble": list(looks), "weights": weights, "cards": cards}
     (described["model"],) = looks
+    if cards:
+        (described["card"],) = cards.values()
     if weights:
         (described["weights"],) = weights.values()
     return described

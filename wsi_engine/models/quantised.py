@@ -56,6 +56,8 @@ class QuantisedNetwork:
 
     def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Predict from pixels; may be called by several threads at once."""
+        if len(batch) == 0:
+            return self(np.zeros((1, *batch.shape[1:]), np.uint8))[:0]
         network = self._for(batch.shape)
         # A request of its own for each call: what one gives is overwritten by its next.
         found = network.create_infer_request().infer(

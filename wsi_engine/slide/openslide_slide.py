@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +53,9 @@ class OpenSlideSlide(Closing):
         self._local = threading.local()
         self._handles: set[openslide.OpenSlide] = set()
         self._lock = threading.Lock()
+        self._reads = 0
+        self._idle = threading.Condition(self._lock)
+        self._closed = False
         try:
             handle = self._handle()
             # As OpenSlide counts, to ask it for positions; info.levels has the true ones.
@@ -86,8 +91,13 @@ class OpenSlideSlide(Closing):
         return assemble(box, INEXACT_BLOCK_PX, INEXACT_BLOCK_PX, read_block)
 
     def close(self) -> None:
-        """Close the handles of all threads."""
+        """Close the handles of all threads, once what they read has been read.
+
+        OpenSlide ends the whole process where a handle is closed that is read through.
+        """
         with self._lock:
+            self._closed = True
+            self._idle.wait_for(lambda: self._reads == 0)
             while self._handles:
                 self._handles.pop().close()
 
@@ -97,17 +107,31 @@ class OpenSlideSlide(Closing):
         return self._read_region(level, corner, (box.width, box.height))
 
     def _read_region(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> RGB:
-        try:
+        with self._reading():
             try:
-                region = self._handle().read_region(corner, level, size)
-            except openslide.OpenSlideError:
-                # One damaged tile makes every later read through the same handle fail.
+                try:
+                    region = self._handle().read_region(corner, level, size)
+                except openslide.OpenSlideError:
+                    # One damaged tile makes every later read through the same handle fail.
+                    self._discard_handle()
+                    region = self._handle().read_region(corner, level, size)
+            except openslide.OpenSlideError as error:
                 self._discard_handle()
-                region = self._handle().read_region(corner, level, size)
-        except openslide.OpenSlideError as error:
-            self._discard_handle()
-            raise UnreadableRegionError(str(error)) from None
+                raise UnreadableRegionError(str(error)) from None
         return _on_white(np.asarray(region))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise SlideError(f"{self._path.name} was closed while it was read")
+            self._reads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reads -= 1
+                self._idle.notify_all()
 
     def _handle(self) -> openslide.OpenSlide:
         handle: openslide.OpenSlide | None = getattr(self._local, "handle", None)

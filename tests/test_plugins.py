@@ -24,7 +24,9 @@ OPTIONS = ["--tile-size", "192", "--no-tissue", "--no-regions", "--no-report"]
 
 WATERSHED = ["--model", "watershed", *OPTIONS]
 
-PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+
+PAGES = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/models.md")]
 
 READER = """
     import json
@@ -91,8 +93,8 @@ EXPORT = """
 
 
 def documented_model() -> tuple[str, dict[str, dict[str, str]]]:
-    """Return the model of docs/models.md, and the entry points that it states."""
-    blocks = re.findall(r"```(python|toml)\n(.*?)```", PAGE, re.DOTALL)
+    """Return the model of README.md, and the entry points that docs/models.md states."""
+    blocks = re.findall(r"```(python|toml)\n(.*?)```", "\n".join(PAGES), re.DOTALL)
     (source,) = [text for kind, text in blocks if "we.ModelEntry(" in text]
     (about,) = [text for kind, text in blocks if kind == "toml"]
     return source, tomllib.loads(about)["project"]["entry-points"]

@@ -25,6 +25,7 @@ from wsi_engine.qupath.regions import (
 )
 from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.writer import write_features
+from wsi_engine.results.layout import ROI_FILE
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.protocol import Slide, SlideInfo
@@ -74,7 +75,7 @@ def regions_of_run(
     if tissue is not None and not tissue.pieces:
         return None  # whoever needs tissue says so better
     with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "regions.geojson" if kept is None else kept
+        path = Path(scratch) / ROI_FILE if kept is None else kept
         if not path.exists():
             found = _found(slide, info, tissue, model.to(device), settings)
             path.parent.mkdir(parents=True, exist_ok=True)

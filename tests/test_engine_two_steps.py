@@ -139,9 +139,7 @@ def test_a_run_that_goes_on_does_not_look_for_regions_again(
 
     with pytest.raises(KeyboardInterrupt):
         run(tissues, tmp_path, regions_model, observe=interrupt)
-    with pytest.raises(
-        EngineError, match="unfinished run with .*min_region_area: 2000.0 -> 9000.0"
-    ):
+    with pytest.raises(EngineError, match=r"run with .*min_region_area: 2000.0 -> 9000.0"):
         run(tissues, tmp_path, regions_model, min_region_area=9000)
     monkeypatch.setattr(found_regions, "_found", None)  # would be called
     again = run(tissues, tmp_path, regions_model)

@@ -54,9 +54,11 @@ def as_tiatoolbox(maps: np.ndarray) -> np.ndarray:
     named = SimpleNamespace(tasks=["nuclei"])  # all that it wants of the network
     (found,) = MicroNet.postproc(named, [maps], verbose=False)
     labels = np.zeros(maps.shape[:2], np.int32)
-    # In one array contours are padded by their last point.
-    for number, contour in enumerate(found["info_dict"]["contours"], start=1):
-        cv2.fillPoly(labels, [np.asarray(contour, np.int32)], number)
+    for number, padded in enumerate(found["info_dict"]["contours"], start=1):
+        contour = np.asarray(padded, np.int64)
+        # In one array contours are padded, with points that are far from any image.
+        on_image = (contour >= 0).all(axis=1) & (contour < max(labels.shape)).all(axis=1)
+        cv2.fillPoly(labels, [contour[on_image].astype(np.int32)], number)
     return labels
 
 

@@ -1,6 +1,6 @@
 """Two builds of this package on the same slides, by turns, from Enter to exit.
 
-    python benchmarks/compare.py BUILD_A BUILD_B SLIDE... [--repeat 5] [--cold] [--here]
+    python benchmarks/compare.py BUILD_A BUILD_B SLIDE... [--repeat 5] [--cold] [--warm-up] [--here]
     python benchmarks/compare.py f6559a1 . slide.tif -- --model watershed
 
 A build is a commit, or a folder with a checkout. Each is installed into an environment of its own;
@@ -9,7 +9,8 @@ depend on. Every run is a process of its own: wall time, processor time of all i
 peak memory; medians and their ratios are printed. What follows ``--`` goes to both.
 
 With ``--cold`` every run begins with empty caches, as the first one after an installation does.
-Otherwise each build runs once before it is measured, and networks that it can compile are compiled.
+Otherwise each build runs once before it is measured; with ``--warm-up`` each compiles its default
+network first, where it can.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ class Build:
     """A build that can be run."""
 
     name: str
+    files: Path
     command: tuple[str, ...]
     environment: dict[str, str]
 
@@ -73,7 +75,7 @@ def prepare(build: str, folder: Path, *, here: bool) -> Build:
         "XDG_CACHE_HOME": str(folder / "cache"),
         "NUMBA_CACHE_DIR": str(folder / "kernels"),
     }
-    return Build(build, (str(python), "-m", "wsi_engine"), environment)
+    return Build(build, files, (str(python), "-m", "wsi_engine"), environment)
 
 
 def cost_of(build: Build, *arguments: str) -> Cost:
@@ -81,7 +83,12 @@ def cost_of(build: Build, *arguments: str) -> Cost:
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [*build.command, *arguments], env=build.environment, stdout=said, stderr=said
+            # From its own files, which come before all others where Python looks for a module.
+            [*build.command, *arguments],
+            cwd=build.files,
+            env=build.environment,
+            stdout=said,
+            stderr=said,
         )
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
@@ -103,8 +110,8 @@ def measure(
                 turn = build
                 if cold:
                     caches = {"XDG_CACHE_HOME": scratch, "NUMBA_CACHE_DIR": scratch}
-                    turn = Build(build.name, build.command, build.environment | caches)
-                cost = cost_of(turn, "run", str(slide), "-o", f"{scratch}/out", *options)
+                    turn = replace(build, environment=build.environment | caches)
+                cost = cost_of(turn, "run", str(slide.resolve()), "-o", f"{scratch}/out", *options)
             if cold or round_:
                 taken.append(cost)
     return costs
@@ -118,6 +125,7 @@ def main() -> None:
     parser.add_argument("slides", nargs="+", type=Path, metavar="SLIDE")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--warm-up", action="store_true")
     parser.add_argument("--here", action="store_true")
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
@@ -129,9 +137,9 @@ def main() -> None:
             prepare(build, folder, here=arguments.here)
             for build, folder in zip(arguments.builds, folders, strict=True)
         ]
-        if not arguments.cold:
+        if arguments.warm_up:
             for build in builds:
-                cost_of(build, "warm-up", *options)
+                cost_of(build, "warm-up")
         print(f"| slide | figure | {builds[0].name} | {builds[1].name} | ratio |")
         print("|---|---|---|---|---|")
         for slide in arguments.slides:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sys
 import time
@@ -67,8 +68,10 @@ def at_tile(number: int, act: Callable[[], object]) -> Callable[[wsi_engine.Prog
 
 
 def test_a_slide_that_vanishes_is_an_error_and_the_run_goes_on_when_it_is_back(
-    slide, expected, tmp_path
+    slide, expected, tmp_path, monkeypatch
 ):
+    # However slow the disk is, it is looked at again after every tile.
+    monkeypatch.setattr("wsi_engine.slide.fingerprint.MOST_TIME_WATCHING", math.inf)
     aside = tmp_path / "aside"
     with pytest.raises(SlideError, match=r"small\.tif is gone .*goes on"):
         wsi_engine.run(slide, tmp_path, **SETTINGS, observe=at_tile(9, lambda: slide.rename(aside)))

@@ -10,17 +10,19 @@ from tiatoolbox.models.architecture.hovernet import HoVerNet
 from tiatoolbox.models.architecture.hovernetplus import HoVerNetPlus
 
 from wsi_engine.models.hovernet_decoding import (
-    DECODER_REACH_PX,
-    FINE,
     IDEAL_EXTREMES,
-    LARGEST_OBJECT_PX,
     SlopeExtremes,
     decode_maps,
     ideal_extremes,
-    scale_at,
     separate_nuclei,
     slope_extremes,
     slopes,
+)
+from wsi_engine.models.hovernet_scale import (
+    DECODER_REACH_PX,
+    FINE,
+    LARGEST_OBJECT_PX,
+    scale_at,
 )
 from wsi_engine.models.hovernet_spec import GEOMETRY, SPECS
 from wsi_engine.models.tiatoolbox import CALIBRATION_FIELDS, HoVerNetModel

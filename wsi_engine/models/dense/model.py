@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,13 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.dense.method import DenseMethod, weights_file
-from wsi_engine.models.layers import fastest_dtype, folded, normalise
+from wsi_engine.models.layers import folded
 from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.models.torch_model import CompilableTorchModel
 from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -32,7 +30,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class DenseModel:
+class DenseModel(CompilableTorchModel):
     """A trained network of a dense method.
 
     Instances do not change; ``to`` returns another. The network has no statistics of a slide
@@ -66,23 +64,6 @@ class DenseModel:
         """Return the threshold, for the record of the run."""
         return {"threshold": self.threshold}
 
-    def to(self, device: str) -> Self:
-        """Return the model on a device, in bf16 where the device computes in it."""
-        dtype = fastest_dtype(device)
-        network = copy.deepcopy(self.network).to(device, dtype)
-        convert_conv2d_weight_memory_format(network, torch.channels_last)
-        return replace(self, network=network, device=torch.device(device), dtype=dtype)
-
-    def compilation(self, batch: int, side: int) -> Compilation | None:
-        """Describe the network for batches of so many square tiles; ``None`` on a GPU."""
-        if self.device.type != "cpu":
-            return None
-        return Compilation(self.network, (batch, 3, side, side), self.dtype)
-
-    def with_network(self, network: nn.Module) -> Self:
-        """Return the model with another network, as the same compiled."""
-        return replace(self, network=network)
-
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Run the network.
 
@@ -108,10 +89,7 @@ class DenseModel:
                 f"px, not {width} x {height}: choose another tile size"
             )
         with torch.inference_mode():
-            # torch wants an array that it could write to, and tiles may be read-only.
-            writable = np.require(batch, requirements=["C", "W"])
-            pixels = normalise(torch.from_numpy(writable).to(self.device))
-            logits = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
+            logits = self.network(self._pixels(batch))
             shares = self.method.maps(logits.float())
             if bool(torch.isnan(shares).any()):
                 raise ModelError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,13 +14,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.layers import fastest_dtype, folded, normalise
+from wsi_engine.models.layers import folded
 from wsi_engine.models.maskrcnn import decoding
 from wsi_engine.models.maskrcnn.spec import CELL_PX, NAME, SLOTS, SPEC, WEIGHTS
 from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.models.torch_model import TorchModel
 from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = NAME
@@ -32,7 +31,7 @@ _NORMALISED = "backbone.stem.1.running_mean"
 
 
 @dataclass(frozen=True)
-class MaskRcnnModel:
+class MaskRcnnModel(TorchModel):
     """A trained Mask R-CNN.
 
     Instances do not change; ``to`` returns another. Nothing is estimated per slide or tile, so
@@ -65,13 +64,6 @@ class MaskRcnnModel:
         """Return the threshold, for the record of the run."""
         return {"threshold": self.threshold}
 
-    def to(self, device: str) -> Self:
-        """Return the model on a device, in bf16 where the device computes in it."""
-        dtype = fastest_dtype(device)
-        network = copy.deepcopy(self.network).to(device, dtype)
-        convert_conv2d_weight_memory_format(network, torch.channels_last)
-        return replace(self, network=network, device=torch.device(device), dtype=dtype)
-
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Detect the nuclei of each tile, one tile after the other.
 
@@ -102,12 +94,8 @@ class MaskRcnnModel:
         maps = np.empty(shape, np.float16)
         with torch.inference_mode():
             for k in range(len(batch)):
-                # torch wants an array that it could write to, and tiles may be read-only.
-                writable = np.require(batch[k : k + 1], requirements=["C", "W"])
-                pixels = normalise(torch.from_numpy(writable).to(self.device))
-                pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
                 try:
-                    maps[k] = detect(self.network, pixels)
+                    maps[k] = detect(self.network, self._pixels(batch[k : k + 1]))
                 except FloatingPointError:
                     raise ModelError(
                         f"{NAME} computed NaN: its weights are damaged, or do not suit this "

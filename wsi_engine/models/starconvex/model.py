@@ -5,11 +5,9 @@ Schmidt et al., "Cell Detection with Star-convex Polygons", MICCAI 2018.
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from wsi_engine.errors import ModelError
-from wsi_engine.models.compiling import Compilation
-from wsi_engine.models.layers import fastest_dtype, folded, normalise
+from wsi_engine.models.layers import folded
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 from wsi_engine.models.starconvex.network import StarConvexNet, describe, rebuild
@@ -33,6 +29,7 @@ from wsi_engine.models.starconvex.spec import (
     SPEC,
     WEIGHTS,
 )
+from wsi_engine.models.torch_model import CompilableTorchModel
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
@@ -45,7 +42,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class StarConvexModel(StarConvexMaps):
+class StarConvexModel(CompilableTorchModel, StarConvexMaps):
     """A trained star-convex network behind the engine's protocol, run by torch.
 
     Instances do not change; ``to`` returns others.
@@ -64,30 +61,9 @@ class StarConvexModel(StarConvexMaps):
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
-    def to(self, device: str) -> Self:
-        """Return the model on a device, in bf16 where the device computes in it."""
-        dtype = fastest_dtype(device)
-        network = copy.deepcopy(self.network).to(device, dtype)
-        convert_conv2d_weight_memory_format(network, torch.channels_last)
-        return replace(self, network=network, device=torch.device(device), dtype=dtype)
-
-    def compilation(self, batch: int, side: int) -> Compilation | None:
-        """Describe the network for batches of so many square tiles; ``None`` on a GPU."""
-        if self.device.type != "cpu":
-            return None
-        return Compilation(self.network, (batch, 3, side, side), self.dtype)
-
-    def with_network(self, network: nn.Module) -> Self:
-        """Return the model with another network, as the same compiled."""
-        return replace(self, network=network)
-
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         with torch.inference_mode():
-            # torch wants an array that it could write to, and tiles may be read-only.
-            writable = np.require(batch, requirements=["C", "W"])
-            pixels = normalise(torch.from_numpy(writable).to(self.device))
-            pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
-            maps = self.network(pixels).permute(0, 2, 3, 1).to(torch.float16)
+            maps = self.network(self._pixels(batch)).permute(0, 2, 3, 1).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
 
 

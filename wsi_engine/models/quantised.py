@@ -38,7 +38,7 @@ class QuantisedNetwork:
     ----------
     path
         OpenVINO's description of it, ``.xml``, which is data; its weights lie beside it in a
-        ``.bin``. It takes uint8 (n, h, w, 3) and gives (n, h / grid, w / grid, channels).
+        ``.bin``. It takes uint8 (n, h, w, 3) and gives maps, (n, h / grid, w / grid, channels).
 
     Raises
     ------
@@ -54,7 +54,7 @@ class QuantisedNetwork:
     def __reduce__(self) -> tuple[type[QuantisedNetwork], tuple[Path]]:
         return QuantisedNetwork, (self._path,)
 
-    def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+    def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Predict from pixels; may be called by several threads at once."""
         if len(batch) == 0:
             return self(np.zeros((1, *batch.shape[1:]), np.uint8))[:0]
@@ -63,7 +63,7 @@ class QuantisedNetwork:
         found = network.create_infer_request().infer(
             [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
         )
-        return np.asarray(found[0], np.float16)
+        return np.array(found[0])
 
     def _for(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         with self._lock:

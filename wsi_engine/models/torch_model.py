@@ -41,6 +41,10 @@ class TorchModel:
     def _with(self, **changes: object) -> Self:
         return cast("Self", replace(cast("Any", self), **changes))
 
+    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return what is read of the network's outputs, (n, k, h, w): maps, channels last."""
+        return outputs.permute(0, 2, 3, 1)
+
     def _pixels(self, batch: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Return what the network takes for a batch, uint8 (n, h, w, 3)."""
         # torch wants an array that it could write to, and tiles may be read-only.

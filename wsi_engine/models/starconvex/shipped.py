@@ -34,7 +34,7 @@ class QuantisedStarConvex(StarConvexMaps):
         return self if device == CPU else cast("Self", _by_torch().to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        return self.network(batch)
+        return self.network(batch).astype(np.float16)
 
 
 def load_shipped() -> Model:

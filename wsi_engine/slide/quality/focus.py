@@ -40,8 +40,8 @@ STEEPEST = 99
 SHARPNESS = 0.41
 """A field with less, in 1/µm, is out of focus. Of 328 sharp fields (CMU-1, TCGA-CR, TCGA-V5, tnbc,
 monuseg) all have 0.50 and more; blurred by a Gaussian of 1 µm, with a camera's noise, 55 to 100 %
-have less than 0.41, by 1.25 to 5 µm all in which contrast is left. Fields of nuinsseg, whose nuclei
-are half as large again as the stated pixel size allows, are as wide at their edges: 0.37 to 0.49."""
+have less than 0.41, by 1.25 to 5 µm all in which contrast is left. Fields of nuinsseg, whose
+nuclei are half as large again as their stated pixel size allows, have 0.37 to 0.49."""
 
 SHARE_TO_LOOK, SHARE_BAD = 0.05, 0.25
 """Shares of the fields that are blurred. On the sharp slides above it was 0."""
@@ -97,8 +97,8 @@ def sharpness(field: npt.NDArray[np.uint8]) -> float:
     Returns
     -------
     float
-        In 1/µm, the reciprocal width of an edge: 0.5 to 0.75 in focus, 0.2 to 0.4 out of focus, also
-        where half of the field is; infinite where there is no contrast.
+        In 1/µm, the reciprocal width of an edge: 0.5 to 0.75 in focus, 0.2 to 0.4 out of focus,
+        also where half of the field is; infinite where there is no contrast.
     """
     density = floored_od(field) @ np.full(3, 1 / 3, np.float32)
     density = ndimage.gaussian_filter(density, SMOOTHING_UM / FIELD_MPP)

@@ -149,10 +149,11 @@ class SlideResult:
 
     @cached_property
     def drawn(self) -> list[Region]:
-        """The annotations that bounded the run; none where there were none."""
-        if self._bounds_of_work is None:
+        """The annotations that bounded the run, and cores that are missing among them."""
+        bounds = self._bounds_of_work
+        if bounds is None:
             return []
-        wanted = {item.id for item in self._bounds_of_work.wanted}
+        wanted = {item.id for item in (*bounds.wanted, *bounds.missing)}
         return [
             region
             for region in read_regions(self.folder / ROI_FILE, "annotation")

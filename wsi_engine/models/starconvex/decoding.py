@@ -92,7 +92,9 @@ def _add_softmax(
     logits: npt.NDArray[np.float32], weight: float, total: npt.NDArray[np.float64]
 ) -> None:
     """Add the weighted class probabilities of one grid point to a total; both (classes,)."""
-    highest = logits.max()
+    highest = logits[0]
+    for c in range(1, len(logits)):
+        highest = max(highest, logits[c])
     whole = 0.0
     for c in range(len(logits)):
         whole += math.exp(logits[c] - highest)
@@ -138,7 +140,7 @@ def _consensus(
     total = np.empty(rays)
     total_votes = np.empty(classes)
     for n in range(len(points)):
-        row, column = points[n]
+        row, column = points[n, 0], points[n, 1]
         total[:] = 0.0
         total_votes[:] = 0.0
         weights = 0.0

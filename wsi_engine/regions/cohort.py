@@ -124,8 +124,8 @@ def join_regions(output: Path, manifest: Path | None) -> tuple[pa.Table, list[Co
 def read_manifest(path: Path) -> Manifest:
     """Read the table of a study; the one that `wsi-engine run` was given serves, too.
 
-    Paths are relative to the manifest. Of the ``summary.csv`` of an archive what the study says of its
-    slides is taken, and not what became of the runs.
+    Paths are relative to the manifest. Of the ``summary.csv`` of an archive is taken what the study
+    says of its slides, and not what became of the runs.
 
     Raises
     ------

@@ -29,6 +29,15 @@ log = logging.getLogger(__name__)
 
 SLIDE, PATH = "slide", "path"
 
+SUMMARY_COLUMNS = frozenset(
+    {
+        *("slide", "path", "status", "reason", "error", "attempts", "nuclei", "nuclei_per_mm2"),
+        *("area_mm2", "tiles", "seconds", "damaged_regions", "warnings", "warning_texts"),
+        "finished",
+    }
+)
+"""Columns of a ``summary.csv`` that tell of its runs, and not of its study."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -115,7 +124,8 @@ def join_regions(output: Path, manifest: Path | None) -> tuple[pa.Table, list[Co
 def read_manifest(path: Path) -> Manifest:
     """Read the table of a study; the one that `wsi-engine run` was given serves, too.
 
-    Paths are relative to the manifest.
+    Paths are relative to the manifest. Of the ``summary.csv`` of an archive is taken what the study
+    says of its slides, and not what became of the runs.
 
     Raises
     ------
@@ -128,7 +138,8 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(
             f"{path.name} has no column {SLIDE!r}; it has {', '.join(study.columns)}"
         )
-    columns = tuple(name for name in study.columns if name != key)
+    of_runs = SUMMARY_COLUMNS if set(study.columns) >= SUMMARY_COLUMNS else {key}
+    columns = tuple(name for name in study.columns if name not in of_runs)
     rows: dict[str, tuple[str | None, ...]] = {}
     for number, values in study.rows:
         written = values[key]

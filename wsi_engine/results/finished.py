@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -59,7 +60,8 @@ class SlideResult:
         self.name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - of a link itself
         slide, mpp = self.record.slide.name, self.record.slide.mpp
         self.mpp = Mpp(mpp.x, mpp.y)
-        self.names = {self.name, slide, Path(slide).stem}
+        stem = Path(slide).stem
+        self.names = {self.name, slide, stem, re.sub(r"\.ome$", "", stem, flags=re.IGNORECASE)}
 
     def __len__(self) -> int:
         return len(self.table)

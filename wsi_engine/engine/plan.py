@@ -32,7 +32,7 @@ from wsi_engine.slide.stain_vectors import choose_stains
 from wsi_engine.slide.tissue import Tissue, find_tissue
 from wsi_engine.slide.unreadable import area_of, without
 
-RESULT_VERSION = 5
+RESULT_VERSION = 6
 """Counted up when the same settings come to give other nuclei."""
 
 NEARLY_ALL = 0.999

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -163,3 +164,24 @@ def test_a_run_on_the_processor_does_not_import_torch(
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_run_tells_nobody_of_itself(tmp_path: Path) -> None:
+    # The converter that comes with openvino leaves an identity in the home and sends a notice.
+    code = (
+        "import sys, numpy\n"
+        "from wsi_engine.models.starconvex.shipped import load_shipped\n"
+        "load_shipped().maps(numpy.zeros((1, 64, 64, 3), numpy.uint8))\n"
+        "assert 'openvino' in sys.modules\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HOME": str(tmp_path), "CI": ""},
+        cwd=Path(wsi_engine.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "intel").exists()

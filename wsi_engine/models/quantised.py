@@ -8,6 +8,7 @@ their order. OpenVINO is loaded in a tenth of the time that torch needs, and kno
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from wsi_engine.models.devices import processor_threads
 
 if TYPE_CHECKING:
     import openvino
+
+_CONVERTER = "openvino.tools.ovc"
 
 _SHAPES_KEPT = 2
 """Compiled for so many shapes at once: that of whole batches, and that of the last."""
@@ -95,6 +98,14 @@ class QuantisedNetwork:
 
 @cache
 def _core() -> openvino.Core:
-    import openvino
-
+    # With openvino comes its converter, which sends a notice of each start to Google unless the
+    # user has opted out; openvino does without it where it cannot be imported.
+    already = _CONVERTER in sys.modules
+    if not already:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if not already:
+            del sys.modules[_CONVERTER]
     return openvino.Core()

@@ -72,13 +72,14 @@ def quantise(model: TorchModel, images: Sequence[npt.NDArray[np.uint8]], output:
         ) from error
     import openvino
     from nncf.quantization import range_estimator
+    from openvino.tools.ovc import convert_model
 
     widest = range_estimator.RangeEstimatorParameters(
         min=_statistic(range_estimator, "MIN"), max=_statistic(range_estimator, "MAX")
     )
     example = torch.from_numpy(np.array(images[0][None]))
     size = openvino.PartialShape([-1, -1, -1, 3])
-    whole = openvino.convert_model(_FromPixels(model), example_input=example, input=[size])
+    whole = convert_model(_FromPixels(model), example_input=example, input=[size])
     layers = [
         operation.get_friendly_name()
         for operation in whole.get_ordered_ops()

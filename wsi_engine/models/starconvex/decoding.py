@@ -48,7 +48,7 @@ def _local_maxima(logits: npt.NDArray[np.float32], threshold: float) -> npt.NDAr
             if highest:
                 found[count, 0], found[count, 1] = i, j
                 count += 1
-    return found[:count].copy()
+    return found[:count]
 
 
 @njit(nogil=True, cache=True)
@@ -210,7 +210,7 @@ def decode_maps(
         Nuclei in model pixels (corners); the anchor of a nucleus is its best grid point.
     """
     logit = math.log(threshold / (1 - threshold))
-    points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit)
+    points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit).copy()
     rays = maps.shape[2] - 1 - classes
     distances = np.empty((len(points), rays), np.float32)
     votes = np.empty((len(points), classes), np.float32)

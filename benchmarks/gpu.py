@@ -15,43 +15,20 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slides import write_repeated
 
 from wsi_engine.evaluation.segmentations import polygon_overlaps
+from wsi_engine.phantom import RepeatedBlock, make_nuclei
 from wsi_engine.results.nucleus_table import read_nuclei
 from wsi_engine.slide.frames import LevelBox
 from wsi_engine.slide.opening import open_slide
-from wsi_engine.slide.pyramid import write_pyramid
 
 HOVERNET = "hovernet_fast-pannuke"
 SAME_AT = 0.5
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """A slide several times in both directions, row by row."""
-
-    pixels: np.ndarray
-    times: int
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-        return len(self.pixels) * self.times
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return self.pixels.shape[1] * self.times
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return some rows, all columns of them."""
-        rows = self.pixels[np.arange(start, stop) % len(self.pixels)]
-        return np.tile(rows, (1, self.times, 1))
 
 
 def repeated(slide: Path, times: int, path: Path) -> Path:
@@ -60,8 +37,8 @@ def repeated(slide: Path, times: int, path: Path) -> Path:
         info = opened.info
         pixels = opened.read(0, LevelBox(0, 0, info.width, info.height))
     assert info.mpp is not None, f"{slide} states no pixel size"
-    write_pyramid(path, SideBySide(pixels, times), info.mpp)
-    return path
+    unknown = make_nuclei(np.empty((0, 2)), info.mpp.x, np.random.default_rng(0))
+    return write_repeated(path, RepeatedBlock(pixels, unknown, 1, 1), times, info.mpp)
 
 
 def run(slide: Path, output: Path, device: str, method: list[str]) -> dict[str, Any]:

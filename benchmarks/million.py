@@ -12,58 +12,42 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
+import math
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import numpy as np
-
-from wsi_engine.phantom import RepeatedBlock, lay_out_tissue, render_tissue, scatter_nuclei
-from wsi_engine.slide.pyramid import write_pyramid
+from compare import cost_of_process
+from slides import drawn_tissue, write_repeated
 
 MPP = 0.5
-BLOCK = (1024, 1024)
 BEFORE_NUCLEI = ("tissue", "calibration", "read", "infer", "decode")
 
 
 def draw(path: Path, nuclei: int) -> Path:
     """Write a slide with at least so many nuclei."""
-    rng = np.random.default_rng(0)
-    tissue = lay_out_tissue(BLOCK, MPP, rng)
-    scattered = scatter_nuclei(tissue, rng)
-    block = render_tissue(BLOCK, scattered, MPP, rng, tissue)
-    side = int(np.ceil(np.sqrt(nuclei / len(scattered))))
-    write_pyramid(path, RepeatedBlock(block, scattered, side, side), MPP)
-    return path
+    block = drawn_tissue(MPP)
+    times = math.ceil(math.sqrt(nuclei / len(block.nuclei)))
+    return write_repeated(path, block, times, MPP)
 
 
 def row_of(slide: Path, output: Path, model: str) -> list[str]:
     """Run a slide and return what it took."""
     command = [sys.executable, "-m", "wsi_engine", "run", str(slide), "-o", str(output)]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--model", model], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"the run of {slide.name} ended with {process.returncode}"
+    cost = cost_of_process([*command, "--model", model])
     record = json.loads((output / slide.stem / "run.json").read_text("utf-8"))
-    cpu, stages = used.ru_utime + used.ru_stime, record["stages"]
+    cpu, stages = cost.cpu_s, record["stages"]
     before = sum(stages[stage]["cpu_s"] for stage in BEFORE_NUCLEI if stage in stages)
     count = record["nuclei"]["count"]
     return [
         f"{count:,}",
-        f"{wall:.0f}",
+        f"{cost.wall_s:.0f}",
         f"{cpu:.0f}",
         f"{before:.0f}",
         f"{cpu - before:.0f}",
         f"{(cpu - before) / count * 1e6:.0f}",
         *(f"{stages[stage]['cpu_s']:.1f}" for stage in ("store", "seams", "measure", "write")),
-        f"{used.ru_maxrss / 1024:,.0f}",
+        f"{cost.peak_mib:,.0f}",
     ]
 
 

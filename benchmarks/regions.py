@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 import shapely
 from scipy.ndimage import gaussian_filter
 
+from wsi_engine.engine.provenance import peak_rss_mb
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.writer import write_objects
@@ -53,10 +52,8 @@ def measured(result: Path, side: int) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         measure_regions(copied, path)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
-    row = shapely.get_num_coordinates(drawn), len(drawn.geoms), holes, wall, cpu, rss
+    vertices = shapely.get_num_coordinates(drawn)
+    row = vertices, len(drawn.geoms), holes, wall, cpu, peak_rss_mb()
     print("| {:,} | {:,} | {:,} | {:.1f} | {:.1f} | {:,.0f} |".format(*row), flush=True)
 
 

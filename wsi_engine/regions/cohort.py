@@ -22,6 +22,7 @@ from wsi_engine.results.cohort_folder import growing_cohort
 from wsi_engine.results.finished import SlideResult, finished_results
 from wsi_engine.results.folder import ResultFolder, is_interrupted
 from wsi_engine.results.layout import COHORT_TABLE_FILES, REGIONS_COLUMNS, REGIONS_TABLE
+from wsi_engine.results.summary_row import COLUMNS
 from wsi_engine.results.table_metadata import facts_of
 from wsi_engine.study import read_study
 
@@ -29,13 +30,7 @@ log = logging.getLogger(__name__)
 
 SLIDE, PATH = "slide", "path"
 
-SUMMARY_COLUMNS = frozenset(
-    {
-        *("slide", "path", "status", "reason", "error", "attempts", "nuclei", "nuclei_per_mm2"),
-        *("area_mm2", "tiles", "seconds", "damaged_regions", "warnings", "warning_texts"),
-        "finished",
-    }
-)
+SUMMARY_COLUMNS = frozenset(COLUMNS)
 """Columns of a ``summary.csv`` that tell of its runs, and not of its study."""
 
 

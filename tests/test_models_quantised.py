@@ -22,6 +22,7 @@ from wsi_engine.models.registry import DENSE, find_model
 from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex
 from wsi_engine.models.starconvex.shipped import QuantisedStarConvex, load_shipped
 from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+from wsi_engine.models.torch_model import TorchModel
 from wsi_engine.sample import SampleTruth
 
 QUICK = {"tissue": False, "measure": (), "regions": False, "report": False}
@@ -185,3 +186,10 @@ def test_a_run_tells_nobody_of_itself(tmp_path: Path) -> None:
     )
     assert process.returncode == 0, process.stderr
     assert not (tmp_path / "intel").exists()
+
+
+@pytest.mark.parametrize("name", ["starconvex", "unet"])
+def test_a_threshold_that_was_set_goes_along_to_another_device(name, monkeypatch) -> None:
+    monkeypatch.setattr(TorchModel, "to", lambda model, device: (model, device))
+    moved, device = find_model(name).load(None).with_threshold(0.77).to("cuda:0")
+    assert (moved.threshold, device) == (0.77, "cuda:0")

@@ -12,6 +12,16 @@ from wsi_engine.errors import ModelError
 from wsi_engine.models.protocol import ModelSpec
 
 
+def require_whole_strides(batch: npt.NDArray[np.uint8], spec: ModelSpec) -> None:
+    """Raise `ModelError` unless the tiles of a batch, (n, h, w, 3), are made of whole strides."""
+    height, width = batch.shape[1:3]
+    if height % spec.stride or width % spec.stride:
+        raise ModelError(
+            f"{spec.name} takes tiles whose sides are multiples of {spec.stride} px, not "
+            f"{width} x {height}: choose another tile size"
+        )
+
+
 class MapModel:
     """The part of a model, a dataclass, that its maps and its threshold make up.
 
@@ -57,13 +67,7 @@ class MapModel:
         ModelError
             If a tile is not made of whole strides, or the network cannot be run.
         """
-        height, width = batch.shape[1:3]
-        stride = self.spec.stride
-        if height % stride or width % stride:
-            raise ModelError(
-                f"{self.spec.name} takes tiles whose sides are multiples of {stride} px, not "
-                f"{width} x {height}: choose another tile size"
-            )
+        require_whole_strides(batch, self.spec)
         return self._predict(batch)
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:

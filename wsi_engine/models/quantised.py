@@ -62,11 +62,12 @@ class QuantisedNetwork:
         if len(batch) == 0:
             return self(np.zeros((1, *batch.shape[1:]), np.uint8))[:0]
         network = self._for(batch.shape)
-        # A request of its own for each call: what one gives is overwritten by its next.
+        # A request of its own for each call: what one gives is overwritten by its next. The maps
+        # hold the memory that they are in.
         found = network.create_infer_request().infer(
             [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
         )
-        return np.array(found[0])
+        return np.asarray(found[0])
 
     def _for(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         with self._lock:

@@ -12,8 +12,17 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.layers import fastest_dtype, normalise
+
+
+def computed_nan(name: str) -> ModelError:
+    """Return what to raise where a model's network computes NaN."""
+    return ModelError(
+        f"{name} computed NaN: its weights are damaged, or do not suit this device; try "
+        "--device cpu"
+    )
 
 
 class TorchModel:

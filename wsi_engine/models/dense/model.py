@@ -17,7 +17,7 @@ from wsi_engine.models.dense.method import WEIGHTS_KEY, DenseMethod, weights_fil
 from wsi_engine.models.dense.reading import DenseMaps
 from wsi_engine.models.layers import folded
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.torch_model import CompilableTorchModel
+from wsi_engine.models.torch_model import CompilableTorchModel, computed_nan
 from wsi_engine.models.weight_file import (
     NO_NETWORK,
     read_description,
@@ -58,10 +58,7 @@ class DenseModel(CompilableTorchModel, DenseMaps):
         with torch.inference_mode():
             logits = self.network(self._pixels(batch))
             if bool(torch.isnan(logits).any()):
-                raise ModelError(
-                    f"{self.spec.name} computed NaN: its weights are damaged, or do not suit this "
-                    "device; try --device cpu"
-                )
+                raise computed_nan(self.spec.name)
             return np.asarray(self.answers(logits).contiguous().cpu().numpy())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from wsi_engine.models.devices import CPU
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.quantised import QuantisedNetwork, is_usable
 from wsi_engine.models.weight_file import read_description
+
+if TYPE_CHECKING:
+    from wsi_engine.models.dense.model import DenseModel
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class QuantisedDense(DenseMaps):
 
     def to(self, device: str) -> Self:
         """Return the model on a device."""
-        return self if device == CPU else cast("Self", _by_torch(self.method).to(device))
+        if device == CPU:
+            return self
+        return cast("Self", _by_torch(self.method).with_threshold(self.threshold).to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         return self.network(batch)
@@ -52,7 +57,7 @@ def load_shipped(method: DenseMethod) -> Model:
     return QuantisedDense(method, QuantisedNetwork(quantised), method.spec, threshold)
 
 
-def _by_torch(method: DenseMethod) -> Model:
+def _by_torch(method: DenseMethod) -> DenseModel:
     from wsi_engine.models.dense.model import load_dense
 
     return load_dense(method)

@@ -19,7 +19,7 @@ from wsi_engine.models.map_model import MapModel
 from wsi_engine.models.maskrcnn import decoding
 from wsi_engine.models.maskrcnn.spec import CELL_PX, NAME, SLOTS, SPEC, WEIGHTS
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.torch_model import TorchModel
+from wsi_engine.models.torch_model import TorchModel, computed_nan
 from wsi_engine.models.weight_file import read_description, read_tensors, write_network
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -62,10 +62,7 @@ class MaskRcnnModel(TorchModel, MapModel):
                 try:
                     maps[k] = detect(self.network, self._pixels(batch[k : k + 1]))
                 except FloatingPointError:
-                    raise ModelError(
-                        f"{NAME} computed NaN: its weights are damaged, or do not suit this "
-                        "device; try --device cpu"
-                    ) from None
+                    raise computed_nan(NAME) from None
         return maps
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:

@@ -129,8 +129,7 @@ class Finishing:
         if item.object_type != "detection" or item.roi is None:
             return [item]
         shape = item.roi.geometry
-        if not shape.is_valid and shapely.make_valid(shape).area > 0:
-            areas = polygon_parts(shapely.make_valid(shape))
+        if not shape.is_valid and (areas := polygon_parts(shapely.make_valid(shape))):
             shape = areas[0] if len(areas) == 1 else shapely.MultiPolygon(areas)
         parts = separate_parts(shape)
         whole = replace(item, roi=replace(item.roi, geometry=parts[0]))

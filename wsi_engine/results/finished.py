@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, ROI_FILE, TISSUE_FI
 from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.results.record import read_record
 from wsi_engine.results.region import Region, areal, read_regions
+from wsi_engine.slide.beside_slides import slide_stem
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.unreadable import without
 
@@ -60,8 +60,7 @@ class SlideResult:
         self.name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - of a link itself
         slide, mpp = self.record.slide.name, self.record.slide.mpp
         self.mpp = Mpp(mpp.x, mpp.y)
-        stem = Path(slide).stem
-        self.names = {self.name, slide, stem, re.sub(r"\.ome$", "", stem, flags=re.IGNORECASE)}
+        self.names = {self.name, slide, Path(slide).stem, slide_stem(slide)}
 
     def __len__(self) -> int:
         return len(self.table)

@@ -19,8 +19,7 @@ from wsi_engine.slide.quality.flag import Flag, level_of
 
 FIELD_MPP, FIELD_PX = 0.5, 256
 LARGEST_FIELD_COUNT = 48
-"""Fields of 128 µm; up to so many, spread evenly over the tissue. They are read at twice the
-resolution that is judged: how well a scanner made the coarser levels is not the question."""
+"""Fields of 128 µm; up to so many, spread evenly over the tissue."""
 
 COARSEST_SLIDE_MPP = 1.05
 """A coarser slide has no steep edges even where it is sharp."""

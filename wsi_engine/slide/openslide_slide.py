@@ -210,7 +210,9 @@ def _level(handle: openslide.OpenSlide, index: int) -> Level:
     if not reported.is_integer():
         tile_width = tile_height = INEXACT_BLOCK_PX
     downsample = true_downsample(handle.dimensions, (width, height), reported)
-    return Level(index, width, height, downsample, tile_width, tile_height)
+    return Level(
+        index, width, height, downsample, tile_width, tile_height, is_exact=reported.is_integer()
+    )
 
 
 def _integer(text: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""JPEG tiles of a slide that OpenSlide knows, decoded here: the same pixels in a sixth of the time.
+"""JPEG tiles of slides that OpenSlide knows, decoded here: the same pixels in a fifth of the time.
 
 They are decoded as OpenSlide does it, by libjpeg-turbo with its accurate transform and smooth
 chroma, and as there a warning of the decoder is an error. Whatever does not come out whole is

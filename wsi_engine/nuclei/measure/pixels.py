@@ -20,9 +20,6 @@ from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
 
-MEASURED_MPP = 0.5
-"""Pixels are measured at about this size, in µm: finer ones are put together to it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -35,7 +32,7 @@ class Field:
     window
         Their place on the grid.
     grid
-        The frame of these pixels, which may be larger than the model's.
+        The frame of these pixels.
     """
 
     rgb: RGB
@@ -75,24 +72,6 @@ class PixelSets:
         sizes = np.diff(self.offsets)
         offsets = np.concatenate([[0], np.cumsum(sizes[which])])
         return type(self)(self.index[np.repeat(which, sizes)], offsets)
-
-
-def binned(rgb: RGB, window: ModelBox, grid: ModelGrid) -> Field:
-    """Put pixels that are finer than `MEASURED_MPP` together, on a grid fixed to the slide."""
-    side = max(round(MEASURED_MPP / grid.mpp), 1)
-    if side == 1:
-        return Field(rgb, window, grid)
-    left, top = -(-window.x // side), -(-window.y // side)
-    width, height = window.x_stop // side - left, window.y_stop // side - top
-    y, x = top * side - window.y, left * side - window.x
-    blocks = rgb[y : y + height * side, x : x + width * side].reshape(height, side, width, side, 3)
-    sums = blocks.astype(np.uint32).sum(axis=(1, 3))
-    mean = ((sums + side * side // 2) // (side * side)).astype(np.uint8)
-    coarse = ModelGrid(
-        grid.mpp * side, grid.slide_mpp, grid.origin_x, grid.origin_y,
-        grid.slide_width, grid.slide_height,
-    )  # fmt: skip
-    return Field(mean, ModelBox(left, top, width, height), coarse)
 
 
 def cover(outlines: Outlines, field: Field) -> PixelSets:

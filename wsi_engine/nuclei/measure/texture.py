@@ -134,7 +134,8 @@ def measure_texture(view: PixelView) -> Measurements:
     chromatin = np.full((len(sets), CHROMATIN_FIELDS), np.nan, np.float32)
     _texture(
         field.rgb.reshape(-1, 3), field.window.width, edges, sets.index, sets.offsets,
-        view.amounts[0], view.stains.table[0], field.grid.mpp, haralick, chromatin,
+        view.amounts[0], view.stains.table[0], (field.grid.pixel.x, field.grid.pixel.y),
+        haralick, chromatin,
     )  # fmt: skip
     return by_name(_haralick_columns(stain), haralick) | by_name(
         _chromatin_columns(stain), chromatin
@@ -150,7 +151,7 @@ def _texture(
     offsets: npt.NDArray[np.int64],
     amounts: npt.NDArray[np.float32],
     table: Floats,
-    mpp: float,
+    mpp: tuple[float, float],
     haralick: npt.NDArray[np.float32],
     chromatin: npt.NDArray[np.float32],
 ) -> None:
@@ -167,7 +168,7 @@ def _texture(
     table
         Share of each channel's value in the amount of the stain, shape (3, 256).
     mpp
-        Pixel size.
+        Pixel size, across and down.
     haralick, chromatin
         Get the fields of `Haralick` and `Chromatin` in place of NaN, shape (n, 13) and (n, 4).
     """
@@ -304,7 +305,7 @@ def _gradient(
     edges: tuple[int, int, int, int],
     pixels: npt.NDArray[np.int64],
     table: Floats,
-    mpp: float,
+    mpp: tuple[float, float],
 ) -> tuple[float, float]:
     """Return mean and standard deviation; beyond the edge of the slide its last pixel repeats.
 
@@ -319,7 +320,7 @@ def _gradient(
         below = pixel + width if y < edges[3] else pixel
         dx = _amount(rgb, right, table) - _amount(rgb, left, table)
         dy = _amount(rgb, below, table) - _amount(rgb, above, table)
-        steep = math.hypot(dx, dy) / (2 * mpp)
+        steep = math.hypot(dx / (2 * mpp[0]), dy / (2 * mpp[1]))
         total += steep
         squares += steep * steep
     count = len(pixels)

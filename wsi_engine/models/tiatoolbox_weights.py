@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from wsi_engine.errors import ModelError
+from wsi_engine.installing import install_command
 
 SHOWN = 3  # mismatching keys that an error names
 
@@ -35,7 +36,7 @@ def architecture(name: str, module: str) -> Any:
             return import_module(f"tiatoolbox.models.architecture.{module}")
     except ImportError as error:
         cause = f"{name} needs TIAToolbox, which cannot be imported ({error})"
-        raise ModelError(f'{cause}: pip install "wsi-engine[tiatoolbox]"') from error
+        raise ModelError(f"{cause}: {install_command('tiatoolbox')}") from error
 
 
 def with_weights(name: str, network: Any, weights: Path | None) -> tuple[Any, Path]:

@@ -12,6 +12,7 @@ from wsi_engine.archive.cache import CacheSettings, default_folder
 from wsi_engine.archive.driver import Driver
 from wsi_engine.archive.events import Event, Listener, guarded, ignore
 from wsi_engine.archive.inputs import ListedSlide, SlideJob, list_slides, share_first
+from wsi_engine.archive.local_workers import LocalPool
 from wsi_engine.archive.manifest import read_manifest
 from wsi_engine.archive.names import is_url
 from wsi_engine.archive.outcome import Outcome, result_of
@@ -233,14 +234,16 @@ def _pool(
 ) -> WorkerPool:
     if scheduler is None and cluster is None and jobs == 1:
         return InProcessPool(listen)
-    from wsi_engine.archive.dask_workers import cluster_pool, local_pool, scheduler_pool
+    # Workers share the processors: one that finds no slide would take its share for nothing.
+    workers = min(jobs, slides)
+    if scheduler is None and cluster is None:
+        return LocalPool(workers, listen)
+    from wsi_engine.archive.dask_workers import cluster_pool, scheduler_pool
 
     if scheduler is not None:
         return scheduler_pool(scheduler, listen)
-    if cluster is not None:
-        return cluster_pool(cluster, min(jobs, slides), listen)
-    # Workers share the processors: one that finds no slide would take its share for nothing.
-    return local_pool(min(jobs, slides), listen)
+    assert cluster is not None
+    return cluster_pool(cluster, workers, listen)
 
 
 def _counts(summary: ArchiveSummary) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from PIL import Image
 from tests.support.slides import overwrite_place, real_slide
 from wsi_engine.archive.inputs import ListedSlide
 from wsi_engine.archive.register import Register
-from wsi_engine.cli import DAMAGED, INTERRUPTED, main
+from wsi_engine.cli import ExitCode, main
 from wsi_engine.doctor import Finding
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter
@@ -403,7 +403,7 @@ def test_a_damaged_tile_is_reported_and_the_rest_is_done(
     slide = tmp_path / "damaged.tif"
     _damage(sample, slide)
     code, _, err = run_cli(capsys, "run", slide, "-o", tmp_path, "--tile-size", 256)
-    assert code == DAMAGED
+    assert code == ExitCode.DAMAGED
     assert "damaged region" in err
     record = json.loads((tmp_path / "damaged" / "run.json").read_text(encoding="utf-8"))
     whole = json.loads(_run_record(capsys, sample, tmp_path).read_text(encoding="utf-8"))
@@ -427,7 +427,7 @@ def test_ctrl_c_leaves_nothing_half_written(sample: SampleTruth, tmp_path: Path)
             break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
-    assert process.wait() == INTERRUPTED
+    assert process.wait() == ExitCode.INTERRUPTED
     assert "error: interrupted" in rest
     assert "Traceback" not in rest
     left = {path.name for path in tmp_path.glob("sample/*")}

@@ -42,7 +42,7 @@ class ArchiveDisplay(Closing):
         self._printed_at = time.monotonic()
         self._live = (
             Live(get_renderable=self._render, console=shown_on, refresh_per_second=4)
-            if shown_on.is_terminal
+            if shown_on.is_terminal and not shown_on.quiet
             else None
         )
         if self._live is not None:

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-DAMAGED = 3
-"""Exit code of a run that finished, but could not read all of a slide."""
-
 out = Console()
 err = Console(stderr=True)
+
+
+def be_quiet(quiet: bool) -> None:
+    """Print nothing but errors from now on, and what is asked for as JSON; or everything again."""
+    out.quiet = err.quiet = quiet
 
 
 def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
@@ -33,8 +35,10 @@ def print_warning(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print one red sentence to standard error."""
+    """Print one red sentence to standard error, even if all else is quiet."""
+    quiet, err.quiet = err.quiet, False
     err.print(f"error: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    err.quiet = quiet
 
 
 class _WarningHandler(logging.Handler):

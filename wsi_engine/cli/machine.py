@@ -11,6 +11,7 @@ from rich.table import Table
 
 from wsi_engine.bundled_files import Bundle, copy_bundle
 from wsi_engine.cli import console
+from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import make_settings
 
@@ -60,7 +61,7 @@ def _check_model(name: str) -> None:
     for finding in findings:
         console.out.print(finding, highlight=False, markup=False, soft_wrap=True)
     if findings:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
     console.out.print(f"{name} keeps every promise", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -96,8 +96,8 @@ class LineProgress(Closing):
 
 
 def progress_display() -> TerminalProgress | LineProgress:
-    """Return bars on a terminal, plain lines elsewhere."""
-    return TerminalProgress(err) if err.is_terminal else LineProgress(err)
+    """Return bars on a terminal, and plain lines elsewhere, which are not seen if all is quiet."""
+    return TerminalProgress(err) if err.is_terminal and not err.quiet else LineProgress(err)
 
 
 def _rates(progress: Progress) -> str:

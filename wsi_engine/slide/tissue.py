@@ -31,6 +31,9 @@ MASK_SIDE_PX, LARGEST_MASK_SIDE_PX = 1024, 2560
 """Small images are looked at more finely, up to the first number of pixels a side. The second
 bounds memory: slides of more than 20 mm are looked at more coarsely."""
 
+LARGEST_READ_BYTES = 24 << 20
+"""So much of a level is held at a time, however wide it is, and however fine the coarsest one."""
+
 BLUR_UM = 6.0
 CLOSING_UM = 16.0
 SMALLEST_PIECE_UM2 = 2_000.0
@@ -179,13 +182,17 @@ def _level_of_pale_tissue(
     return levels.ravel()[block]
 
 
-def read_overview(reader: GridReader, band: int = 128) -> RGB:
-    """Read a whole grid in bands, so that little of the finer level is held at a time."""
-    extent = reader.grid.extent
+def read_overview(reader: GridReader) -> RGB:
+    """Read a whole grid in squares, holding at most `LARGEST_READ_BYTES` of the level at a time."""
+    extent, level = reader.grid.extent, reader.level
+    level_px = reader.grid.scale_x * reader.grid.scale_y / level.downsample**2
+    # Squares, not bands: of a wide slide a band has few rows, and each tile is decoded twice.
+    side = max(1, math.isqrt(int(LARGEST_READ_BYTES / (3 * level_px))))
     image = np.empty((extent.height, extent.width, 3), np.uint8)
-    for y in range(0, extent.height, band):
-        rows = min(band, extent.height - y)
-        image[y : y + rows] = reader.read(ModelBox(0, y, extent.width, rows))
+    for y in range(0, extent.height, side):
+        for x in range(0, extent.width, side):
+            box = ModelBox(x, y, min(side, extent.width - x), min(side, extent.height - y))
+            image[y : box.y_stop, x : box.x_stop] = reader.read(box)
     return image
 
 

@@ -218,7 +218,7 @@ def _print_json(output: Path, paths: Mapping[str, str], outcomes: Sequence[Outco
 
 
 def _print_result(result: RunResult) -> None:
-    from wsi_engine.report.quality_files import doubts_in
+    from wsi_engine.results.quality_files import doubts_in
 
     record = result.record
     if result.is_earlier:

@@ -21,7 +21,7 @@ import wsi_engine
 PACKAGE = Path(wsi_engine.__file__).parent
 
 ROOMS = """
-errors   version   closing   digests   plugins kernel_cache installing
+errors   version   closing   digests   plugins kernel_cache kernels installing
 writing  study
 slide    bundled_files
 schedule phantom

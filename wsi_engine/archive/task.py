@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, local_copy
-from wsi_engine.archive.events import Event, Listener
+from wsi_engine.archive.events import Event, EventName, Listener
 from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
@@ -192,7 +192,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
         facts = {"attempt": task.attempt, "host": platform.node(), "pid": os.getpid()}
         listen(Event("slide_started", name, worker, facts))
         try:
-            with _warnings_as_events(name, worker, listen):
+            with _log_as_events(name, worker, listen):
                 return _run(task, _reporter(name, worker, listen))
         except BusyError:
             return claimed_by_another(task)
@@ -332,15 +332,19 @@ def _reporter(name: str, worker: str | None, listen: Listener) -> Callable[[Prog
 
 
 @contextmanager
-def _warnings_as_events(name: str, worker: str | None, listen: Listener) -> Iterator[None]:
+def _log_as_events(name: str, worker: str | None, listen: Listener) -> Iterator[None]:
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            listen(Event("slide_warning", name, worker, {"text": record.getMessage()}))
+            is_warning = record.levelno >= logging.WARNING
+            kind: EventName = "slide_warning" if is_warning else "slide_note"
+            listen(Event(kind, name, worker, {"text": record.getMessage()}))
 
     logger = logging.getLogger("wsi_engine")
-    before, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [Handler(logging.WARNING)], False
+    before, propagate, level = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [Handler(logging.INFO)], False
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.handlers, logger.propagate = before, propagate
+        logger.setLevel(level)

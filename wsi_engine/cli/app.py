@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors become one sentence and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     console.be_quiet(False)
-    console.show_log_warnings()
+    console.show_log()
     end_on_sigterm(lambda: console.print_error(after_interruption(arguments)))
     try:
         app(arguments, prog_name="wsi-engine")

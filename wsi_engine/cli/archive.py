@@ -41,6 +41,7 @@ class ArchiveDisplay(Closing):
         self._console = shown_on
         self._tally = Tally()
         self._printed_at = time.monotonic()
+        self._said: set[str] = set()
         self._live = (
             Live(get_renderable=self._render, console=shown_on, refresh_per_second=4)
             if shown_on.is_terminal and not shown_on.quiet
@@ -55,6 +56,11 @@ class ArchiveDisplay(Closing):
         name, facts = event.slide, event.facts
         if event.event == "slide_warning":
             console.print_warning(f"{name}: {facts['text']}")
+        elif event.event == "slide_note":
+            # Several workers may say the same.
+            if facts["text"] not in self._said:
+                console.print_note(facts["text"])
+            self._said.add(facts["text"])
         elif event.event == "slide_failed":
             console.print_error(f"{name}: {facts['reason']}")
         elif event.event == "worker_died":

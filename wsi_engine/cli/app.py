@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     console.be_quiet(False)
     gc.set_threshold(COLLECTED_AFTER)
-    console.show_log_warnings()
+    console.show_log()
     end_on_sigterm(lambda: console.print_error(after_interruption(arguments)))
     try:
         app(arguments, prog_name="wsi-engine")

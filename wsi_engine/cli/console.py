@@ -41,14 +41,21 @@ def print_error(text: str) -> None:
     err.quiet = quiet
 
 
-class _WarningHandler(logging.Handler):
+def print_note(text: str) -> None:
+    """Print one sentence that asks for nothing to standard error."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print_warning(record.getMessage())
+        is_warning = record.levelno >= logging.WARNING
+        (print_warning if is_warning else print_note)(record.getMessage())
 
 
-def show_log_warnings() -> None:
-    """Print what the engine logs as warnings."""
+def show_log() -> None:
+    """Print what the engine logs: warnings as such, the rest as notes."""
     logger = logging.getLogger("wsi_engine")
-    logger.handlers = [_WarningHandler(logging.WARNING)]
+    logger.handlers = [_LogHandler(logging.INFO)]
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]

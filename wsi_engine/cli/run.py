@@ -81,6 +81,9 @@ def run(
     log_format: Annotated[
         str, typer.Option(help="What is shown meanwhile: text or json.", rich_help_panel=MANY)
     ] = "text",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what became of slides as JSON, nothing else.")
     ] = False,
@@ -113,6 +116,9 @@ def run(
         raise SettingsError("name slides, a folder of them, or a --manifest")
     chosen = make_settings(**settings)
     members_of(chosen)
+    if dry_run:
+        _forecast(named, output, settings | archive | {"force": force}, as_json)
+        return
     is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
@@ -139,6 +145,19 @@ def _is_up_to_date(slide: Path, output: Path, chosen: RunSettings) -> bool:
     from wsi_engine.engine.resume import is_up_to_date
 
     return is_up_to_date(output / folder_name(slide.stem), slide, chosen) is not None
+
+
+def _forecast(named: list[str], output: Path, options: dict[str, Any], as_json: bool) -> None:
+    from wsi_engine.archive.forecast import forecast_archive
+    from wsi_engine.cli.archive import print_forecast
+
+    for name in ("jobs", "scheduler", "cluster", "share", "wait"):
+        del options[name]
+    forecast = forecast_archive(named, output, **options)
+    if as_json:
+        typer.echo(json.dumps(forecast.figures(), indent=2, ensure_ascii=False))
+    else:
+        print_forecast(forecast)
 
 
 def _run_one(slide: Path, output: Path, options: dict[str, Any], as_json: bool) -> None:

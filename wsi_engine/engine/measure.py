@@ -23,6 +23,7 @@ from wsi_engine.engine.provenance import (
 )
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import GeoJSONError, ResultError
+from wsi_engine.kernel_cache import tell_when_compiling
 from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
@@ -107,6 +108,7 @@ def measure(
     True
     """
     chosen = make_settings(Path(config) if config else None, **settings)
+    tell_when_compiling()
     with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
         if not force:
             _refuse_a_run(folder)

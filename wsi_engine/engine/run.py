@@ -24,6 +24,7 @@ from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.errors import SettingsError
+from wsi_engine.kernel_cache import tell_when_compiling
 from wsi_engine.models.devices import CPU, resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
 from wsi_engine.models.protocol import Model
@@ -159,6 +160,7 @@ def _run_slide(
     kept: bool,
 ) -> RunResult:
     regions, report = kept and settings.regions, kept and settings.report
+    tell_when_compiling()
     devices = resolve_devices(settings.device)
     if devices[0] == CPU:
         reuse_freed_memory()

@@ -98,11 +98,8 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     info
         Its facts, with a pixel size.
     """
-    longest_um = max(info.bounds.width, info.bounds.height) * (info.mpp.mean if info.mpp else 1.0)
-    mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
-    mask_mpp = max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)
-    grid = make_grid(info, mask_mpp)
-    reader = GridReader(slide, grid)
+    reader = tissue_reader(slide, info)
+    grid, mask_mpp = reader.grid, reader.grid.mpp
     mask = _tissue_mask(read_overview(reader), mask_mpp)
     # Room beyond the slide, so that tissue that is cut by its border ends at that very border.
     room = math.ceil(CLOSING_UM / mask_mpp) + 2
@@ -116,6 +113,13 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     mpp = grid.slide_mpp
     area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
     return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2), unreadable)
+
+
+def tissue_reader(slide: Slide, info: SlideInfo) -> GridReader:
+    """Return what reads the pixels in which tissue is looked for."""
+    longest_um = max(info.bounds.width, info.bounds.height) * (info.mpp.mean if info.mpp else 1.0)
+    mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
+    return GridReader(slide, make_grid(info, max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)))
 
 
 def _tissue_mask(rgb: RGB, mpp: float) -> Mask:

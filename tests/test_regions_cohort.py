@@ -108,11 +108,11 @@ def test_what_quality_checks_found_is_said_in_every_row_of_a_slide(output):
 
 
 def test_the_command_says_where_the_other_columns_are(output, capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["cohort", str(output)])
     assert "columns are in cohort.parquet, or --all-columns" in capsys.readouterr().out
     essential = (output / "cohort.csv").read_text(encoding="utf-8-sig").splitlines()[0]
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["cohort", str(output), "--all-columns"])
     assert "or --all-columns" not in capsys.readouterr().out
     everything = (output / "cohort.csv").read_text(encoding="utf-8-sig").splitlines()[0]

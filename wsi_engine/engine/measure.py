@@ -165,7 +165,9 @@ def _measure(
     if "context" in settings.measure:
         context = measure_context(placed.anchors, placed.grid.slide_mpp)
     for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
-    with NucleusFiles(folder.growing, classes, columns, for_qupath, facts, settings.split) as files:
+    with NucleusFiles(
+        folder.growing, classes, columns, for_qupath, folder.path.name, facts, settings.split
+    ) as files:
         for done, (rows, values) in enumerate(placed.measured(settings.threads), start=1):
             some = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
             files.write([ids[k] for k in rows], some, Labels.of_other_program(len(rows)))

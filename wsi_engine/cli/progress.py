@@ -17,19 +17,10 @@ from rich.progress import Progress as Bars
 
 from wsi_engine.cli.console import err
 from wsi_engine.closing import Closing
+from wsi_engine.engine.stages import STAGES
 
 if TYPE_CHECKING:
     from wsi_engine.engine.progress import Progress
-
-STAGES = {
-    "tissue": "looking for tissue",
-    "regions": "looking for regions",
-    "calibration": "calibrating",
-    "compiling": "compiling the network, once for this machine (a minute or so)",
-    "nuclei": "finding nuclei",
-    "measuring": "measuring",
-    "writing": "writing",
-}
 
 
 class TerminalProgress(Closing):

@@ -187,6 +187,7 @@ def _rewrite(
             folder,
             result.growing,
             corrections,
+            slide=folder.name,
             mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
             regions=regions,
             split=settings.split,

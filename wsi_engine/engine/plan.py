@@ -33,7 +33,7 @@ from wsi_engine.slide.tissue import Tissue, find_tissue
 from wsi_engine.slide.unreadable import area_of, without
 from wsi_engine.slide.whole_pixels import make_measured_grid, make_model_grid
 
-RESULT_VERSION = 7
+RESULT_VERSION = 8
 """Counted up when the same settings come to give other nuclei."""
 
 NEARLY_ALL = 0.999

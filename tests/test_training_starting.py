@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from tests.support.discs import config_of, draw_field
+from tests.support.discs import config_of, draw_field, write_fields
 from wsi_engine.errors import SettingsError, TrainingError
 from wsi_engine.models.layers import normalise
 from wsi_engine.models.starconvex.model import load_starconvex, load_weights
@@ -31,13 +29,7 @@ SHAPES = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    for patient in "ab":
-        image, labels = draw_field(ord(patient))
-        Image.fromarray(image).save(tmp_path / "images" / f"{patient}_0.png")
-        np.save(tmp_path / "labels" / f"{patient}_0.npy", labels)
-    return tmp_path
+    return write_fields(tmp_path)
 
 
 def shaken(network: StarConvexNet) -> StarConvexNet:

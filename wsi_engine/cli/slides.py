@@ -96,6 +96,10 @@ def info(
             f"{grid.pixel.x:.4g} x {grid.pixel.y:.4g} µm: {reason_for(grid, spec.mpp)}"
         )
         console.print_facts(shown)
+        if tissue.is_grey:
+            console.print_warning(
+                f"{facts.path.name}: it is grey, and nuclei are told by the colours of their stains"
+            )
         if tissue.unreadable:
             console.print_warning(
                 f"{facts.path.name} is damaged: {len(tissue.unreadable)} region(s) cannot be read"

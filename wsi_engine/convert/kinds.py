@@ -50,6 +50,8 @@ def kind_of_source(path: Path) -> Kind:
         raise ConversionError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise ConversionError(f"{path} cannot be read: {error}") from None
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConversionError(f"{path.name} is UTF-16: save it as UTF-8")
     if head.startswith(b"SQLite format 3\0"):
         return "tiatoolbox"
     if head.startswith(b"PAR1"):

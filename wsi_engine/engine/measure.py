@@ -256,6 +256,17 @@ def _left_out(found: ForeignNuclei, without_area: int, shared: int, source: str)
             f"{source}: {found.divided:,} objects have several parts that do not touch: each part "
             "is a nucleus of its own"
         )
+    if found.elsewhere:
+        names = " and ".join(map(repr, found.elsewhere))
+        warnings.append(
+            f"{source}: nuclei have no class, but {names}, which QuPath does not know: write it as "
+            '"classification": {"name": ...}'
+        )
+    if found.in_text:
+        warnings.append(
+            f"{source}: {found.in_text:,} classes are JSON within a text, and their whole text is "
+            "their name: write the object itself"
+        )
     if without_area:
         warnings.append(f"{source}: {without_area:,} objects without an area were left out")
     if shared:

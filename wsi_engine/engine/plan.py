@@ -206,6 +206,11 @@ def _working_area(
             )
         if lost > 0:
             where += f", of which {100 * lost:.0f} % could not be read"
+        if tissue.is_grey:
+            raise SlideError(
+                f"{info.path.name} is not supported: it is grey, and nuclei are told by the "
+                "colours of their stains; save it in colour"
+            )
         raise RegionError(
             f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
         )

@@ -16,6 +16,7 @@ from wsi_engine.slide.glass import (
     Density,
     find_glass,
     is_blank,
+    is_grey,
     least,
     most,
     stain_contrast,
@@ -75,12 +76,15 @@ class Tissue:
         Area of all pieces.
     unreadable
         What could not be read of the slide while they were looked for, and is none of them.
+    is_grey
+        Whether the slide has no colours, by which tissue is told from glass.
     """
 
     pieces: tuple[shapely.Polygon, ...]
     threshold: float
     area_mm2: float
     unreadable: tuple[QuPathBox, ...] = ()
+    is_grey: bool = False
 
 
 def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
@@ -100,7 +104,8 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     """
     reader = tissue_reader(slide, info)
     grid, mask_mpp = reader.grid, reader.grid.mpp
-    mask = _tissue_mask(read_overview(reader), mask_mpp)
+    rgb = read_overview(reader)
+    mask = _tissue_mask(rgb, mask_mpp)
     # Room beyond the slide, so that tissue that is cut by its border ends at that very border.
     room = math.ceil(CLOSING_UM / mask_mpp) + 2
     mask = _tidy(np.pad(mask, room, mode="edge"), mask_mpp)
@@ -112,7 +117,7 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
     mpp = grid.slide_mpp
     area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
-    return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2), unreadable)
+    return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2), unreadable, is_grey(rgb))
 
 
 def tissue_reader(slide: Slide, info: SlideInfo) -> GridReader:

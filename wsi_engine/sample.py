@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.errors import OutputError
 from wsi_engine.phantom import Kind, lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.phantom.render import GLASS_RGB
 from wsi_engine.qupath.features import Feature, annotation_feature, detection_features
@@ -82,8 +83,10 @@ def write_sample(path: Path, seed: int = 0, field_px: int = 2048) -> SampleTruth
     Raises
     ------
     OutputError
-        If a file cannot be written.
+        If a file cannot be written, or is not named as a TIFF.
     """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{path}: name the sample .tif, which it is")
     rng = np.random.default_rng(seed)
     shape = (field_px, field_px)
     tissue = lay_out_tissue(shape, SAMPLE_MPP, rng)

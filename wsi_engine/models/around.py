@@ -107,7 +107,7 @@ def members_of(wanted: Wanted) -> tuple[Member, ...]:
 
 def _member(name: str, weights: Path | None) -> Member:
     entry = find_model(name)
-    if weights is not None and not weights.exists():
+    if weights is not None and not weights.is_file():
         raise ModelError(f"{weights}: no such file, which should hold the weights of {name}")
     return Member(entry, weights)
 

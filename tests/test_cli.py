@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from wsi_engine.archive.inputs import ListedSlide
 from wsi_engine.archive.register import Register
 from wsi_engine.cli import ExitCode, main
 from wsi_engine.doctor import Finding
+from wsi_engine.models.registry import available_models
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.failure import Failure, write_failure
@@ -156,6 +158,17 @@ def test_commands_that_inform(capsys, arguments: list[str], words: list[str]):
     assert code == 0
     for word in words:
         assert word in out
+
+
+def test_models_say_where_their_weights_are_from(capsys):
+    _, out, _ = run_cli(capsys, "models")
+    told = dict(re.findall(r"^(\S+)\n(?: .*\n)*? weights +(.*?) *$", out, re.MULTILINE))
+    for name in ("starconvex", "unet", "mask-rcnn"):
+        assert told[name] == "come with the package, or --weights FILE"
+    assert told["watershed"] == told["threshold"] == "none needed"
+    assert told["ensemble"] == "those of the methods that vote"
+    assert told["hovernet_fast-pannuke"] == "downloaded when first used, or --weights FILE"
+    assert told.keys() >= available_models().keys()
 
 
 def test_doctor_shows_how_to_install_extras(capsys, monkeypatch):

@@ -193,6 +193,8 @@ def test_an_image_that_is_no_h_and_e_is_told_so(called, tmp_path: Path):
     stain = json.loads(called("info", image, "--mpp", 0.5, "--json")[1])["stain"]
     assert stain["level"] == "bad"
     assert said in stain["sentence"]
+    page = " ".join((ROOT / "docs" / "report.md").read_text(encoding="utf-8").split())
+    assert stain["sentence"] in page, "the page quotes what is said"
     options = ["-o", tmp_path, "--mpp", 0.5, "--model", "watershed"]
     code, _, err = called("run", image, *options)
     assert code == 0

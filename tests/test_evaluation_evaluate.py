@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from wsi_engine.cli import main
 from wsi_engine.errors import DatasetError, GeoJSONError
 from wsi_engine.evaluation.evaluate import evaluate
 from wsi_engine.evaluation.overlays import FOUND, INVENTED, MISSED, draw_overlay, write_worst_page
@@ -92,7 +94,7 @@ def test_annotations_are_nuclei_where_there_is_nothing_else(tmp_path: Path) -> N
     assert report.overall.pooled()["f1"] == 1
 
 
-def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Path) -> None:
+def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Path, capsys) -> None:
     truth = json.loads(geojson_of(TRUTH))
     field = {"type": "Polygon", "coordinates": [[[0, 0], [99, 0], [99, 99], [0, 99], [0, 0]]]}
     area = {"objectType": "annotation"}
@@ -106,6 +108,12 @@ def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Pat
     (tmp_path / "p.geojson").write_text(json.dumps(prediction))
     report = evaluate(tmp_path / "p.geojson", tmp_path / "t.geojson", mpp=1)
     assert report.overall.pooled()["precision"] == 1
+    assert report.figures()["images"][0]["left_out"] == 1
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "p.geojson"), str(tmp_path / "t.geojson")])
+    said = re.sub(" +", " ", capsys.readouterr().out)
+    assert "nuclei 3 true, 3 found" in said
+    assert "not judged 1 found where not all nuclei are known" in said
 
 
 def test_nothing_counts_in_areas_that_are_to_be_ignored(tmp_path: Path) -> None:

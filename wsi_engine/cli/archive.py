@@ -112,7 +112,7 @@ def print_summary(summary: ArchiveSummary) -> None:
     nuclei = sum(outcome.nuclei for outcome in summary.done)
     text = f"{_slides(done)}, {nuclei:,} nuclei"
     if earlier:
-        text += f" ({earlier} were done already)"
+        text += f" ({earlier} {'was' if earlier == 1 else 'were'} done already)"
     facts = {"done": text, "table": summary.output / TABLE, "database": summary.output / DATABASE}
     console.print_facts(facts)
     for outcome in summary.damaged[:MOST_ROWS]:

@@ -153,6 +153,8 @@ def _print_evaluation(name: str, evaluation: Evaluation) -> None:
         "nuclei": f"{sum(c.tp + c.fn for c in counts):,} true, "
         f"{sum(c.tp + c.fp for c in counts):,} found",
     }
+    if left_out := sum(image.left_out for image in evaluation.images):
+        shown["not judged"] = f"{left_out:,} found where not all nuclei are known"
     for key, label in MEASURES.items():
         value = figures[key]
         shown[label] = f"{value:.3f}" if isinstance(value, float) else str(value)

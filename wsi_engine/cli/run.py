@@ -19,7 +19,7 @@ from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.cli.progress import progress_display
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.errors import OutputError, SettingsError
+from wsi_engine.errors import OutputError, SettingsError, reason_for
 from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _run_many(
             try:
                 stream = open_things.enter_context(log.open("a", encoding="utf-8"))
             except OSError as error:
-                raise OutputError(f"cannot write to {log}: {error.strerror}") from None
+                raise OutputError(f"cannot write to {log}: {reason_for(error)}") from None
             listeners.append(JsonLog(stream))
         shown = JsonLog(sys.stderr) if log_is_shown else open_things.enter_context(ArchiveDisplay())
         listeners.append(shown)

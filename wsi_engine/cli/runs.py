@@ -62,7 +62,8 @@ def _print_status(found: list[SlideStatus], not_begun: int) -> None:
         when = (slide.finished or "").replace("T", " ")[:16]
         rest = (when, slide.running or "")
         table.add_row(escape(slide.folder), slide.state, tiles, nuclei, *map(escape, rest))
-    console.out.print(table)
+    if found:
+        console.out.print(table)
     for slide in found:
         if slide.reason is not None:
             text = f"{slide.folder}: {slide.reason}"

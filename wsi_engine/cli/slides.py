@@ -70,7 +70,7 @@ def sample(
     path: Annotated[Path, typer.Argument(help="Slide to write, a .tif.")],
     seed: Annotated[int, typer.Option(help="Another seed, another tissue.")] = 0,
 ) -> None:
-    """Write a small slide with two fields of tissue, one with known truth."""
+    """Write a small slide of drawn H&E tissue, and the truth about its nuclei."""
     from wsi_engine.sample import write_sample
 
     written = write_sample(path, seed)

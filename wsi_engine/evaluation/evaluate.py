@@ -72,10 +72,10 @@ def score_pair(name: str, prediction: Segmentation, truth: Segmentation, mpp: fl
     lies there are judged.
     """
     if isinstance(prediction, Polygons) and isinstance(truth, Polygons):
-        if truth.field is not None:
-            prediction = prediction.within(truth.field)
-        found = detections(truth.centroids, prediction.centroids, mpp)
-        return score(name, polygon_overlaps(truth.shapes, prediction.shapes), found)
+        judged = prediction if truth.field is None else prediction.within(truth.field)
+        found = detections(truth.centroids, judged.centroids, mpp)
+        left_out = len(prediction) - len(judged)
+        return score(name, polygon_overlaps(truth.shapes, judged.shapes), found, left_out)
     if isinstance(prediction, Polygons):
         assert isinstance(truth, np.ndarray)
         prediction = prediction.draw((truth.shape[0], truth.shape[1]))

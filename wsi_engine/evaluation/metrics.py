@@ -231,6 +231,8 @@ class ImageScore:
         Counts at each of `IOU_THRESHOLDS`.
     detection
         Counts of centroids within 6 µm.
+    left_out
+        Number of predictions that were not judged, as they lie where truth is not known.
     """
 
     name: str
@@ -243,6 +245,7 @@ class ImageScore:
     dice: float
     splits: int
     merges: int
+    left_out: int = 0
 
     @property
     def f1(self) -> float:
@@ -250,7 +253,7 @@ class ImageScore:
         return self.at_iou[0].f1
 
 
-def score(name: str, pairs: Overlaps, detection: Counts) -> ImageScore:
+def score(name: str, pairs: Overlaps, detection: Counts, left_out: int = 0) -> ImageScore:
     """Compute all measures of one image."""
     pq, dq, sq = panoptic_quality(pairs)
     splits, merges = splits_and_merges(pairs)
@@ -265,6 +268,7 @@ def score(name: str, pairs: Overlaps, detection: Counts) -> ImageScore:
         dice=dice(pairs),
         splits=splits,
         merges=merges,
+        left_out=left_out,
     )
 
 

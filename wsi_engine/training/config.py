@@ -330,5 +330,7 @@ class TrainConfig(_Section):
             raise SettingsError(f"{path} is not YAML: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            if not first["loc"]:
+                raise SettingsError(f"{path} must hold settings as `name: value` lines") from None
+            where = ".".join(str(part) for part in first["loc"])
             raise SettingsError(f"{path}: {where}: {first['msg']}") from error

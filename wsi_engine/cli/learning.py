@@ -29,19 +29,52 @@ MEASURES = {
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_default.yaml.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="YAML file, see configs/train_default.yaml; with --from-corrections folders of "
+            "results, and such a file if there is one."
+        ),
+    ],
+    from_corrections: Annotated[
+        bool,
+        typer.Option(
+            "--from-corrections", help="Learn from results that were corrected in QuPath."
+        ),
+    ] = False,
+    slides: Annotated[
+        Path | None, typer.Option(help="Folder of the slides, if they have moved since the run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the weights.")
+    ] = None,
 ) -> None:
     """Train the network of a method, or go on with a run that was stopped."""
     from wsi_engine.training.config import TrainConfig
+    from wsi_engine.training.finetuning import config_for_corrections
     from wsi_engine.training.train import train as train_network
 
-    settings = TrainConfig.load(config)
+    documents = [path for path in files if path.suffix.lower() in (".yaml", ".yml")]
+    if len(documents) > 1 or (not from_corrections and files != documents):
+        raise SettingsError(
+            f"{files[-1]} is one too many: give one YAML file, or --from-corrections and folders "
+            "of results"
+        )
+    if from_corrections:
+        results = [path for path in files if path not in documents]
+        document = documents[0] if documents else None
+        settings = config_for_corrections(results, document, output=output, slides=slides)
+    else:
+        settings = TrainConfig.load(documents[0])
+        if output is not None:
+            settings = settings.model_copy(update={"output": output})
     result = train_network(settings, console=console.err)
     shown: dict[str, Any] = {
         "best weights": result.best,
         "last weights": result.weights,
         "threshold": f"{result.threshold:.2f}",
-        "validation F1": f"{result.f1:.3f}",
+        "validation F1": f"{result.f1:.3f}"
+        + ("" if result.f1_before is None else f", {result.f1_before:.3f} at the start"),
         "validation PQ": f"{result.pq:.3f}",
     }
     if result.class_f1 is not None:

@@ -21,7 +21,7 @@ from pydantic import (
 
 from wsi_engine.errors import ModelError, SettingsError
 from wsi_engine.models.learning import Learner
-from wsi_engine.models.registry import find_training
+from wsi_engine.models.registry import available_models, find_training
 
 Annotation = Literal["dense", "partial", "points"]
 
@@ -135,13 +135,42 @@ class SlideDataConfig(SetConfig):
     mpp: float | None = Field(default=None, gt=0.02, lt=10)
 
 
+class CorrectionsDataConfig(SetConfig):
+    """A set of results that were corrected in QuPath and taken in by ``wsi-engine apply``.
+
+    What of them counts as truth is said in `wsi_engine.training.corrected_area`. Groups of
+    ``split`` are results, by the name of their folder. Without it a fifth is held out: of the
+    slides where five or more have nuclei that count, else of blocks of 128 µm. Pixels are read
+    at 0.25 µm, or as they are where the slide is coarser.
+
+    Attributes
+    ----------
+    results
+        Folders ``OUT/<slide>``, or ``OUT``; those without corrections are passed over.
+    slides
+        Folder of the slides, where they have moved since.
+    """
+
+    results: tuple[Path, ...] = Field(min_length=1)
+    slides: Path | None = None
+
+    @field_validator("results", mode="before")
+    @classmethod
+    def _may_be_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value
+
+
 def _kind_of_set(entry: object) -> str:
     keys = entry if isinstance(entry, dict) else getattr(entry, "model_fields_set", ())
+    if "results" in keys:
+        return "corrections"
     return "slides" if "slides" in keys else "images"
 
 
 AnySet = Annotated[
-    Annotated[DataConfig, Tag("images")] | Annotated[SlideDataConfig, Tag("slides")],
+    Annotated[DataConfig, Tag("images")]
+    | Annotated[SlideDataConfig, Tag("slides")]
+    | Annotated[CorrectionsDataConfig, Tag("corrections")],
     Discriminator(_kind_of_set),
 ]
 
@@ -307,6 +336,13 @@ class TrainConfig(_Section):
         taught = next((s.name for s in self.data if getattr(s, "taught", None) is not None), None)
         if taught is not None and not learner.teachable:
             raise ValueError(f"{self.method} learns from no teacher: leave taught out of {taught}")
+        if self.init != self.method and self.init in available_models():
+            raise ValueError(
+                f"init has the weights of another method: state method: {self.init}, or init: "
+                f"{self.method}"
+            )
+        if self.freeze_statistics and self.init is None:
+            raise ValueError("freeze_statistics is for runs that start from weights: state init")
         return self
 
     @classmethod
@@ -320,15 +356,36 @@ class TrainConfig(_Section):
         SettingsError
             If the file is missing, no YAML, or a setting is unknown or out of range.
         """
+        return cls.from_document(read_document(path), path)
+
+    @classmethod
+    def from_document(cls, document: object, path: Path) -> Self:
+        """Check the content of a YAML file.
+
+        Raises
+        ------
+        SettingsError
+            If a setting is unknown or out of range.
+        """
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except OSError as error:
-            raise SettingsError(
-                f"the configuration {path} cannot be read: {error.strerror}"
-            ) from error
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{path} is not YAML: {error}") from error
+            return cls.model_validate(document)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the document"
             raise SettingsError(f"{path}: {where}: {first['msg']}") from error
+
+
+def read_document(path: Path) -> object:
+    """Read a YAML file as it is.
+
+    Raises
+    ------
+    SettingsError
+        If the file is missing or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error

@@ -112,20 +112,17 @@ class CorrectedArea:
         for shape in (*self._checked, *self._emptied):
             left, top, right, bottom = np.floor(np.array(shape.bounds) / self._side).astype(int)
             places |= {(x, y) for x in range(left, right + 1) for y in range(top, bottom + 1)}
-        columns, rows = (-(-side // self._side) for side in self._size)
+        whole = self._grid.whole
+        columns, rows = (-(-side // self._side) for side in (whole.width, whole.height))
         inside = [(x, y) for x, y in places if 0 <= x < columns and 0 <= y < rows]
         return sorted(inside, key=lambda place: place[::-1])
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self._grid.extent.width, self._grid.extent.height
 
     def _known(
         self, core: ModelBox, near: npt.NDArray[np.int64], checked: Shapes, emptied: Shapes
     ) -> tuple[ModelBox, npt.NDArray[np.uint16], npt.NDArray[np.str_]] | None:
         """Draw what is known in a block; ``None`` where nothing is."""
         margin = round(CONTEXT_UM / self._grid.mpp)
-        window = core.padded(margin)
+        window = _within(core.padded(margin), self._grid.whole)
         corner = np.array([window.x, window.y])
         shape = (window.height, window.width)
 
@@ -144,7 +141,10 @@ class CorrectedArea:
 
         labels = np.full(shape, UNKNOWN, np.uint16)
         inner = np.zeros(shape, bool)
-        inner[margin:-margin, margin:-margin] = True
+        part = _within(core, self._grid.whole)
+        inner[
+            part.y - window.y : part.y_stop - window.y, part.x - window.x : part.x_stop - window.x
+        ] = True
         labels[inner & _holding(checked, corner, shape)] = 0
         labels[inner & drawn(emptied)] = 0
         mine = nuclei.take(own & corrected).shapes
@@ -158,7 +158,6 @@ class CorrectedArea:
         of_true = labels_from_polygons(true, shape)
         labels = np.where(of_true > 0, of_true, labels)
         known = labels != UNKNOWN
-        known &= _on_slide(window, self._size)
         if not known.any():
             return None
         rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
@@ -194,8 +193,8 @@ def _holding(
     return held
 
 
-def _on_slide(window: ModelBox, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Tell which pixels of a window lie on the slide; beyond it there is a mirror image."""
-    x = np.arange(window.x, window.x_stop)
-    y = np.arange(window.y, window.y_stop)
-    return ((y >= 0) & (y < size[1]))[:, None] & ((x >= 0) & (x < size[0]))
+def _within(box: ModelBox, whole: ModelBox) -> ModelBox:
+    """Return what of a box lies on the slide; beyond it there is only a mirror image."""
+    left, top = max(box.x, whole.x), max(box.y, whole.y)
+    right, bottom = min(box.x_stop, whole.x_stop), min(box.y_stop, whole.y_stop)
+    return ModelBox(left, top, max(0, right - left), max(0, bottom - top))

@@ -39,7 +39,7 @@ class MappedArrays:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the arrays
         self._end = 0
 
     def put(self, array: npt.NDArray[Any]) -> Place:

@@ -54,12 +54,14 @@ class Run:
     average: Average
     step: int = 0
     best: float = -1.0
+    before: float | None = None
 
     def content(self, config: TrainConfig) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
         return {
             "step": self.step,
             "best": self.best,
+            "before": self.before,
             "config": config.model_dump_json(),
             "network": self.network.state_dict(),
             "average": self.average.state,
@@ -73,6 +75,7 @@ class Run:
         self.optimiser.load_state_dict(content["optimiser"])
         self.average.restore(self.network, content["average"])
         self.step, self.best = content["step"], content["best"]
+        self.before = content.get("before")
         torch.set_rng_state(content["rng"])
 
 
@@ -187,6 +190,11 @@ class Result:
         The averaged weights with the best F1 on the validation images on the way.
     checkpoint
         Checkpoint from which the run can be made longer.
+    threshold, f1, pq, class_f1
+        Of the weights at the end, on the validation images.
+    f1_before
+        F1 of the weights that the run started from, where it started from any. Where none on
+        the way were better, they are the best.
     """
 
     weights: Path
@@ -196,6 +204,7 @@ class Result:
     f1: float
     pq: float
     class_f1: float | None = None
+    f1_before: float | None = None
 
 
 def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]]:
@@ -210,7 +219,7 @@ def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]
     """
     sources, held_out = [], []
     for entry in config.data:
-        data = load_dataset(entry, config.classes)
+        data = load_dataset(entry, config.classes, config.output)
         training, validation = split_dataset(data)
         sources.append(Source(data, training))
         if validation:
@@ -298,6 +307,10 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:
+        if config.init is not None and run.step == 0:
+            figures = validate(run, config, held_out)
+            run.before = figures["f1"]
+            log.write(0, {f"validation/{k}": v for k, v in figures.items()})
         started, first = time.monotonic(), run.step
         for batch in batches(sampler, config, run.step):
             loss = training_step(run, batch, config)
@@ -316,7 +329,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         figures = validate(run, config, held_out)
     return Result(
         config.output / WEIGHTS, config.output / BEST, path,
-        figures["threshold"], figures["f1"], figures["pq"], figures.get("class_f1"),
+        figures["threshold"], figures["f1"], figures["pq"], figures.get("class_f1"), run.before,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from wsi_engine.evaluation.metrics import (
     Counts,
     Evaluation,
     Labels,
+    Overlaps,
     matches,
     overlaps,
     panoptic_quality,
@@ -115,9 +116,21 @@ def evaluate_fields(
 
 
 def _known(field: Field, prediction: npt.NDArray[np.int32]) -> tuple[Labels, Labels]:
-    """Return truth and prediction without what lies where the truth is unknown."""
+    """Return truth and prediction without what lies where the truth is unknown.
+
+    A predicted nucleus of which less than half is known is left out as a whole, unless it meets
+    a true one: what is left of it would count as found in vain.
+    """
     known = field.labels != UNKNOWN
-    return np.where(known, field.labels, 0), np.where(known, prediction, 0)
+    if known.all():
+        return field.labels, prediction
+    count = int(prediction.max(initial=0)) + 1
+    areas, seen, met = (
+        np.bincount(labels.ravel(), minlength=count)
+        for labels in (prediction, prediction[known], prediction[known & (field.labels > 0)])
+    )
+    judged = (2 * seen >= areas) | (met > 0)
+    return np.where(known, field.labels, 0), np.where(known & judged[prediction], prediction, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,50 +155,46 @@ def calibrated(model: M, held_out: Sequence[ValidationSet]) -> tuple[M, dict[str
         held-out nucleus has a class, also ``class_f1`` (mean over classes) and
         ``class_f1/<class>``; see `wsi_engine.training.class_counts`.
     """
-    predictions = [
-        [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out
-    ]
-    best: tuple[M, dict[str, float]] | None = None
-    for threshold in THRESHOLDS:
-        candidate = model.with_threshold(threshold)
-        figures = {"threshold": threshold}
-        for part, maps in zip(held_out, predictions, strict=True):
-            pairs = [
-                overlaps(*_known(field, prediction.labels(candidate)))
-                for field, prediction in zip(part.fields, maps, strict=True)
-            ]
-            counts = sum((matches(pair) for pair in pairs), Counts(0, 0, 0))
-            figures[f"f1/{part.name}"] = counts.f1
-            figures[f"pq/{part.name}"] = float(np.mean([panoptic_quality(p)[0] for p in pairs]))
+    candidates = [model.with_threshold(threshold) for threshold in THRESHOLDS]
+    figures: list[dict[str, float]] = [{"threshold": threshold} for threshold in THRESHOLDS]
+    by_class = [[Counts(0, 0, 0)] * len(model.spec.classes) for _ in candidates]
+    for part in held_out:
+        counts = [Counts(0, 0, 0)] * len(candidates)
+        quality: list[list[float]] = [[] for _ in candidates]
+        for field in part.fields:
+            prediction = predict(model, field.image, field.mpp)
+            for k, candidate in enumerate(candidates):
+                pairs, of_classes = _compared(field, prediction, candidate)
+                counts[k] += matches(pairs)
+                quality[k].append(panoptic_quality(pairs)[0])
+                by_class[k] = [a + b for a, b in zip(by_class[k], of_classes, strict=True)]
+        for k, of_threshold in enumerate(figures):
+            of_threshold[f"f1/{part.name}"] = counts[k].f1
+            of_threshold[f"pq/{part.name}"] = float(np.mean(quality[k]))
+    for of_threshold in figures:
         for measure in ("f1", "pq"):
-            values = [figures[f"{measure}/{part.name}"] for part in held_out]
-            figures[measure] = float(np.mean(values))
-        if best is None or figures["f1"] > best[1]["f1"]:
-            best = candidate, figures
-    assert best is not None
-    best[1].update(_class_figures(best[0], held_out, predictions))
-    return best
+            values = [of_threshold[f"{measure}/{part.name}"] for part in held_out]
+            of_threshold[measure] = float(np.mean(values))
+    best = max(range(len(candidates)), key=lambda k: figures[k]["f1"])
+    figures[best].update(_class_figures(model.spec.classes, by_class[best]))
+    return candidates[best], figures[best]
 
 
-def _class_figures(
-    model: Model,
-    held_out: Sequence[ValidationSet],
-    predictions: Sequence[Sequence[Prediction]],
-) -> dict[str, float]:
+def _compared(
+    field: Field, prediction: Prediction, model: Model
+) -> tuple[Overlaps, Sequence[Counts]]:
+    """Compare what a model says of a field with the truth; and class by class."""
+    labels, classes = prediction.labels_and_classes(model)
+    truth, found = _known(field, labels)
+    pairs, names = overlaps(truth, found), model.spec.classes
+    if not names or (field.classes == NO_CLASS).all():
+        return pairs, [Counts(0, 0, 0)] * len(names)
+    true_classes = field.classes[present(truth)]
+    return pairs, class_counts(pairs, true_classes, classes[present(found)], len(names))
+
+
+def _class_figures(names: Sequence[str], counts: Sequence[Counts]) -> dict[str, float]:
     """Return F1 by class and its mean, over all fields that have nuclei of known class."""
-    names = model.spec.classes
-    counts = [Counts(0, 0, 0)] * len(names)
-    for part, maps in zip(held_out, predictions, strict=True):
-        for field, prediction in zip(part.fields, maps, strict=True):
-            if (field.classes == NO_CLASS).all():
-                continue
-            labels, classes = prediction.labels_and_classes(model)
-            truth, found = _known(field, labels)
-            pairs = overlaps(truth, found)
-            of_field = class_counts(
-                pairs, field.classes[present(truth)], classes[present(found)], len(names)
-            )
-            counts = [before + more for before, more in zip(counts, of_field, strict=True)]
     f1 = {name: each.f1 for name, each in zip(names, counts, strict=True) if each.tp + each.fn}
     if not f1:
         return {}

@@ -72,6 +72,10 @@ class SetConfig(_Section):
     empty
         Whether the set is there for what it shows beside nuclei, and need not hold any. It
         then measures nothing: no field of it is held out.
+    around_nuclei
+        Share of the set's crops that show a nucleus; the others lie anywhere. For sets of which
+        little is known beside their nuclei: crops that only say where none is would teach a
+        network that there never is any.
     """
 
     name: str
@@ -80,6 +84,7 @@ class SetConfig(_Section):
     annotation: Annotation = "dense"
     rename: dict[str, str | None] = {}
     empty: bool = False
+    around_nuclei: float = Field(default=0.0, ge=0, le=1)
     split: SplitConfig = SplitConfig()
 
 
@@ -151,6 +156,7 @@ class CorrectionsDataConfig(SetConfig):
         Folder of the slides, where they have moved since.
     """
 
+    around_nuclei: float = Field(default=0.8, ge=0, le=1)
     results: tuple[Path, ...] = Field(min_length=1)
     slides: Path | None = None
 

@@ -154,7 +154,7 @@ def held_out_fifth(fields: Sequence[Field]) -> tuple[list[Field], SplitConfig]:
         units, fields = slides, list(fields)
     else:
         fields = [
-            replace(field, group=f"{field.group} {field.name.rpartition(' (')[2]}")
+            replace(field, group=f"{field.group} ({field.name.rpartition(' (')[2]}")
             for field in fields
         ]
         units = _nuclei_by([field.group for field in fields], fields)

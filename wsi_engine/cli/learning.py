@@ -133,7 +133,8 @@ def evaluate(
         float, typer.Option(help="Pixel size in µm that both refer to, for distances.")
     ] = 0.25,
     images: Annotated[
-        Path | None, typer.Option(help="Images, for a page of the worst ones.")
+        Path | None,
+        typer.Option(help="Images, for a page of the worst ones and the share of red findings."),
     ] = None,
     worst: Annotated[Path, typer.Option(help="The page to write.")] = Path("worst.html"),
     as_json: Annotated[
@@ -145,11 +146,12 @@ def evaluate(
     from wsi_engine.evaluation.overlays import write_worst_page
 
     predicted, truth = _nuclei_of_result(predicted), _nuclei_of_result(truth)
-    report = evaluate_segmentations(predicted, truth, mpp=mpp)
+    report = evaluate_segmentations(predicted, truth, mpp=mpp, images=images)
     if as_json:
         typer.echo(json.dumps(report.figures(), indent=2, ensure_ascii=False))
     else:
         _print_evaluation("all nuclei", report.overall)
+        _print_details(report.overall.details())
         for name, evaluation in report.by_class.items():
             _print_evaluation(name, evaluation)
     if images is not None:
@@ -192,3 +194,21 @@ def _print_evaluation(name: str, evaluation: Evaluation) -> None:
     for key in ("splits", "merges"):
         shown[key] = f"{pooled[key]:.0f}"
     console.print_facts(shown, title=name)
+
+
+def _print_details(details: dict[str, Any]) -> None:
+    """Print which nuclei are missed, how far scores can be trusted, and what is red."""
+    shown: dict[str, Any] = {
+        f"recall, {row['diameter_um']} µm": f"{row['recall']:.3f} of {row['nuclei']:,}"
+        for row in details["recall_by_diameter"]
+        if row["nuclei"]
+    }
+    if "calibration" in details:
+        error = details["calibration"]["expected_calibration_error"]
+        shown["calibration error of the score"] = "-" if error is None else f"{error:.3f}"
+    if "red" in details:
+        red = details["red"]
+        shown["red"] = (
+            f"{red['red']:,} of {red['found']:,} found, {red['red_false']:,} are no nuclei"
+        )
+    console.print_facts(shown)

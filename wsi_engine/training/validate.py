@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from wsi_engine.evaluation.counts import Counts
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import (
-    Counts,
     Evaluation,
     Labels,
     Overlaps,

@@ -58,7 +58,7 @@ def found_by_diameter(
     Parameters
     ----------
     areas
-        Of the true nuclei in pixels, shape (n,).
+        Areas of the true nuclei in pixels, shape (n,).
     is_found
         Which of them a predicted one matches, shape (n,).
     mpp

@@ -259,7 +259,7 @@ def score(
     mpp
         Pixel size in µm.
     scores
-        Of the predicted nuclei, where they have any.
+        Scores of the predicted nuclei, where they have any.
     red
         Which of the predicted nuclei are red, where it is known.
     """

@@ -74,6 +74,16 @@ class Loss:
         return {"loss": self.total.item()} | {k: v.item() for k, v in self.terms.items()}
 
 
+@runtime_checkable
+class Thresholded(Protocol):
+    """What reports only what it is sure enough of."""
+
+    @property
+    def threshold(self) -> float:
+        """The lowest score, or level of a map, that counts."""
+        ...
+
+
 class TrainedModel(Model, Protocol):
     """A model that reports what it is sure enough of."""
 

@@ -32,7 +32,12 @@ from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
 from wsi_engine.training.sampling import Sampler, Source
-from wsi_engine.training.starting import file_of, start_from, with_shape_of_init
+from wsi_engine.training.starting import (
+    file_of,
+    start_from,
+    threshold_of_init,
+    with_shape_of_init,
+)
 from wsi_engine.training.validate import ValidationSet, calibrated
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,7 +52,15 @@ _STATISTICS_STEPS = 8
 
 @dataclass
 class Run:
-    """The changing state of a run."""
+    """The changing state of a run.
+
+    Attributes
+    ----------
+    best
+        Highest F1 on the validation images so far.
+    before, threshold
+        F1 and threshold of the weights that it started from; ``None`` where it started from none.
+    """
 
     network: nn.Module
     optimiser: torch.optim.AdamW
@@ -55,6 +68,7 @@ class Run:
     step: int = 0
     best: float = -1.0
     before: float | None = None
+    threshold: float | None = None
 
     def content(self, config: TrainConfig) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
@@ -62,6 +76,7 @@ class Run:
             "step": self.step,
             "best": self.best,
             "before": self.before,
+            "threshold": self.threshold,
             "config": config.model_dump_json(),
             "network": self.network.state_dict(),
             "average": self.average.state,
@@ -75,7 +90,7 @@ class Run:
         self.optimiser.load_state_dict(content["optimiser"])
         self.average.restore(self.network, content["average"])
         self.step, self.best = content["step"], content["best"]
-        self.before = content.get("before")
+        self.before, self.threshold = content.get("before"), content.get("threshold")
         torch.set_rng_state(content["rng"])
 
 
@@ -191,7 +206,7 @@ class Result:
     checkpoint
         Checkpoint from which the run can be made longer.
     threshold, f1, pq, class_f1
-        Of the weights at the end, on the validation images.
+        What the weights at the end have on the validation images.
     f1_before
         F1 of the weights that the run started from, where it started from any. Where none on
         the way were better, they are the best.
@@ -263,7 +278,7 @@ def validate(run: Run, config: TrainConfig, held_out: list[ValidationSet]) -> di
     learner.write(path, network, threshold=0.5)
     # As a user would get them.
     model: TrainedModel = learner.model(path).to(config.device)
-    model, figures = calibrated(model, held_out)
+    model, figures = calibrated(model, held_out, run.threshold)
     learner.write(path, network, threshold=model.threshold)
     if figures["f1"] > run.best:
         run.best = figures["f1"]
@@ -308,6 +323,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:
         if config.init is not None and run.step == 0:
+            run.threshold = threshold_of_init(config)
             figures = validate(run, config, held_out)
             run.before = figures["f1"]
             log.write(0, {f"validation/{k}": v for k, v in figures.items()})

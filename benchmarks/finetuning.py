@@ -5,8 +5,8 @@
 ``DATA`` is the folder that holds tnbc/images and tnbc/labels. The default network has learnt from
 every set of ours but for some patients, so what is new to it is made: the two patients of tnbc that
 training holds out are shown as another laboratory or scanner would show them (the shifts of
-benchmarks/methods.py, and a camera without colours). Some nuclei of one patient are corrected, and the other is measured on, each
-in turn, so that no image that is measured on is learnt from.
+benchmarks/methods.py, and a camera without colours). Some nuclei of one patient are corrected, and
+the other is measured on, each in turn, so that no image that is measured on is learnt from.
 
 All goes the way of a user: `wsi_engine.run`, a GeoJSON file with the truth in areas of the class
 Checked, `apply_corrections`, `train`, and `wsi_engine.run` with the new weights. The areas are

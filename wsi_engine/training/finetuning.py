@@ -16,7 +16,7 @@ DEFAULT_METHOD = "starconvex"
 GENTLE: dict[str, Any] = {
     "output": "runs/corrections",
     "freeze_statistics": True,
-    "learning_rate": 2e-4,
+    "learning_rate": 5e-5,
     "warmup_steps": 50,
     "steps": 600,
     "decay_steps": 400,

@@ -84,13 +84,8 @@ class Thresholded(Protocol):
         ...
 
 
-class TrainedModel(Model, Protocol):
-    """A model that reports what it is sure enough of."""
-
-    @property
-    def threshold(self) -> float:
-        """The lowest score, or level of a map, that counts."""
-        ...
+class TrainedModel(Model, Thresholded, Protocol):
+    """A model that reports what it is sure enough of, and can be told how sure that is."""
 
     def with_threshold(self, threshold: float) -> Self:
         """Return the model with another threshold."""

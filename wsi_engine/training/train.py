@@ -207,9 +207,9 @@ class Result:
         Checkpoint from which the run can be made longer.
     threshold, f1, pq, class_f1
         What the weights at the end have on the validation images.
-    f1_before
-        F1 of the weights that the run started from, where it started from any. Where none on
-        the way were better, they are the best.
+    f1_best, f1_before
+        F1 there of the best weights, and of those that the run started from where it started
+        from any. Where none on the way were better, these are the best.
     """
 
     weights: Path
@@ -218,6 +218,7 @@ class Result:
     threshold: float
     f1: float
     pq: float
+    f1_best: float
     class_f1: float | None = None
     f1_before: float | None = None
 
@@ -345,7 +346,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         figures = validate(run, config, held_out)
     return Result(
         config.output / WEIGHTS, config.output / BEST, path,
-        figures["threshold"], figures["f1"], figures["pq"], figures.get("class_f1"), run.before,
+        figures["threshold"], figures["f1"], figures["pq"], run.best, figures.get("class_f1"),
+        run.before,
     )  # fmt: skip
 
 

@@ -11,9 +11,8 @@ from PIL import Image
 
 from tests.support.drawn import disc, export
 from wsi_engine.errors import DatasetError, SettingsError
-from wsi_engine.evaluation.counts import Counts
 from wsi_engine.evaluation.images import UNKNOWN
-from wsi_engine.evaluation.metrics import overlaps
+from wsi_engine.evaluation.metrics import Counts, overlaps
 from wsi_engine.models.learning import Tensors
 from wsi_engine.models.starconvex.losses import star_loss
 from wsi_engine.training.class_counts import class_counts

@@ -73,13 +73,18 @@ def train(
         "best weights": result.best,
         "last weights": result.weights,
         "threshold": f"{result.threshold:.2f}",
-        "validation F1": f"{result.f1:.3f}"
+        "validation F1": f"{result.f1:.3f}, {result.f1_best:.3f} at best"
         + ("" if result.f1_before is None else f", {result.f1_before:.3f} at the start"),
         "validation PQ": f"{result.pq:.3f}",
     }
     if result.class_f1 is not None:
         shown["validation F1 with class"] = f"{result.class_f1:.3f}"
     console.print_facts(shown)
+    if result.f1_before is not None and result.f1_best <= result.f1_before:
+        console.print_warning(
+            "nothing on the way was better than the weights that the run started from: the best "
+            "are these"
+        )
     console.out.print(f"Next: wsi-engine run SLIDE -o OUT --model {settings.method} --weights FILE")
 
 
@@ -151,7 +156,7 @@ def evaluate(
         typer.echo(json.dumps(report.figures(), indent=2, ensure_ascii=False))
     else:
         _print_evaluation("all nuclei", report.overall)
-        _print_details(report.overall.details())
+        _print_details(report.overall.details().figures())
         for name, evaluation in report.by_class.items():
             _print_evaluation(name, evaluation)
     if images is not None:
@@ -203,12 +208,13 @@ def _print_details(details: dict[str, Any]) -> None:
         for row in details["recall_by_diameter"]
         if row["nuclei"]
     }
-    if "calibration" in details:
-        error = details["calibration"]["expected_calibration_error"]
-        shown["calibration error of the score"] = "-" if error is None else f"{error:.3f}"
+    if "calibration" in details and details["calibration"]["precision"] is not None:
+        score = details["calibration"]
+        shown["calibration error of the score"] = (
+            f"{score['expected_calibration_error']:.3f}, mean score {score['mean_score']:.3f}, "
+            f"precision {score['precision']:.3f}"
+        )
     if "red" in details:
         red = details["red"]
-        shown["red"] = (
-            f"{red['red']:,} of {red['found']:,} found, {red['red_false']:,} are no nuclei"
-        )
+        shown["red"] = f"{red['red']:,} of {red['found']:,} found, {red['red_false']:,} no nuclei"
     console.print_facts(shown)

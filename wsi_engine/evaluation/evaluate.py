@@ -45,10 +45,17 @@ class Report:
         """Return all measures, pooled and by image, as JSON has them."""
         return {
             "overall": self.overall.pooled(),
-            **self.overall.details(),
+            **self.overall.details().figures(),
             "by_class": {name: found.pooled() for name, found in self.by_class.items()},
-            "images": [asdict(image) for image in self.overall.images],
+            "images": [_of_image(image) for image in self.overall.images],
         }
+
+
+def _of_image(image: ImageScore) -> dict[str, Any]:
+    """Return the measures of an image; details are told of all images together."""
+    figures = asdict(image)
+    del figures["details"]
+    return figures
 
 
 def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:

@@ -8,10 +8,11 @@ unique and needs no assignment (Kirillov et al., "Panoptic Segmentation", CVPR 2
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +21,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import KDTree
 
 from wsi_engine.errors import DatasetError
-from wsi_engine.evaluation.counts import Counts
-from wsi_engine.evaluation.details import (
-    RedCounts,
-    ScoreBin,
-    calibration_table,
-    found_by_diameter,
-    recall_table,
-    red_table,
-    true_by_score,
-)
+from wsi_engine.evaluation.details import Details, details_of
 
 Labels = npt.NDArray[np.integer]
 Areas = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -104,6 +96,34 @@ def overlaps(truth: Labels, prediction: Labels) -> Overlaps:
     width = len(predicted_areas) + 1
     pair, shared = np.unique(true[both] * width + predicted[both], return_counts=True)
     return Overlaps(pair // width - 1, pair % width - 1, shared, true_areas, predicted_areas)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Nuclei found, invented and missed; they add up over images."""
+
+    tp: int
+    fp: int
+    fn: int
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """Share of predictions that are true, tp / (tp + fp); 1 where nothing was predicted."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of nuclei that were found, tp / (tp + fn); 1 where there is nothing to find."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, 2 tp / (2 tp + fp + fn)."""
+        total = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / total if total else 1.0
 
 
 def matches(pairs: Overlaps, threshold: float = 0.5) -> Counts:
@@ -214,13 +234,8 @@ class ImageScore:
         Counts at each of `IOU_THRESHOLDS`.
     detection
         Counts of centroids within 6 µm.
-    by_diameter
-        True nuclei that were found (IoU above a half) and missed, by class of diameter; see
-        `wsi_engine.evaluation.details`.
-    by_score
-        Predicted nuclei by their score; empty where none has one.
-    red
-        How many of the predicted nuclei are red; ``None`` where nobody showed the image.
+    details
+        The nuclei by size, score and colour; found is what has an IoU above a half.
     """
 
     name: str
@@ -233,9 +248,7 @@ class ImageScore:
     dice: float
     splits: int
     merges: int
-    by_diameter: tuple[Counts, ...] = ()
-    by_score: tuple[ScoreBin, ...] = ()
-    red: RedCounts | None = None
+    details: Details = field(repr=False, compare=False)
 
     @property
     def f1(self) -> float:
@@ -279,11 +292,7 @@ def score(
         dice=dice(pairs),
         splits=splits,
         merges=merges,
-        by_diameter=found_by_diameter(pairs.true_areas, is_found, mpp),
-        by_score=() if scores is None else true_by_score(scores, is_true),
-        red=None
-        if red is None
-        else RedCounts(len(red), int(red.sum()), int((red & ~is_true).sum())),
+        details=details_of(pairs.true_areas, is_found, is_true, mpp, scores, red),
     )
 
 
@@ -342,24 +351,9 @@ class Evaluation:
             "merges": float(sum(image.merges for image in chosen)),
         }
 
-    def details(self) -> dict[str, Any]:
-        """Return recall by diameter, and where they are known calibration and red findings.
-
-        As JSON has them; see `wsi_engine.evaluation.details`. A prediction without any score
-        says nothing of the calibration, nor one without its image of red.
-        """
-        kinds = zip(*(image.by_diameter for image in self.images), strict=True)
-        found: dict[str, Any] = {
-            "recall_by_diameter": recall_table(sum(kind, Counts(0, 0, 0)) for kind in kinds)
-        }
-        scored = [image.by_score for image in self.images if image.by_score]
-        if scored:
-            bins = zip(*scored, strict=True)
-            found["calibration"] = calibration_table(sum(b, ScoreBin(0, 0, 0.0)) for b in bins)
-        red = [image.red for image in self.images if image.red is not None]
-        if red:
-            found["red"] = red_table(sum(red, RedCounts(0, 0, 0)))
-        return found
+    def details(self) -> Details:
+        """Return the nuclei of all images by size, score and colour."""
+        return functools.reduce(operator.add, (image.details for image in self.images))
 
     def intervals(self, draws: int = 1000, seed: int = 0) -> dict[str, Interval]:
         """Return the pooled measures with percentile bootstrap intervals over images.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.evaluation.counts import Counts
-from wsi_engine.evaluation.metrics import Overlaps
+from wsi_engine.evaluation.metrics import Counts, Overlaps
 from wsi_engine.training.classes import NO_CLASS
 
 

@@ -8,25 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from wsi_engine.corrections.record import Corrections, read_corrections
 from wsi_engine.errors import DatasetError
 from wsi_engine.results.finished import SlideResult, finished_results
 from wsi_engine.results.folder import has_result
 from wsi_engine.slide.fingerprint import fingerprint
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.whole_pixels import make_model_grid
 from wsi_engine.training.classes import ClassIndex
 from wsi_engine.training.config import CorrectionsDataConfig, SplitConfig
 from wsi_engine.training.corrected_area import CorrectedArea
 from wsi_engine.training.fields import Field, make_field
-from wsi_engine.training.mapped import MappedArrays
+from wsi_engine.training.slides import FINEST_TRAINING_MPP
 
 log = logging.getLogger(__name__)
 
-# Finer pixels would be averaged again before the network sees them.
-_FINEST_TRAINING_MPP = 0.25
 # From so many slides on some are held out whole; of fewer, blocks.
 _FEWEST_SLIDES = 5
 _HELD_OUT_OF = 5
@@ -43,7 +40,7 @@ def corrected_results(paths: Sequence[Path]) -> list[tuple[Path, Corrections]]:
     Raises
     ------
     DatasetError
-        If a path does not exist, or nothing in them was corrected.
+        If a path does not exist, or no result in them was corrected.
     """
     folders: list[Path] = []
     for path in paths:
@@ -51,48 +48,36 @@ def corrected_results(paths: Sequence[Path]) -> list[tuple[Path, Corrections]]:
             raise DatasetError(f"{path} does not exist: give folders OUT/<slide> of finished runs")
         if path.is_dir():
             folders += [path] if has_result(path) else finished_results(path)
+    given = ", ".join(map(str, paths))
+    if not folders:
+        raise DatasetError(f"{given} holds no result: give folders OUT/<slide> of finished runs")
     read = [(folder, read_corrections(folder)) for folder in dict.fromkeys(folders)]
     corrected = [(folder, corrections) for folder, corrections in read if corrections]
     if not corrected:
         raise DatasetError(
-            f"none of the {len(read)} results in {', '.join(map(str, paths))} was corrected: "
+            f"no result in {given} was corrected: "
             "correct nuclei in QuPath, take them in with `wsi-engine apply`, then train"
         )
     return corrected
 
 
-def fields_of_results(
-    config: CorrectionsDataConfig, index: ClassIndex, scratch: Path | None = None
-) -> list[Field]:
+def fields_of_results(config: CorrectionsDataConfig, index: ClassIndex) -> list[Field]:
     """Cut the fields of a set; their groups are the names of the results.
 
-    Pixels and labels lie in a file, of which the system holds in memory what is looked at. Two
-    results of one slide are one group.
-
-    Parameters
-    ----------
-    scratch
-        Folder whose disk holds the file.
+    Two results of one slide are one group.
 
     Raises
     ------
     DatasetError, SlideError, ResultError
         If nothing was corrected; a slide has moved or changed; a result cannot be read.
     """
-    arrays, fields, places = MappedArrays(scratch), [], []
+    fields: list[Field] = []
     groups: dict[str, str] = {}
     for folder, corrections in corrected_results(config.results):
         result = SlideResult(folder)
         group = groups.setdefault(result.record.slide.fingerprint, result.name)
-        for field in _cut(result, corrections, config, index, group):
-            places += [arrays.put(field.image), arrays.put(field.labels)]
-            nothing = np.empty((0, 0), np.uint16)
-            fields.append(replace(field, image=np.empty((0, 0, 3), np.uint8), labels=nothing))
-    mapped = arrays.arrays(places)
-    return [
-        replace(field, image=mapped[2 * k], labels=mapped[2 * k + 1])
-        for k, field in enumerate(fields)
-    ]
+        fields += _cut(result, corrections, config, index, group)
+    return fields
 
 
 def _cut(
@@ -106,7 +91,7 @@ def _cut(
     path = _slide_of(result, config.slides)
     with result.table, open_slide(path) as slide:
         info = replace(slide.info, mpp=result.mpp)
-        reader = GridReader(slide, make_grid(info, max(_FINEST_TRAINING_MPP, result.mpp.mean)))
+        reader = GridReader(slide, make_model_grid(info, max(FINEST_TRAINING_MPP, result.mpp.mean)))
         for block in CorrectedArea(result, corrections, reader.grid).blocks():
             lost = reader.lost
             image = reader.read(block.box)

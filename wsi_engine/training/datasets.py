@@ -60,17 +60,13 @@ class DataSet:
     white: npt.NDArray[np.float64]
 
 
-def load_dataset(
-    config: AnySet, classes: tuple[str, ...] = (), scratch: Path | None = None
-) -> DataSet:
+def load_dataset(config: AnySet, classes: tuple[str, ...] = ()) -> DataSet:
     """Read all fields of a set.
 
     Parameters
     ----------
     classes
         Names of the classes that the run learns; without any, classes are not looked at.
-    scratch
-        Folder whose disk may hold fields that memory should not.
 
     Raises
     ------
@@ -83,7 +79,7 @@ def load_dataset(
         fields = _slide_fields(config, index)
     elif isinstance(config, CorrectionsDataConfig):
         where = ", ".join(map(str, config.results))
-        fields = fields_of_results(config, index, scratch)
+        fields = fields_of_results(config, index)
         if "split" in config.model_fields_set:
             fields = [replace(f, group=group_of(f.group, config.split)) for f in fields]
         else:

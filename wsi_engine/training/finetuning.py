@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsi_engine.errors import ModelError, SettingsError
 from wsi_engine.models.registry import find_training
@@ -36,7 +36,8 @@ def config_for_corrections(
     """Return the settings of a training on corrected results.
 
     It starts from the weights that the results were found with, of whatever method can be
-    trained, and else from those of the default method.
+    trained, and learns their classes; from the shipped ones where results were found with several
+    files of weights, or by what learns nothing.
 
     Parameters
     ----------
@@ -59,14 +60,13 @@ def config_for_corrections(
     given = {} if document is None else read_document(document)
     if not results or not isinstance(given, dict):
         raise SettingsError("--from-corrections needs the folders of results: give results/*")
-    found = dict.fromkeys(_found_with(folder) for folder, _ in corrected_results(results))
-    method = given.get("method") or _one_method([name for name, _ in found])
-    weights = {str(file) for name, file in found if name == method and file is not None}
+    found = {_found_with(folder) for folder, _ in corrected_results(results)}
+    method = given.get("method") or _one_method([name for name, *_ in found])
     own = {"name": "corrections", "results": list(results)}
     settings = {
         **GENTLE,
         "method": method,
-        "init": weights.pop() if len(weights) == 1 else method,
+        **_start([each for each in found if each.method == method], method),
         **given,
         "data": [*given.get("data", ()), own | ({} if slides is None else {"slides": slides})],
     }
@@ -77,11 +77,26 @@ def config_for_corrections(
     return TrainConfig.from_document(settings, document or Path("--from-corrections"))
 
 
-def _found_with(folder: Path) -> tuple[str, Path | None]:
-    """Return the method that found the nuclei of a result, and the file of its weights."""
+class _Found(NamedTuple):
+    """What the nuclei of a result were found with."""
+
+    method: str
+    weights: str | None
+    classes: tuple[str, ...]
+
+
+def _found_with(folder: Path) -> _Found:
     record = SlideResult(folder).record
     weights = (record.settings.model_extra or {}).get("weights")
-    return record.model.name, None if weights is None else Path(weights)
+    return _Found(record.model.name, weights and str(weights), tuple(record.model.classes))
+
+
+def _start(found: Sequence[_Found], method: str) -> dict[str, Any]:
+    """Return the settings that say which weights a run starts from, and their classes."""
+    own = [each for each in found if each.weights is not None]
+    if len(own) != 1:
+        return {"init": method}
+    return {"init": own[0].weights, "classes": own[0].classes}
 
 
 def _one_method(names: Sequence[str]) -> str:

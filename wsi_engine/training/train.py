@@ -28,7 +28,7 @@ from wsi_engine.errors import DatasetError, TrainingError
 from wsi_engine.models.learning import Loss, TrainedModel
 from wsi_engine.training.batches import Batch, batches, make_batch
 from wsi_engine.training.checkpoint import Average, load_checkpoint, save_checkpoint
-from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.config import CorrectionsDataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
 from wsi_engine.training.sampling import Sampler, Source
@@ -235,7 +235,7 @@ def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]
     """
     sources, held_out = [], []
     for entry in config.data:
-        data = load_dataset(entry, config.classes, config.output)
+        data = load_dataset(entry, config.classes)
         training, validation = split_dataset(data)
         sources.append(Source(data, training))
         if validation:
@@ -305,7 +305,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     DatasetError
         If the data cannot be used.
     TrainingError
-        If the loss is not finite, or the output folder holds another run.
+        If the loss is not finite, or the output folder holds another run, or one that has ended
+        and would not learn what was corrected since.
     """
     config.output.mkdir(parents=True, exist_ok=True)
     if not (config.output / CHECKPOINT).exists():
@@ -319,6 +320,11 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     sources, held_out = load_sources(config)
     sampler = Sampler(sources, config.class_balance)
     run = start_run(config, sampler)
+    if run.step >= config.steps and any(isinstance(s, CorrectionsDataConfig) for s in config.data):
+        raise TrainingError(
+            f"{config.output} holds a run that has ended, which learns nothing of later "
+            "corrections: choose another output folder (--output)"
+        )
     set_training(run.network, config)
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsi_engine.evaluation.counts import Counts
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.evaluation.metrics import (
+    Counts,
     Evaluation,
     Labels,
-    Overlaps,
     matches,
     overlaps,
     panoptic_quality,
@@ -165,55 +164,63 @@ def calibrated(
         held-out nucleus has a class, also ``class_f1`` (mean over classes) and
         ``class_f1/<class>``; see `wsi_engine.training.class_counts`.
     """
-    candidates = [model.with_threshold(threshold) for threshold in THRESHOLDS]
-    figures: list[dict[str, float]] = [{"threshold": threshold} for threshold in THRESHOLDS]
-    by_class = [[Counts(0, 0, 0)] * len(model.spec.classes) for _ in candidates]
+    predictions = [
+        [predict(model, field.image, field.mpp) for field in part.fields] for part in held_out
+    ]
+    tried: list[tuple[M, dict[str, float]]] = []
     nuclei = 0
-    for part in held_out:
-        counts = [Counts(0, 0, 0)] * len(candidates)
-        quality: list[list[float]] = [[] for _ in candidates]
-        for field in part.fields:
-            prediction = predict(model, field.image, field.mpp)
-            for k, candidate in enumerate(candidates):
-                pairs, of_classes = _compared(field, prediction, candidate)
-                counts[k] += matches(pairs)
-                quality[k].append(panoptic_quality(pairs)[0])
-                by_class[k] = [a + b for a, b in zip(by_class[k], of_classes, strict=True)]
-        nuclei += counts[0].tp + counts[0].fn
-        for k, of_threshold in enumerate(figures):
-            of_threshold[f"f1/{part.name}"] = counts[k].f1
-            of_threshold[f"pq/{part.name}"] = float(np.mean(quality[k]))
-    for of_threshold in figures:
+    for threshold in THRESHOLDS:
+        candidate = model.with_threshold(threshold)
+        figures = {"threshold": threshold}
+        nuclei = 0
+        for part, maps in zip(held_out, predictions, strict=True):
+            pairs = [
+                overlaps(*_known(field, prediction.labels(candidate)))
+                for field, prediction in zip(part.fields, maps, strict=True)
+            ]
+            counts = sum((matches(pair) for pair in pairs), Counts(0, 0, 0))
+            nuclei += counts.tp + counts.fn
+            figures[f"f1/{part.name}"] = counts.f1
+            figures[f"pq/{part.name}"] = float(np.mean([panoptic_quality(p)[0] for p in pairs]))
         for measure in ("f1", "pq"):
-            values = [of_threshold[f"{measure}/{part.name}"] for part in held_out]
-            of_threshold[measure] = float(np.mean(values))
-    best = max(range(len(candidates)), key=lambda k: figures[k]["f1"])
+            values = [figures[f"{measure}/{part.name}"] for part in held_out]
+            figures[measure] = float(np.mean(values))
+        tried.append((candidate, figures))
+    best, figures = max(tried, key=lambda each: each[1]["f1"])
     if usual is not None:
-        highest = figures[best]["f1"]
-        # With one more nucleus found and one missed, so that two out of two prove nothing.
-        share = (highest * nuclei + 1) / (nuclei + 2)
-        error = math.sqrt(share * (1 - share) / max(1, nuclei))
-        good = [k for k in range(len(candidates)) if figures[k]["f1"] >= highest - error]
-        best = min(good, key=lambda k: abs(candidates[k].threshold - usual))
-    figures[best].update(_class_figures(model.spec.classes, by_class[best]))
-    return candidates[best], figures[best]
+        enough = figures["f1"] - _standard_error(figures["f1"], nuclei)
+        good = [each for each in tried if each[1]["f1"] >= enough]
+        best, figures = min(good, key=lambda each: abs(each[0].threshold - usual))
+    figures.update(_class_figures(best, held_out, predictions))
+    return best, figures
 
 
-def _compared(
-    field: Field, prediction: Prediction, model: Model
-) -> tuple[Overlaps, Sequence[Counts]]:
-    """Compare what a model says of a field with the truth; and class by class."""
-    labels, classes = prediction.labels_and_classes(model)
-    truth, found = _known(field, labels)
-    pairs, names = overlaps(truth, found), model.spec.classes
-    if not names or (field.classes == NO_CLASS).all():
-        return pairs, [Counts(0, 0, 0)] * len(names)
-    true_classes = field.classes[present(truth)]
-    return pairs, class_counts(pairs, true_classes, classes[present(found)], len(names))
+def _standard_error(share: float, nuclei: int) -> float:
+    """Return how far a share of some nuclei may be off, that of a binomial distribution."""
+    # With one more nucleus found and one missed, so that two out of two prove nothing.
+    share = (share * nuclei + 1) / (nuclei + 2)
+    return math.sqrt(share * (1 - share) / max(1, nuclei))
 
 
-def _class_figures(names: Sequence[str], counts: Sequence[Counts]) -> dict[str, float]:
+def _class_figures(
+    model: Model,
+    held_out: Sequence[ValidationSet],
+    predictions: Sequence[Sequence[Prediction]],
+) -> dict[str, float]:
     """Return F1 by class and its mean, over all fields that have nuclei of known class."""
+    names = model.spec.classes
+    counts = [Counts(0, 0, 0)] * len(names)
+    for part, maps in zip(held_out, predictions, strict=True):
+        for field, prediction in zip(part.fields, maps, strict=True):
+            if (field.classes == NO_CLASS).all():
+                continue
+            labels, classes = prediction.labels_and_classes(model)
+            truth, found = _known(field, labels)
+            pairs = overlaps(truth, found)
+            of_field = class_counts(
+                pairs, field.classes[present(truth)], classes[present(found)], len(names)
+            )
+            counts = [before + more for before, more in zip(counts, of_field, strict=True)]
     f1 = {name: each.f1 for name, each in zip(names, counts, strict=True) if each.tp + each.fn}
     if not f1:
         return {}

@@ -134,9 +134,11 @@ class TestUsualThreshold:
         part = ValidationSet("discs", (field(CENTRES, 0.5, pale=1),) * copies)
         return calibrated(MODEL, [part], usual)[0].threshold
 
-    def test_few_nuclei_leave_it(self) -> None:
-        assert self.chosen(1, None) == pytest.approx(0.2)
-        assert self.chosen(1, 0.5) == pytest.approx(0.5)
+    @pytest.mark.parametrize("copies", [1, 33])
+    def test_few_nuclei_leave_it(self, copies: int) -> None:
+        """However much better another threshold is on them."""
+        assert self.chosen(copies, None) == pytest.approx(0.2)
+        assert self.chosen(copies, 0.5) == pytest.approx(0.5)
 
     def test_many_overrule_it(self) -> None:
         assert self.chosen(60, 0.5) < 0.45

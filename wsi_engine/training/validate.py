@@ -32,6 +32,9 @@ from wsi_engine.training.fields import Field
 
 M = TypeVar("M", bound=TrainedModel)
 
+FEWEST_NUCLEI = 100
+"""Fewer held-out nuclei than this say nothing of a threshold: F1 is 4 % off or more by chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -152,9 +155,10 @@ def calibrated(
     Parameters
     ----------
     usual
-        A threshold that has proved good, so that few nuclei do not overrule it: of all thresholds
-        whose F1 is within a standard error of the highest, the nearest to it is taken (the
-        rule of one standard error of Breiman et al., "Classification and regression trees", 1984).
+        A threshold that has proved good. Of fewer than `FEWEST_NUCLEI` held-out nuclei nothing
+        overrules it; of more, of all thresholds whose F1 is within a standard error of the
+        highest, the nearest to it is taken (the rule of one standard error of Breiman et al.,
+        "Classification and regression trees", 1984).
 
     Returns
     -------
@@ -188,18 +192,13 @@ def calibrated(
         tried.append((candidate, figures))
     best, figures = max(tried, key=lambda each: each[1]["f1"])
     if usual is not None:
-        enough = figures["f1"] - _standard_error(figures["f1"], nuclei)
-        good = [each for each in tried if each[1]["f1"] >= enough]
+        good = tried
+        if nuclei >= FEWEST_NUCLEI:
+            error = math.sqrt(figures["f1"] * (1 - figures["f1"]) / nuclei)
+            good = [each for each in tried if each[1]["f1"] >= figures["f1"] - error]
         best, figures = min(good, key=lambda each: abs(each[0].threshold - usual))
     figures.update(_class_figures(best, held_out, predictions))
     return best, figures
-
-
-def _standard_error(share: float, nuclei: int) -> float:
-    """Return how far a share of some nuclei may be off, that of a binomial distribution."""
-    # With one more nucleus found and one missed, so that two out of two prove nothing.
-    share = (share * nuclei + 1) / (nuclei + 2)
-    return math.sqrt(share * (1 - share) / max(1, nuclei))
 
 
 def _class_figures(

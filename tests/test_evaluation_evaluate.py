@@ -221,6 +221,19 @@ def scored(path: Path, boxes: list[tuple[int, int, int, int, str]], scores: list
 class TestDetails:
     """Which nuclei are missed, how far a score can be trusted, how many findings are red."""
 
+    def test_they_add_up_over_images(self, tmp_path: Path) -> None:
+        """Also where only one of the images has scores; each image's own are left out."""
+        for folder in ("p", "t"):
+            (tmp_path / folder).mkdir()
+        for name in "ab":
+            write(tmp_path / f"t/{name}.geojson", TRUTH)
+        scored(tmp_path / "p/a.geojson", TRUTH[:2], [0.95, 0.85])
+        write(tmp_path / "p/b.geojson", TRUTH)
+        figures = evaluate(tmp_path / "p", tmp_path / "t", mpp=0.25).figures()
+        assert sum(row["nuclei"] for row in figures["recall_by_diameter"]) == 2 * len(TRUTH)
+        assert sum(b["nuclei"] for b in figures["calibration"]["bins"]) == 2
+        assert all("details" not in image for image in figures["images"])
+
     def test_recall_by_diameter(self, tmp_path: Path) -> None:
         # Squares of 4, 8 and 16 px at 0.5 µm are as large as discs of 2.3, 4.5 and 9.0 µm.
         truth = [(0, 0, 4, 4, ""), (10, 0, 4, 4, ""), (20, 0, 8, 8, ""), (0, 20, 16, 16, "")]
@@ -247,6 +260,8 @@ class TestDetails:
         assert bins[0.4]["precision"] == 0
         # Three are off by 0.96 - 2/3, one by 0.42.
         assert found["expected_calibration_error"] == pytest.approx((3 * 0.96 - 2 + 0.42) / 4)
+        assert found["mean_score"] == pytest.approx((3 * 0.96 + 0.42) / 4)
+        assert found["precision"] == pytest.approx(0.5)
 
     def test_there_is_none_without_scores(self, tmp_path: Path) -> None:
         files = write(tmp_path / "p.png", TRUTH), write(tmp_path / "t.png", TRUTH)

@@ -16,16 +16,21 @@ import yaml
 import wsi_engine
 from tests.support.drawn import disc, export, feature, polygon
 from wsi_engine.cli import main
+from wsi_engine.corrections.record import read_corrections
 from wsi_engine.engine.apply import apply_corrections
-from wsi_engine.errors import DatasetError, SettingsError
+from wsi_engine.errors import DatasetError, SettingsError, TrainingError
 from wsi_engine.evaluation.images import UNKNOWN
 from wsi_engine.models.starconvex.model import load_weights
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.slide.frames import LevelBox
 from wsi_engine.slide.pyramid import write_pyramid
+from wsi_engine.slide.whole_pixels import make_model_grid
 from wsi_engine.training.config import CorrectionsDataConfig, TrainConfig
+from wsi_engine.training.corrected_area import CorrectedArea, KnownBlock
 from wsi_engine.training.datasets import DataSet, load_dataset, split_dataset
 from wsi_engine.training.finetuning import config_for_corrections
 from wsi_engine.training.sampling import Sampler
-from wsi_engine.training.train import load_sources
+from wsi_engine.training.train import load_sources, train
 
 MPP, SIDE = 0.25, 1152
 # Far from each other; blocks are 512 px wide.
@@ -34,6 +39,9 @@ PALE = [(180, 300), (400, 250), (620, 330), (780, 700), (420, 980), (1000, 700),
 DEBRIS = [(420, 120), (960, 260)]
 RADIUS = 16
 Feature = dict[str, Any]
+SETTINGS: dict[str, Any] = {
+    "tissue": False, "measure": (), "regions": False, "report": False, "compile": "never",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,6 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Place:
     result = wsi_engine.run(slide, folder / "out", **SETTINGS).folder
     assert result is not None
     return Place(slide, result)
-
-
-SETTINGS: dict[str, Any] = {
-    "tissue": False, "measure": (), "regions": False, "report": False, "compile": "never",
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -125,89 +128,77 @@ def load(place: Place, **changes: Any) -> DataSet:
     return load_dataset(CorrectionsDataConfig.model_validate(document))
 
 
-def label_at(data: DataSet, x: float, y: float) -> int:
-    """The label of a place on the slide, in the one field that knows it."""
-    known = []
-    for field in data.fields:
-        column, row = (int(c) for c in field.name.rpartition("(")[2].rstrip(")").split(", "))
-        if (int(x) // 512, int(y) // 512) != (column, row):
-            continue
-        left, top = corner_of(field.image, column, row)
-        i, j = int(y) - top, int(x) - left
-        if 0 <= i < len(field.labels) and 0 <= j < field.labels.shape[1]:
-            known.append(int(field.labels[i, j]))
-    return known[0] if known else UNKNOWN
+def blocks(place: Place) -> list[KnownBlock]:
+    """What is known, on the pixels of the slide."""
+    corrections = read_corrections(place.result)
+    assert corrections is not None
+    with wsi_engine.open_slide(place.slide) as slide:
+        grid = make_model_grid(slide.info, MPP)
+    return list(CorrectedArea(SlideResult(place.result), corrections, grid).blocks())
 
 
-_PIXELS: dict[str, np.ndarray] = {}
-
-
-def corner_of(image: np.ndarray, column: int, row: int) -> tuple[int, int]:
-    """Where a field lies on the slide, found by its pixels: they are those of the slide."""
-    if "slide" not in _PIXELS:
-        raise AssertionError("read the slide first")
-    slide, probe = _PIXELS["slide"], image[:3, :3]
-    height, width = image.shape[:2]
-    for top in range(max(0, row * 512 - 200), row * 512 + 513):
-        matches = np.flatnonzero((slide[top, : -2 or None] == probe[0, 0]).all(axis=1))
-        for left in matches.tolist():
-            if np.array_equal(slide[top : top + height, left : left + width], image):
-                return left, top
-    raise AssertionError("these are not the pixels of the slide")
-
-
-@pytest.fixture(autouse=True)
-def pixels(found: Place) -> None:
-    if "slide" not in _PIXELS:
-        with wsi_engine.open_slide(found.slide) as slide:
-            from wsi_engine.slide.frames import LevelBox
-
-            _PIXELS["slide"] = slide.read(0, LevelBox(0, 0, SIDE, SIDE))
+def label_at(place: Place, x: float, y: float) -> int:
+    """The label of a pixel in the one block that knows it."""
+    labels = {
+        int(block.labels[int(y) - block.box.y, int(x) - block.box.x])
+        for block in blocks(place)
+        if block.box.holds(np.array([[x, y]])).all()
+    }
+    known = labels - {UNKNOWN}
+    assert len(known) <= 1
+    return known.pop() if known else UNKNOWN
 
 
 class TestWhatIsTrue:
     def test_added_and_edited_nuclei_and_a_rim(self, place: Place) -> None:
         correct(place)
-        data = load(place)
         nucleus, pale = STRONG[0], PALE[0]
         for x, y in ((nucleus[0] + 4, nucleus[1]), pale):
-            assert 0 < label_at(data, x, y) < UNKNOWN
-        assert label_at(data, pale[0] + RADIUS + 2, pale[1]) == 0
-        assert label_at(data, pale[0] + RADIUS + 8, pale[1]) == UNKNOWN
-        assert sum(len(field.peaks) - 1 for field in data.fields) == 3
+            assert 0 < label_at(place, x, y) < UNKNOWN
+        assert label_at(place, pale[0] + RADIUS + 2, pale[1]) == 0
+        assert label_at(place, pale[0] + RADIUS + 8, pale[1]) == UNKNOWN
+        assert sum(len(field.peaks) - 1 for field in load(place).fields) == 3
 
     def test_nothing_is_where_a_nucleus_was_deleted(self, place: Place) -> None:
         correct(place)
-        data = load(place)
         for x, y in DEBRIS:
-            assert label_at(data, x, y) == 0
+            assert label_at(place, x, y) == 0
 
     def test_nuclei_that_nobody_touched_are_unknown(self, place: Place) -> None:
         correct(place)
-        data = load(place)
         for x, y in (*STRONG[1:], *PALE[1:3]):
-            assert label_at(data, x, y) == UNKNOWN
+            assert label_at(place, x, y) == UNKNOWN
 
     def test_in_a_checked_area_all_is_known(self, place: Place) -> None:
         correct(place, checked(200, 60, 480, 350))
-        data = load(place)
-        assert 0 < label_at(data, *STRONG[1]) < UNKNOWN
-        assert label_at(data, 440, 320) == 0
-        assert label_at(data, 495, 300) == UNKNOWN
+        assert 0 < label_at(place, *STRONG[1]) < UNKNOWN
+        assert label_at(place, 440, 320) == 0
+        assert label_at(place, 495, 300) == UNKNOWN
 
     def test_an_area_may_be_all_that_was_drawn(self, place: Place) -> None:
         """Whoever finds that all is right has checked it, too."""
         path = export(place.result.parent / "c.geojson", *features_of(place.result),
                       checked(60, 60, 320, 200), checked(600, 60, 1000, 500))  # fmt: skip
         apply_corrections(path, place.result)
-        data = load(place)
-        assert all(0 < label_at(data, *xy) < UNKNOWN for xy in STRONG[:4])
+        assert all(0 < label_at(place, *xy) < UNKNOWN for xy in STRONG[:4])
 
     def test_each_nucleus_counts_once(self, place: Place) -> None:
         """Also where areas reach over several blocks."""
         correct(place, checked(0, 0, SIDE, SIDE))
         result = len(features_of(place.result))
         assert sum(len(field.peaks) - 1 for field in load(place).fields) == result
+
+    def test_fields_show_the_slide(self, place: Place) -> None:
+        correct(place)
+        whole = LevelBox(0, 0, SIDE, SIDE)
+        with wsi_engine.open_slide(place.slide) as slide:
+            pixels = slide.read(0, whole)
+        for field, block in zip(load(place).fields, blocks(place), strict=True):
+            box = block.box
+            np.testing.assert_array_equal(
+                field.image, pixels[box.y : box.y_stop, box.x : box.x_stop]
+            )
+            np.testing.assert_array_equal(field.labels, block.labels)
 
 
 class TestHeldOut:
@@ -289,18 +280,42 @@ class TestBadInput:
         with pytest.raises(SettingsError, match=r"needs the folders of results"):
             config_for_corrections([], path)
 
+    def test_a_run_that_has_ended(self, place: Place, tmp_path: Path) -> None:
+        """It would go on for no step, and what was corrected since would be lost unseen."""
+        correct(place)
+        config = config_for_corrections([place.result], output=tmp_path / "run")
+        config = config.model_copy(update={"steps": 1, "batch": 1})
+        train(config)
+        with pytest.raises(TrainingError, match=r"run holds a run that has ended, .* choose"):
+            train(config)
+
+    def test_a_folder_without_results(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"holds no result: give folders OUT/<slide>"):
+            config_for_corrections([tmp_path])
+
     def test_folders_without_the_option(self, place: Place, capsys: Any) -> None:
         assert run_cli("train", place.result) == 1
         assert "--from-corrections" in capsys.readouterr().err
 
 
 class TestSettings:
+    """What a person states nothing of follows from the results."""
+
     def test_it_goes_on_from_what_found_them(self, place: Place) -> None:
         correct(place)
         config = config_for_corrections([place.result])
         assert (config.method, config.init, config.freeze_statistics) == (
             "starconvex", "starconvex", True,
         )  # fmt: skip
+
+    def test_it_learns_the_classes_of_weights_of_ones_own(self, place: Place) -> None:
+        correct(place)
+        record = json.loads((place.result / "run.json").read_text())
+        record["settings"]["weights"] = "own.safetensors"
+        record["model"]["classes"] = ["Tumor", "Stroma"]
+        (place.result / "run.json").write_text(json.dumps(record))
+        config = config_for_corrections([place.result])
+        assert (config.init, config.classes) == ("own.safetensors", ("Tumor", "Stroma"))
 
     def test_a_file_counts_before(self, place: Place, tmp_path: Path) -> None:
         correct(place)
@@ -355,14 +370,11 @@ def test_from_one_run_to_the_next(place: Place, tmp_path: Path, capsys: Any) -> 
     assert config_for_corrections([again.folder]).init == str(weights)
 
 
-def test_it_learns_the_same_from_what_lies_on_disk(place: Place, tmp_path: Path) -> None:
-    """A run that was killed and started again cuts the same fields."""
+def test_a_run_that_goes_on_learns_from_the_same_fields(place: Place, tmp_path: Path) -> None:
     correct(place)
     config = config_for_corrections([place.result], output=tmp_path / "run")
-    config.output.mkdir()
     one, other = load_sources(config)[0][0], load_sources(config)[0][0]
     assert [f.name for f in one.fields] == [f.name for f in other.fields]
     for a, b in zip(one.fields, other.fields, strict=True):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.labels, b.labels)
-    assert sorted(path.name for path in config.output.iterdir()) == []

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,24 +91,36 @@ class CorrectedArea:
 
     def blocks(self) -> Iterator[KnownBlock]:
         """Yield the blocks in which anything is known, by rows."""
-        cells = np.floor(self._anchors / self._side).astype(np.int64)
-        order = np.lexsort(cells.T)
-        sorted_rows, in_rows = cells[order, 1], order
-        checked, emptied = (shapely.STRtree(part) for part in (self._checked, self._emptied))
-        for column, row in self._places(cells):
+        anchors, checked, emptied = (
+            shapely.STRtree(shapes)
+            for shapes in (shapely.points(self._anchors), self._checked, self._emptied)
+        )
+        margin = round(CONTEXT_UM / self._grid.mpp)
+        for column, row in self._places():
             core = ModelBox(column * self._side, row * self._side, self._side, self._side)
-            box = shapely.box(core.x, core.y, core.x_stop, core.y_stop)
-            first, stop = np.searchsorted(sorted_rows, [row - 1, row + 2])
-            near = in_rows[first:stop]
-            near = np.sort(near[np.abs(cells[near, 0] - column) <= 1])
-            known = self._known(
-                core, near, self._checked[checked.query(box)], self._emptied[emptied.query(box)]
+            window = _within(core.padded(margin), self._grid.whole)
+            labels, classes = self._truth(
+                core,
+                window,
+                np.sort(anchors.query(_rectangle(window))),
+                self._checked[checked.query(_rectangle(core))],
+                self._emptied[emptied.query(_rectangle(core))],
             )
-            if known is not None:
-                yield KnownBlock((column, row), *known)
+            known = labels != UNKNOWN
+            if not known.any():
+                continue
+            rows, columns = (np.flatnonzero(known.any(axis=axis)).tolist() for axis in (1, 0))
+            shown = ModelBox(
+                window.x + columns[0], window.y + rows[0],
+                columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0],
+            )  # fmt: skip
+            shown = _within(shown.padded(margin), window)
+            cut = np.ascontiguousarray(labels[_slices(shown, window)])
+            yield KnownBlock((column, row), shown, cut, classes)
 
-    def _places(self, cells: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    def _places(self) -> list[tuple[int, int]]:
         """List the blocks in which something may be known, by rows."""
+        cells = np.floor(self._anchors / self._side).astype(np.int64)
         places = {(int(x), int(y)) for x, y in cells[self._corrected]}
         for shape in (*self._checked, *self._emptied):
             left, top, right, bottom = np.floor(np.array(shape.bounds) / self._side).astype(int)
@@ -117,55 +130,46 @@ class CorrectedArea:
         inside = [(x, y) for x, y in places if 0 <= x < columns and 0 <= y < rows]
         return sorted(inside, key=lambda place: place[::-1])
 
-    def _known(
-        self, core: ModelBox, near: npt.NDArray[np.int64], checked: Shapes, emptied: Shapes
-    ) -> tuple[ModelBox, npt.NDArray[np.uint16], npt.NDArray[np.str_]] | None:
-        """Draw what is known in a block; ``None`` where nothing is."""
-        margin = round(CONTEXT_UM / self._grid.mpp)
-        window = _within(core.padded(margin), self._grid.whole)
-        corner = np.array([window.x, window.y])
-        shape = (window.height, window.width)
+    def _truth(
+        self,
+        core: ModelBox,
+        window: ModelBox,
+        near: npt.NDArray[np.int64],
+        checked: Shapes,
+        emptied: Shapes,
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.str_]]:
+        """Draw what is known in a block.
 
-        def drawn(shapes: Shapes) -> npt.NDArray[np.bool_]:
-            moved = shapely.transform(shapes, lambda xy: xy - corner)
-            return Polygons(moved, np.full(len(moved), "")).draw(shape) > 0
+        Parameters
+        ----------
+        core, window
+            The block, and the pixels to draw, in grid pixels.
+        near
+            Rows of the nuclei in the window.
+        checked, emptied
+            Areas that reach into the block.
 
-        nuclei = self._nuclei(near)
+        Returns
+        -------
+        labels, classes
+            As `KnownBlock` has them, but as large as the window.
+        """
+        nuclei, corrected = self._nuclei(near), self._corrected[near]
         anchors = self._anchors[near]
-        corrected = self._corrected[near]
-        looked_at = np.zeros(len(near), bool)
-        for area in checked:
-            shapely.prepare(area)
-            looked_at |= shapely.intersects_xy(area, anchors[:, 0], anchors[:, 1])
-        own = (corrected | looked_at) & core.holds(anchors)
-
-        labels = np.full(shape, UNKNOWN, np.uint16)
-        inner = np.zeros(shape, bool)
-        part = _within(core, self._grid.whole)
-        inner[
-            part.y - window.y : part.y_stop - window.y, part.x - window.x : part.x_stop - window.x
-        ] = True
-        labels[inner & _holding(checked, corner, shape)] = 0
-        labels[inner & drawn(emptied)] = 0
-        mine = nuclei.take(own & corrected).shapes
-        if len(mine):
-            distance = distance_transform_edt(~drawn(mine))
-            labels[distance * self._grid.mpp <= RIM_UM] = 0
-        labels[drawn(nuclei.take(~own).shapes)] = UNKNOWN
+        own = (corrected | _in_any(checked, *anchors.T)) & core.holds(anchors)
         true = nuclei.take(own)
-        moved = shapely.transform(true.shapes, lambda xy: xy - corner)
-        true = Polygons(moved, true.classes).parts()
-        of_true = labels_from_polygons(true, shape)
-        labels = np.where(of_true > 0, of_true, labels)
-        known = labels != UNKNOWN
-        if not known.any():
-            return None
-        rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
-        top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-        bottom, right = rows[-1] + 1 + margin, columns[-1] + 1 + margin
-        cut = labels[top:bottom, left:right]
-        box = ModelBox(window.x + int(left), window.y + int(top), cut.shape[1], cut.shape[0])
-        return box, np.ascontiguousarray(cut), true.classes
+
+        labels = np.full((window.height, window.width), UNKNOWN, np.uint16)
+        inner = _slices(_within(core, window), window)
+        y, x = np.mgrid[window.y : window.y_stop, window.x : window.x_stop] + 0.5
+        empty = _in_any(checked, x, y) | (_labels(emptied, window) > 0)
+        labels[inner][empty[inner]] = 0
+        drawn = _labels(nuclei.take(own & corrected).shapes, window)
+        if drawn.any():
+            labels[distance_transform_edt(drawn == 0) * self._grid.mpp <= RIM_UM] = 0
+        labels[_labels(nuclei.take(~own).shapes, window) > 0] = UNKNOWN
+        of_true = _labels(true.shapes, window)
+        return np.where(of_true > 0, of_true, labels), true.parts().classes
 
     def _nuclei(self, rows: npt.NDArray[np.int64]) -> Polygons:
         """Read some nuclei, in grid pixels."""
@@ -182,19 +186,36 @@ def _on(grid: ModelGrid, shapes: list[shapely.Geometry]) -> Shapes:
     return np.asarray(shapely.transform(column, grid.from_qupath), object)
 
 
-def _holding(
-    areas: Shapes, corner: npt.NDArray[np.int64], shape: tuple[int, int]
-) -> npt.NDArray[np.bool_]:
-    """Tell which pixels have their middle in one of some areas, which may have holes."""
-    held = np.zeros(shape, bool)
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+def _labels(shapes: Shapes, window: ModelBox) -> npt.NDArray[np.uint16]:
+    """Draw shapes of grid pixels into a window; part k has the label k + 1."""
+    moved = shapely.transform(shapes, lambda xy: xy - (window.x, window.y))
+    nuclei = Polygons(moved, np.full(len(moved), ""))
+    return labels_from_polygons(nuclei, (window.height, window.width))
+
+
+def _in_any(areas: Shapes, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Tell which points lie in one of some areas, which may have holes."""
+    held = np.zeros(x.shape, bool)
     for area in areas:
-        held |= shapely.intersects_xy(area, x + corner[0], y + corner[1])
+        shapely.prepare(area)
+        held |= shapely.intersects_xy(area, x, y)
     return held
 
 
+def _rectangle(box: ModelBox) -> shapely.Polygon:
+    return shapely.box(box.x, box.y, box.x_stop, box.y_stop)
+
+
+def _slices(box: ModelBox, window: ModelBox) -> tuple[slice, slice]:
+    """Return where a box lies in the pixels of a window."""
+    return (
+        slice(box.y - window.y, box.y_stop - window.y),
+        slice(box.x - window.x, box.x_stop - window.x),
+    )
+
+
 def _within(box: ModelBox, whole: ModelBox) -> ModelBox:
-    """Return what of a box lies on the slide; beyond it there is only a mirror image."""
+    """Return what of a box lies in another; beyond the slide there is only a mirror image."""
     left, top = max(box.x, whole.x), max(box.y, whole.y)
     right, bottom = min(box.x_stop, whole.x_stop), min(box.y_stop, whole.y_stop)
     return ModelBox(left, top, max(0, right - left), max(0, bottom - top))

@@ -281,3 +281,9 @@ class TestDetails:
         found = report.figures()["red"]
         assert (found["found"], found["red"], found["red_false"]) == (3, 2, 1)
         assert found["share"] == pytest.approx(2 / 3)
+
+    def test_an_image_of_another_size(self, tmp_path: Path) -> None:
+        Image.new("RGB", (30, 20)).save(tmp_path / "image.png")
+        files = write(tmp_path / "p.png", TRUTH), write(tmp_path / "t.png", TRUTH)
+        with pytest.raises(DatasetError, match=r"image of t has 30 x 20 pixels, its labels \d+ x"):
+            evaluate(*files, mpp=0.25, images=tmp_path / "image.png")

@@ -89,6 +89,11 @@ def score_pair(
 
     Where the truth states in which field it was annotated, only predictions whose centroid
     lies there are judged. Which predictions are red is told where the image's pixels are given.
+
+    Raises
+    ------
+    DatasetError
+        If label images and pixels differ in size.
     """
     scores, red = None, None
     if isinstance(prediction, Polygons) and isinstance(truth, Polygons):
@@ -108,7 +113,12 @@ def score_pair(
     elif isinstance(truth, Polygons):
         truth = truth.draw((prediction.shape[0], prediction.shape[1]))
     found = detections(centroids(truth), centroids(prediction), mpp)
-    if pixels is not None and pixels.shape[:2] == prediction.shape:
+    if pixels is not None:
+        if pixels.shape[:2] != prediction.shape:
+            raise DatasetError(
+                f"the image of {name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its labels "
+                f"{prediction.shape[1]} x {prediction.shape[0]}: give the image that was segmented"
+            )
         number = int(prediction.max(initial=0))
         red = red_labels(prediction, number, pixels)[present(prediction) - 1]
     return score(name, overlaps(truth, prediction), found, mpp, scores=scores, red=red)

@@ -57,7 +57,7 @@ def config_for_corrections(
     DatasetError
         If nothing was corrected.
     """
-    given = {} if document is None else read_document(document)
+    given = {} if document is None else read_document(document) or {}
     if not results or not isinstance(given, dict):
         raise SettingsError("--from-corrections needs the folders of results: give results/*")
     found = {_found_with(folder) for folder, _ in corrected_results(results)}
@@ -68,7 +68,7 @@ def config_for_corrections(
         "method": method,
         **_start([each for each in found if each.method == method], method),
         **given,
-        "data": [*given.get("data", ()), own | ({} if slides is None else {"slides": slides})],
+        "data": [*(given.get("data") or ()), own | ({} if slides is None else {"slides": slides})],
     }
     if settings["init"] is None:
         settings["freeze_statistics"] = False

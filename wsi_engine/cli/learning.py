@@ -135,8 +135,12 @@ def evaluate(
     ],
     truth: Annotated[Path, typer.Argument(help="What is there; the same kinds.")],
     mpp: Annotated[
-        float, typer.Option(help="Pixel size in µm that both refer to, for distances.")
-    ] = 0.25,
+        float | None,
+        typer.Option(
+            help="Pixel size in µm that both refer to, for distances and diameters; by default "
+            "that of the result, if one is given, else 0.25."
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="Images, for a page of the worst ones and the share of red findings."),
@@ -150,6 +154,8 @@ def evaluate(
     from wsi_engine.evaluation.evaluate import evaluate as evaluate_segmentations
     from wsi_engine.evaluation.overlays import write_worst_page
 
+    if mpp is None:
+        mpp = _pixel_size(predicted, truth)
     predicted, truth = _nuclei_of_result(predicted), _nuclei_of_result(truth)
     report = evaluate_segmentations(predicted, truth, mpp=mpp, images=images)
     if as_json:
@@ -163,6 +169,14 @@ def evaluate(
         write_worst_page(worst, report, predicted, truth, images)
         if not as_json:
             console.out.print(f"worst images: {worst}", highlight=False)
+
+
+def _pixel_size(*paths: Path) -> float:
+    """Return the pixel size of the first path that is the folder of a result, else 0.25 µm."""
+    from wsi_engine.results.finished import SlideResult
+    from wsi_engine.results.folder import has_result
+
+    return next((SlideResult(p).mpp.mean for p in paths if p.is_dir() and has_result(p)), 0.25)
 
 
 def _nuclei_of_result(path: Path) -> Path:

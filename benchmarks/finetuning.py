@@ -35,7 +35,7 @@ from wsi_engine.engine.apply import apply_corrections
 from wsi_engine.evaluation.images import read_labels
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.training.config import TrainConfig
-from wsi_engine.training.finetuning import config_for_corrections
+from wsi_engine.training.finetuning import GENTLE, config_for_corrections
 from wsi_engine.training.train import Result, train
 
 MPP = 0.25
@@ -105,10 +105,10 @@ def feature(kind: str, ring: Iterable[Any], name: str | None = None) -> dict[str
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def finetuned(folders: Sequence[Path], output: Path, **settings: int) -> Result:
+def finetuned(folders: Sequence[Path], output: Path, **settings: float) -> Result:
     """Train on corrected results, for so many steps of the shipped schedule."""
     config = config_for_corrections(folders, output=output)
-    steps = settings["steps"]
+    steps = int(settings["steps"])
     document = config.model_dump() | {
         "decay_steps": steps * 2 // 3, "warmup_steps": max(1, steps // 12),
         "validate_every": max(1, steps // 3), "checkpoint_every": steps, **settings,
@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=GENTLE["learning_rate"])
     arguments = parser.parse_args()
     header("shift", "measured on", "corrected nuclei", "on images", "minutes", "draws kept",
            "F1", "PQ", "F1, as they are", "PQ, as they are")  # fmt: skip
@@ -157,8 +158,10 @@ def main() -> None:
                 work = scratch / f"{count} {draw}"
                 folders = corrected([source.pairs[k] for k in order], count, work / "out")
                 started = time.monotonic()
-                result = finetuned(folders, work / "run", steps=arguments.steps,
-                                   batch=arguments.batch, seed=draw)  # fmt: skip
+                result = finetuned(
+                    folders, work / "run", steps=arguments.steps, batch=arguments.batch,
+                    learning_rate=arguments.learning_rate, seed=draw,
+                )  # fmt: skip
                 minutes.append((time.monotonic() - started) / 60)
                 assert result.f1_before is not None
                 kept += result.f1_best > result.f1_before

@@ -28,7 +28,8 @@ schedule phantom
 nuclei
 config   models    store     qupath
 sample   results   evaluation
-convert  training  corrections regions
+convert  corrections regions
+training
 export   report
 engine
 archive  doctor

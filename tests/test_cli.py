@@ -75,6 +75,20 @@ def test_evaluate_says_how_good_the_sample_came_out(capsys, sample: SampleTruth,
     assert 0.9 < f1 <= 1
 
 
+def test_evaluate_takes_the_pixel_size_of_a_result(capsys, sample: SampleTruth, tmp_path: Path):
+    run_cli(capsys, "run", sample.slide_path, "-o", tmp_path)
+    folder = tmp_path / "sample"
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["slide"]["mpp"] = {"x": 0.5, "y": 0.5}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+    def diameters(*more: object) -> list[dict[str, object]]:
+        _, out, _ = run_cli(capsys, "evaluate", folder, sample.truth_path, "--json", *more)
+        return json.loads(out)["recall_by_diameter"]
+
+    assert diameters() == diameters("--mpp", 0.5) != diameters("--mpp", 0.25)
+
+
 def test_a_folder_of_slides_and_a_pattern(capsys, sample: SampleTruth, tmp_path: Path):
     slides = tmp_path / "slides"
     (slides / "deeper").mkdir(parents=True)

@@ -131,9 +131,8 @@ def inspect(path: Path, spec: ModelSpec, mpp: float | None = None) -> Inspection
             lost = len(tissue.unreadable)
             warnings.insert(0, f"{info.path.name} is damaged: {lost} region(s) cannot be read")
         if tissue.is_grey:
-            warnings.insert(
-                0, f"{info.path.name}: it is grey, and nuclei are told by the colours of their stains"
-            )
+            why = "it is grey, and nuclei are told by the colours of their stains"
+            warnings.insert(0, f"{info.path.name}: {why}")
         overview = read_slide_overview(slide, info)
         area = shapely.union_all(tissue.pieces)
         stain = stain_flag(overview, overview.mask_of(area))

@@ -79,23 +79,23 @@ def prepare(build: str, folder: Path, *, here: bool) -> Build:
 
 
 def cost_of(build: Build, *arguments: str) -> Cost:
-    """Run a build once."""
+    """Run a build once, from its own files, which come before all others for its imports."""
+    return cost_of_process([*build.command, *arguments], build.files, build.environment)
+
+
+def cost_of_process(
+    command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None
+) -> Cost:
+    """Run a command, in a folder and environment other than this one if given; end if it fails."""
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            # From its own files, which come before all others where Python looks for a module.
-            [*build.command, *arguments],
-            cwd=build.files,
-            env=build.environment,
-            stdout=said,
-            stderr=said,
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
-            sys.exit(f"{build.name} {' '.join(arguments)} failed:\n{said.read().decode()}")
+            sys.exit(f"{' '.join(command)} failed:\n{said.read().decode()}")
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 

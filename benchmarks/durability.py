@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-import torch
+from slides import drawn_tissue, write_repeated
 
 import wsi_engine
 from wsi_engine.config import make_settings
@@ -30,15 +30,14 @@ from wsi_engine.engine import tile_flow as flow
 from wsi_engine.engine.basis import basis_of, basis_of_tiles
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.provenance import peak_rss_mb
+from wsi_engine.models.devices import CPU, arithmetic_of
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS
 from wsi_engine.nuclei.nuclei import Nuclei
-from wsi_engine.phantom import RepeatedBlock, lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.results.layout import TILES
 from wsi_engine.results.verify import problems_of
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.opening import open_slide
-from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.store.tile_store import TileStore
 
 RUN = """
@@ -127,7 +126,9 @@ def print_resume(options: argparse.Namespace) -> None:
     settings = {"model": options.model, "tile_size": 512, "tissue": False}
     side = int(np.ceil(np.sqrt(options.nuclei / NUCLEI_PER_TILE + LEFT_OUT)))
     with tempfile.TemporaryDirectory() as scratch:
-        slide, out = write_slide(Path(scratch) / "large.tif", side), Path(scratch) / "out"
+        # A tile of 512 px at 0.5 µm is a block.
+        slide = write_repeated(Path(scratch) / "large.tif", drawn_tissue(0.25), side, 0.25)
+        out = Path(scratch) / "out"
         nuclei, stored_bytes = fill_store(slide, out, settings, options.nuclei)
         print(f"{nuclei:,} nuclei are stored in {stored_bytes / 1e6:,.0f} MB")
         first = note_first_inference()
@@ -146,23 +147,13 @@ def print_resume(options: argparse.Namespace) -> None:
         print(f"verify takes {time.perf_counter() - begun:.1f} s")
 
 
-def write_slide(path: Path, tiles_on_a_side: int) -> Path:
-    rng = np.random.default_rng(0)
-    tissue = lay_out_tissue((1024, 1024), 0.25, rng)
-    nuclei = scatter_nuclei(tissue, rng)
-    block = render_tissue((1024, 1024), nuclei, 0.25, rng, tissue)
-    # A tile of 512 px at 0.5 µm is a block.
-    write_pyramid(path, RepeatedBlock(block, nuclei, tiles_on_a_side, tiles_on_a_side), 0.25)
-    return path
-
-
 def fill_store(slide: Path, out: Path, settings: dict, nuclei: int) -> tuple[int, int]:
     chosen = make_settings(**settings)
     folder = out / slide.stem / TILES
     stored = 0
     with open_slide(slide) as opened:
-        plan = make_plan(opened, chosen, torch.device("cpu"), StageClock())
-        basis = basis_of_tiles(basis_of(slide, chosen), plan, ["cpu"])
+        plan = make_plan(opened, chosen, CPU, StageClock())
+        basis = basis_of_tiles(basis_of(slide, chosen), plan, arithmetic_of([CPU]))
         with TileStore(folder, plan.tiles, basis) as store:
             tiles = store.missing[:-LEFT_OUT]
             share = -(-nuclei // len(tiles))

@@ -31,9 +31,10 @@ from wsi_engine.nuclei.measure.groups import GROUPS, measurer_of
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.results.nucleus_table import read_nuclei
 from wsi_engine.slide.frames import ModelBox
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.stain_vectors import H_AND_E
+from wsi_engine.slide.whole_pixels import make_measured_grid
 
 TILE_PX = 1248
 CASES = {
@@ -58,7 +59,7 @@ def main() -> None:
 
 def groups_table(slide: Path, polygons: Polygons, repeat: int) -> Table:
     with open_slide(slide) as opened:
-        reader = GridReader(opened, make_grid(opened.info, 0.5))
+        reader = GridReader(opened, make_measured_grid(opened.info))
         centres = reader.grid.from_qupath(shapely.get_coordinates(shapely.centroid(polygons)))
         places, counts = np.unique(centres // TILE_PX, axis=0, return_counts=True)
         column, row = places[counts.argmax()].astype(int) * TILE_PX

@@ -34,8 +34,9 @@ from wsi_engine.models.devices import reuse_freed_memory
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.registry import available_models
 from wsi_engine.slide.frames import ModelBox
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.whole_pixels import make_model_grid
 from wsi_engine.training.config import TrainConfig
 
 MEASURES = ("precision", "recall", "f1", "pq", "aji", "dice")
@@ -182,7 +183,7 @@ def tile_job(slide: Path, name: str, tile: int) -> partial[None]:
     """Return what it takes to find the nuclei of a tile in the middle of a slide, halo and all."""
     model = available_models()[name].load(None).to("cpu")
     with open_slide(slide) as opened:
-        reader = GridReader(opened, make_grid(opened.info, model.spec.mpp))
+        reader = GridReader(opened, make_model_grid(opened.info, model.spec.mpp))
         side = tile + 2 * model.spec.halo_px
         extent = reader.grid.extent
         x, y = (extent.width - side) // 2, (extent.height - side) // 2

@@ -17,12 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-
-from wsi_engine.phantom import RepeatedBlock, lay_out_tissue, render_tissue, scatter_nuclei
-from wsi_engine.slide.pyramid import write_pyramid
+from slides import drawn_tissue, write_repeated
 
 MODEL_STAGES = ("infer", "decode")
 STREAM_STAGES = ("read", "infer", "decode", "store", "seams", "measure", "write")
@@ -36,22 +33,15 @@ def main() -> None:
     parser.add_argument("--model", default="watershed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        slides = options.slides or [make_phantom(Path(scratch) / "phantom.tif")]
+        slides = options.slides or [
+            write_repeated(Path(scratch) / "phantom.tif", drawn_tissue(0.25), 8, 0.25)
+        ]
         for slide in slides:
             records = [
                 run_once(slide, Path(scratch), options.tile_size, options.model)
                 for _ in range(options.repeat)
             ]
             print_tables(slide, records)
-
-
-def make_phantom(path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    tissue = lay_out_tissue((1024, 1024), 0.25, rng)
-    nuclei = scatter_nuclei(tissue, rng)
-    block = render_tissue((1024, 1024), nuclei, 0.25, rng, tissue)
-    write_pyramid(path, RepeatedBlock(block, nuclei, 8, 8), 0.25)
-    return path
 
 
 def run_once(slide: Path, scratch: Path, tile_size: int, model: str) -> dict[str, Any]:

@@ -145,6 +145,7 @@ def test_a_preset_file_and_an_option_that_wins(capsys, sample: SampleTruth, tmp_
     ("arguments", "words"),
     [
         (["models"], ["starconvex", "watershed", "hovernet", "Apache-2.0", "CC BY-NC-SA"]),
+        (["models"], ["fcn_resnet50_unet-bcss", "fcn-tissue_mask", "--regions-model"]),
         (["doctor"], ["torch", "openslide", "bf16", "compiler", "tiatoolbox"]),
         (["--help"], ["run", "info", "models", "doctor", "sample", "evaluate"]),
         (["run", "--help"], ["--roi", "--mpp", "--device", "--batch-size", "--tile-size"]),

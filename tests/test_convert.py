@@ -268,9 +268,10 @@ def test_ids_that_are_there_are_kept(tmp_path, finished_run):
     ],
 )
 def test_shapes_are_valid_and_rounded_or_left_out(tmp_path, caplog, shape, kept):
-    pq.write_table(pa.table({"geometry": [shapely.to_wkb(shape)]}), tmp_path / "x.parquet")
+    shapes = [shape, shapely.box(90, 90, 99, 99)]
+    pq.write_table(pa.table({"geometry": shapely.to_wkb(shapes)}), tmp_path / "x.parquet")
     done = convert(tmp_path / "x.parquet", tmp_path / "y.parquet")
-    assert (done.count, done.left_out) == (int(kept), int(not kept))
+    assert (done.count, done.left_out) == (1 + int(kept), int(not kept))
     assert ("left out" in caplog.text) == (not kept)
     for raw in pq.read_table(tmp_path / "y.parquet")["geometry"].to_pylist():
         written = shapely.from_wkb(raw)
@@ -404,6 +405,53 @@ def test_one_sentence_for_what_is_wrong_and_nothing_half_written(
     for word in words:
         assert word in lines[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def detections(path, *shapes):
+    features = [
+        {
+            "type": "Feature",
+            "id": str(uuid.UUID(int=k)),
+            "geometry": shapely.geometry.mapping(shape),
+            "properties": {"objectType": "detection", "measurements": {"M": 1.0}},
+        }
+        for k, shape in enumerate(shapes, 1)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+@pytest.mark.parametrize("target", ["out.geojson", "out.parquet", "out.db"])
+def test_parts_that_do_not_touch_are_objects_of_their_own(tmp_path, caplog, target):
+    squares = [shapely.box(x, 0, x + side, side) for x, side in ((0, 10), (50, 20), (90, 5))]
+    source = detections(tmp_path / "in.geojson", shapely.MultiPolygon(squares), squares[0])
+    done = convert(source, tmp_path / target, origin=(5, 5))
+    assert (done.count, done.left_out) == (4, 0)
+    assert "1 objects have several parts that do not touch" in caplog.text
+    convert(tmp_path / target, tmp_path / "back.geojson")
+    found = read_objects(tmp_path / "back.geojson")
+    assert sorted(item.geometry.area for item in found) == [25, 100, 100, 400]
+    [largest] = [item for item in found if item.geometry.area == 400]
+    assert largest.id == str(uuid.UUID(int=1))
+    assert len({item.id for item in found}) == 4
+    measured = [item.measurements.get("M") for item in found if item.id == str(uuid.UUID(int=2))]
+    assert measured == [1.0]
+    assert sum(bool(item.measurements) for item in found) == 1
+
+
+def test_an_outline_that_crosses_itself_keeps_both_halves(tmp_path):
+    bow_tie = {"contour": [[0, 0], [40, 40], [40, 0], [0, 40]], "centroid": [9, 9], "type": 1}
+    source = hovernet(tmp_path / "x.json", bow_tie | {"type_prob": 0.5})
+    convert(source, tmp_path / "out.geojson", as_is=True)
+    [item] = read_objects(tmp_path / "out.geojson")
+    assert item.geometry.area == pytest.approx(800)
+
+
+def test_a_file_of_which_nothing_is_left_is_an_error(tmp_path):
+    source = detections(tmp_path / "in.geojson", shapely.box(0, 0, 10, 10))
+    with pytest.raises(ConversionError, match=r"in\.geojson: none of its 1 objects has an area"):
+        convert(source, tmp_path / "out.geojson", scale=1e-6)
+    assert not (tmp_path / "out.geojson").exists()
 
 
 def test_a_failed_conversion_leaves_the_old_file(tmp_path):

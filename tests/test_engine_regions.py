@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import wsi_engine
 from tests.support.objects_by_hand import identity, item, write_file
 from wsi_engine.cli import main
 from wsi_engine.errors import RegionError, SettingsError
+from wsi_engine.qupath.writer import write_objects
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.sample import SampleTruth
 
 SETTINGS = {"model": "watershed", "tile_size": 512}
@@ -101,6 +104,36 @@ def test_each_nucleus_says_in_which_annotation_it_lies(result, shapes):
     assert set(expected) == set(names)
     assert table["roi"].to_pylist() == [names[k] for k in expected]
     assert table["roi_id"].to_pylist() == [identity(k) for k in expected]
+
+
+def test_cores_of_an_array_bound_a_run_and_a_missing_one_has_no_numbers(sample, tmp_path):
+    x, y = sample.field.x_min, sample.field.y_min
+    cores = [
+        replace(
+            item(shapely.Point(x + column, y + row).buffer(180), k, object_type="tmaCore"),
+            name=name,
+            is_missing=name == "A-2",
+            metadata={"Case ID": f"case {k}"},
+        )
+        for k, (name, row, column) in enumerate(
+            [("A-1", 300, 300), ("A-2", 300, 900), ("B-1", 900, 300)]
+        )
+    ]
+    roi = tmp_path / "array.geojson"
+    write_objects(roi, cores)
+    found = run(sample, tmp_path, roi=roi, regions=True)
+    assert set(found.nuclei.arrow["roi"].to_pylist()) == {"A-1", "B-1"}
+    missing = cores[1].geometry
+    assert not shapely.intersects(missing, anchors(found)).any()
+    rows = {row["region"]: row for row in measure_regions(found.folder).table.to_pylist()}
+    assert {name: rows[name]["Case ID"] for name in ("A-1", "A-2", "B-1")} == {
+        "A-1": "case 0",
+        "A-2": "case 1",
+        "B-1": "case 2",
+    }
+    assert (rows["B-1"]["TMA row"], rows["B-1"]["TMA column"]) == ("B", "1")
+    assert rows["A-1"]["Nuclei"] > 5
+    assert rows["A-2"]["Nuclei"] is rows["A-2"]["Area mm^2"] is None
 
 
 def test_annotations_without_an_id_have_one_in_all_tables(sample, shapes, tmp_path):

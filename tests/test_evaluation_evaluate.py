@@ -108,6 +108,22 @@ def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Pat
     assert report.overall.pooled()["precision"] == 1
 
 
+def test_nothing_counts_in_areas_that_are_to_be_ignored(tmp_path: Path) -> None:
+    """The second nucleus of the truth, which is missed, and a finding in vain lie there."""
+    truth = json.loads(geojson_of(TRUTH))
+    ignored = json.loads(geojson_of([(18, 0, 22, 40, "Ignore*")], kind="annotation"))
+    (tmp_path / "all.geojson").write_text(json.dumps(truth))
+    truth["features"] += ignored["features"]
+    (tmp_path / "t.geojson").write_text(json.dumps(truth))
+    found = [TRUTH[0], TRUTH[2], (25, 25, 8, 8, "Tumor")]
+    (tmp_path / "p.geojson").write_bytes(geojson_of(found))
+    everywhere = evaluate(tmp_path / "p.geojson", tmp_path / "all.geojson", mpp=1)
+    assert everywhere.overall.pooled()["f1"] == pytest.approx(2 / 3)
+    report = evaluate(tmp_path / "p.geojson", tmp_path / "t.geojson", mpp=1)
+    assert report.overall.pooled()["f1"] == 1
+    assert "Ignore*" not in report.by_class
+
+
 class TestBadInput:
     def test_sizes_that_differ(self, tmp_path: Path) -> None:
         np.save(tmp_path / "p.npy", np.zeros((40, 40), np.uint16))

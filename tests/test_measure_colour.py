@@ -16,7 +16,7 @@ from wsi_engine.nuclei.measure.colour import (
 )
 from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.outlines import Outlines
-from wsi_engine.nuclei.measure.pixels import PixelSets, binned, cover, stain_amounts
+from wsi_engine.nuclei.measure.pixels import Field, PixelSets, cover, stain_amounts
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.stain_vectors import H_AND_E, H_DAB, estimate_stains
 
@@ -32,7 +32,7 @@ def noise(seed=0, side=SIDE):
 
 def pixels(polygon, window=WINDOW, grid=GRID):
     """The pixels of one nucleus as (x, y) of the grid."""
-    field = binned(np.zeros((window.height, window.width, 3), np.uint8), window, grid)
+    field = Field(np.zeros((window.height, window.width, 3), np.uint8), window, grid)
     index = cover(Outlines.of(np.array([polygon], object)), field).index
     return [(int(i % window.width) + window.x, int(i // window.width) + window.y) for i in index]
 
@@ -83,18 +83,6 @@ def test_pixels_are_those_of_geos(points, shift):
 
 def test_pixels_are_those_of_the_grid_whatever_the_size_of_a_slides_pixel():
     assert pixels(shapely.box(6, 4, 8, 6), grid=HALF) == [(3, 2)]
-
-
-def test_finer_pixels_are_put_together_on_a_grid_fixed_to_the_slide():
-    rgb, quarter = noise(), ModelGrid(0.25, Mpp(0.25, 0.25), 0, 0, SIDE, SIDE)
-    field = binned(rgb, WINDOW, quarter)
-    assert field.grid.mpp == 0.5
-    assert field.rgb.shape == (SIDE // 2, SIDE // 2, 3)
-    assert field.rgb[3, 5, 1] == np.floor(rgb[6:8, 10:12, 1].mean() + 0.5)
-    window = ModelBox(7, 5, SIDE - 7, SIDE - 5)
-    part = binned(rgb[5:, 7:], window, quarter)
-    assert (part.window.x, part.window.y) == (4, 3)
-    assert (part.rgb == field.rgb[3:, 4:]).all()
 
 
 @pytest.mark.parametrize("stains", [H_AND_E, H_DAB], ids=lambda stains: stains.name)

@@ -171,7 +171,7 @@ def test_pixels_are_looked_for_once_and_only_where_they_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ):
     calls = []
-    for name in ("binned", "cover", "rings", "stain_amounts"):
+    for name in ("cover", "rings", "stain_amounts"):
         original = getattr(sys.modules["wsi_engine.nuclei.measure.view"], name)
 
         def counted(*args, name=name, original=original):
@@ -182,7 +182,7 @@ def test_pixels_are_looked_for_once_and_only_where_they_are_asked_for(
     measure(*measurer_of(("shape",), H_AND_E).groups)
     assert calls == []
     measure(*measurer_of(("shape", "colour", "rgb", "texture", "ring"), H_AND_E).groups)
-    assert sorted(calls) == ["binned", "cover", "rings", "stain_amounts", "stain_amounts"]
+    assert sorted(calls) == ["cover", "rings", "stain_amounts", "stain_amounts"]
 
 
 def test_a_column_is_in_one_group_only(monkeypatch: pytest.MonkeyPatch):

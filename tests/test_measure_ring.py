@@ -12,7 +12,7 @@ from scipy import ndimage
 from wsi_engine.nuclei.measure.cytoplasm import area_ratio
 from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.outlines import Outlines
-from wsi_engine.nuclei.measure.pixels import binned, cover
+from wsi_engine.nuclei.measure.pixels import Field, cover
 from wsi_engine.nuclei.measure.ring import BORDER_PX, WIDTH_UM, rings
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.stain_vectors import H_AND_E
@@ -31,7 +31,7 @@ def disc(x, y, radius=9.0):
 def find(*polygons, window=WINDOW):
     """Pixels of the nuclei and of their rings as masks of the window."""
     polygons = np.array(polygons, object)
-    field = binned(np.zeros((window.height, window.width, 3), np.uint8), window, GRID)
+    field = Field(np.zeros((window.height, window.width, 3), np.uint8), window, GRID)
     sets = cover(Outlines.of(polygons), field)
     return sets, rings(polygons, sets, field)
 

@@ -22,6 +22,7 @@ from wsi_engine.models import around
 from wsi_engine.models.around import load_model, members_of
 from wsi_engine.models.augmented import augmented
 from wsi_engine.models.dense import unet
+from wsi_engine.models.dense.method import weights_file
 from wsi_engine.models.ensemble import Ensemble, ensemble
 from wsi_engine.models.filtered import Filtered
 from wsi_engine.models.inner_network import Compilable
@@ -105,7 +106,9 @@ class TestOrder:
 
     def test_networks_can_be_compiled_through_all_of_it(self) -> None:
         around = {"tta": 4, "normalise": "reinhard", "refine": "gradient", "min_score": 0.6}
-        model = load_model(wanted(model="unet", **around))
+        own = weights_file("unet")  # as weights of one's own: torch runs them
+        looks = own.with_name("looks.json")
+        model = load_model(wanted(model="unet", weights=own, normalise_target=looks, **around))
         assert isinstance(model, Compilable)
         compilation = model.compilation(2, 512)
         assert compilation is not None

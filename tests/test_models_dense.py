@@ -13,13 +13,8 @@ from safetensors.torch import save
 
 from tests.support.dense_maps import MARGIN_PX, label_discs
 from wsi_engine.errors import ModelError
-from wsi_engine.models.dense.model import (
-    WEIGHTS_KEY,
-    DenseModel,
-    load_dense,
-    save_weights,
-    untrained,
-)
+from wsi_engine.models.dense.method import WEIGHTS_KEY
+from wsi_engine.models.dense.model import DenseModel, load_dense, save_weights, untrained
 from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.registry import DENSE, find_model
 

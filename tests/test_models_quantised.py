@@ -1,7 +1,8 @@
-"""The default network in whole numbers: exact whatever the tile, and near to torch's."""
+"""Shipped networks in whole numbers: exact whatever the tile, and near to torch's."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -14,11 +15,14 @@ import wsi_engine
 from wsi_engine.errors import ModelError
 from wsi_engine.evaluation.segmentations import polygon_overlaps
 from wsi_engine.models import quantised
+from wsi_engine.models.dense.model import DenseModel, load_dense
+from wsi_engine.models.dense.shipped import QuantisedDense
 from wsi_engine.models.quantised import QuantisedNetwork
-from wsi_engine.models.registry import find_model
+from wsi_engine.models.registry import DENSE, find_model
 from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex
 from wsi_engine.models.starconvex.shipped import QuantisedStarConvex, load_shipped
 from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+from wsi_engine.models.torch_model import TorchModel
 from wsi_engine.sample import SampleTruth
 
 QUICK = {"tissue": False, "measure": (), "regions": False, "report": False}
@@ -39,8 +43,45 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def network() -> QuantisedNetwork:
-    return QuantisedNetwork(QUANTISED)
+def model() -> QuantisedStarConvex:
+    return QuantisedStarConvex(QuantisedNetwork(QUANTISED))
+
+
+SHIPPED = pytest.mark.parametrize("method", DENSE, ids=lambda method: method.spec.name)
+
+
+@SHIPPED
+class TestDense:
+    """The shipped networks of dense methods."""
+
+    def test_it_states_the_facts_of_the_trained_network(self, method) -> None:
+        model, trained = find_model(method.spec.name).load(None), load_dense(method)
+        assert isinstance(model, QuantisedDense)
+        assert (model.spec, model.settings()) == (trained.spec, trained.settings())
+
+    def test_neither_threads_nor_batch_nor_tile_change_a_bit(
+        self, method, pixels, monkeypatch
+    ) -> None:
+        model = find_model(method.spec.name).load(None)
+        whole = model.maps(pixels[None])[0]
+        assert whole.dtype == np.uint8
+        assert np.array_equal(model.maps(np.stack([pixels[::-1], pixels]))[1], whole)
+        radius = method.network_radius_px
+        part = model.maps(np.ascontiguousarray(pixels[None, 40:, 16:]))[0]
+        assert np.array_equal(part[radius:, radius:], whole[40 + radius :, 16 + radius :])
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        again = pickle.loads(pickle.dumps(model))
+        assert np.array_equal(again.maps(pixels[None])[0], whole)
+
+    def test_it_is_close_to_the_trained_network(self, method, pixels) -> None:
+        found = find_model(method.spec.name).load(None).maps(pixels[None]).astype(int)
+        wanted = load_dense(method).maps(pixels[None])
+        assert (wanted > 128).mean() > 0.02, "it sees nuclei"
+        assert np.abs(found - wanted).mean() < 4
+
+    def test_without_openvino_torch_runs_it(self, method, monkeypatch) -> None:
+        monkeypatch.setattr("wsi_engine.models.dense.shipped.is_usable", lambda: False)
+        assert isinstance(find_model(method.spec.name).load(None), DenseModel)
 
 
 def test_the_default_is_quantised_and_states_the_facts_of_the_trained_network() -> None:
@@ -60,23 +101,23 @@ def test_the_file_is_small() -> None:
     assert size < 2e6
 
 
-def test_neither_threads_nor_batch_nor_tile_change_a_bit(network, pixels, monkeypatch) -> None:
-    whole = network(pixels[None])[0]
+def test_neither_threads_nor_batch_nor_tile_change_a_bit(model, pixels, monkeypatch) -> None:
+    whole = model.maps(pixels[None])[0]
     assert whole.dtype == np.float16
     assert whole.shape == (160, 160, 33)
-    batch = network(np.stack([pixels[::-1], pixels]))
+    batch = model.maps(np.stack([pixels[::-1], pixels]))
     assert np.array_equal(batch[1], whole)
     radius = SPEC.receptive_radius_px // 2
-    part = network(np.ascontiguousarray(pixels[None, 40:, 16:]))[0]
+    part = model.maps(np.ascontiguousarray(pixels[None, 40:, 16:]))[0]
     assert np.array_equal(part[radius:, radius:], whole[20 + radius :, 8 + radius :])
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert np.array_equal(QuantisedNetwork(QUANTISED)(pixels[None])[0], whole)
+    assert np.array_equal(load_shipped().maps(pixels[None])[0], whole)
 
 
-def test_it_is_close_to_the_trained_network(network, pixels) -> None:
+def test_it_is_close_to_the_trained_network(model, pixels) -> None:
     trained = load_starconvex()
     assert isinstance(trained, StarConvexModel)
-    found, wanted = network(pixels[None])[0], trained.maps(pixels[None])[0]
+    found, wanted = model.maps(pixels[None])[0], trained.maps(pixels[None])[0]
     sure = wanted[..., 0] > 0
     assert sure.sum() > 500
     off = np.abs(found[..., 1:][sure].astype(float) - wanted[..., 1:][sure])
@@ -95,9 +136,9 @@ def test_it_finds_the_nuclei_that_torch_finds(sample: SampleTruth, monkeypatch) 
     assert 2 * same / (len(found) + len(wanted)) >= 0.99
 
 
-def test_workers_can_be_sent_it(network, pixels) -> None:
+def test_workers_can_be_sent_it(model, pixels) -> None:
     sent = pickle.loads(pickle.dumps(load_shipped()))
-    assert np.array_equal(sent.maps(pixels[None]), network(pixels[None]))
+    assert np.array_equal(sent.maps(pixels[None]), model.maps(pixels[None]))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no weights", "absent"])
@@ -112,11 +153,43 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path: Path, damage: str, pix
     assert str(path) in str(told.value)
 
 
-def test_a_run_on_the_processor_does_not_import_torch(sample: SampleTruth, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["starconvex", "unet"])
+def test_a_run_on_the_processor_does_not_import_torch(
+    sample: SampleTruth, tmp_path: Path, model: str
+) -> None:
     program = (
         "import sys, wsi_engine\n"
-        f"result = wsi_engine.run({str(sample.slide_path)!r}, {str(tmp_path)!r}, device='cpu')\n"
+        f"result = wsi_engine.run({str(sample.slide_path)!r}, {str(tmp_path)!r}, device='cpu', "
+        f"model={model!r})\n"
         "assert result.count > 0\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_run_tells_nobody_of_itself(tmp_path: Path) -> None:
+    # The converter that comes with openvino leaves an identity in the home and sends a notice.
+    code = (
+        "import sys, numpy\n"
+        "from wsi_engine.models.starconvex.shipped import load_shipped\n"
+        "load_shipped().maps(numpy.zeros((1, 64, 64, 3), numpy.uint8))\n"
+        "assert 'openvino' in sys.modules\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HOME": str(tmp_path), "CI": ""},
+        cwd=Path(wsi_engine.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "intel").exists()
+
+
+@pytest.mark.parametrize("name", ["starconvex", "unet"])
+def test_a_threshold_that_was_set_goes_along_to_another_device(name, monkeypatch) -> None:
+    monkeypatch.setattr(TorchModel, "to", lambda model, device: (model, device))
+    moved, device = find_model(name).load(None).with_threshold(0.77).to("cuda:0")
+    assert (moved.threshold, device) == (0.77, "cuda:0")

@@ -17,6 +17,7 @@ from tests.support.objects_by_hand import disc, feature, identity, item, write_f
 from wsi_engine.errors import RegionError
 from wsi_engine.qupath.regions import Regions, read_annotations, read_bounds_of_work
 from wsi_engine.qupath.roi import ROI
+from wsi_engine.qupath.writer import write_objects
 from wsi_engine.results.region import read_regions
 
 SLIDE = shapely.box(0, 0, 1000, 800)
@@ -270,6 +271,32 @@ def test_a_core_of_a_tissue_microarray_is_a_region(tmp_path):
         3: identity(2),
     }
     assert ids(read_bounds_of_work(path).wanted) == {identity(1), identity(2)}
+
+
+def test_nothing_is_looked_for_in_a_core_that_is_missing(tmp_path):
+    cores = [replace(drawn(square_at(x), k), object_type="tmaCore") for k, x in ((1, 0), (2, 50))]
+    cores[1] = replace(cores[1], is_missing=True)
+    write_objects(tmp_path / "x.geojson", cores)
+    regions = read_bounds_of_work(tmp_path / "x.geojson")
+    assert (ids(regions.wanted), ids(regions.missing)) == ({identity(1)}, {identity(2)})
+    assert regions.within(SLIDE).bounds == (0, 0, 10, 10)
+    assert regions.holding(np.array([[5.0, 5.0], [55.0, 5.0]])).tolist() == [0, -1]
+
+
+def test_an_array_of_which_every_core_is_missing(tmp_path):
+    core = replace(drawn(square_at(0), 1), object_type="tmaCore", is_missing=True)
+    write_objects(tmp_path / "x.geojson", [core])
+    with pytest.raises(RegionError, match=r"x\.geojson: every core is marked as missing"):
+        read_bounds_of_work(tmp_path / "x.geojson")
+
+
+def test_tiles_are_regions_where_there_is_nothing_else(tmp_path):
+    tiles = [item(square_at(x), k, "Tumor", object_type="tile") for k, x in ((1, 0), (2, 50))]
+    alone = read_bounds_of_work(write_file(tmp_path / "x.geojson", tiles), ["Tumor"])
+    assert ids(alone.wanted) == {identity(1), identity(2)}
+    for order in ([*tiles, drawn(LEFT, 3)], [drawn(LEFT, 3), *tiles]):
+        beside = read_bounds_of_work(write_file(tmp_path / "x.geojson", order))
+        assert ids(beside.wanted) == {identity(3)}
 
 
 def test_what_qupath_exported():

@@ -90,6 +90,15 @@ def test_a_manifest_is_joined_by_slide(output, tmp_path, text, caplog):
     assert not caplog.records
 
 
+def test_a_study_names_an_ome_tiff_without_its_two_suffixes(tmp_path):
+    folder = write_result(tmp_path / "out" / "case1.ome", [(9, 9)])
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["slide"]["name"] = "case1.ome.tif"
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    path = manifest(tmp_path, "slide,patient\ncase1,007\n")
+    assert set(build_cohort(tmp_path / "out", path).table["patient"].to_pylist()) == {"007"}
+
+
 def test_a_copied_folder_goes_by_its_own_name(output, tmp_path):
     (output / "b").rename(output / "z")
     shutil.copytree(output / "z", output / "b")

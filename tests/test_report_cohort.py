@@ -11,11 +11,18 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import shapely
 
 from tests.support.pages import Page
 from tests.support.results import write_result
+from wsi_engine.archive.summary import TABLE, write_views
 from wsi_engine.cli import main
 from wsi_engine.errors import ResultError
+from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.qupath.writer import write_objects
+from wsi_engine.regions.cohort import SUMMARY_COLUMNS
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.report.cohort import write_cohort_report
 from wsi_engine.report.slide import write_report
 from wsi_engine.results.failure import Failure, write_failure
@@ -52,6 +59,35 @@ def test_a_row_for_every_slide(output: Path):
     assert "123 nuclei" in page.words
     assert "none 0 0 1" in page.words, "no nuclei, none per mm², on 1 mm²"
     assert page.text.count("<tr>") == 1 + 4
+
+
+def test_the_summary_of_an_archive_is_a_manifest(output: Path):
+    """What became of the runs would make the page unreadable, and has columns of its own."""
+    archive = output.parent / "archive"
+    archive.mkdir()
+    write_views(archive)
+    columns = (archive / TABLE).read_text("utf-8").splitlines()[0].split(",")
+    assert frozenset(columns) == SUMMARY_COLUMNS
+    facts = {"slide": "a", "reason": "a long sentence", "seconds": "12.5"}
+    row = ",".join(facts.get(name, "x") for name in columns)
+    path = manifest(output, ",".join([*columns, "patient"]), f"{row},007")
+    table = write_cohort_report(output, path).table
+    assert table.column_names[5:7] == ["patient", "Area mm^2"]
+    words = Page(output / "cohort.html").words
+    assert "007" in words
+    assert "a long sentence" not in words
+
+
+def test_notes_of_annotations_are_not_facts_of_slides(output: Path):
+    drawn = PathObject(
+        object_type="annotation",
+        roi=ROI(shapely.box(0, 0, 900, 900)),
+        metadata={"Stained by": "Ada"},
+    )
+    write_objects(output.parent / "drawn.geojson", [drawn])
+    measure_regions(output / "a", output.parent / "drawn.geojson")
+    assert "Ada" in write_cohort_report(output).table["Stained by"].to_pylist()
+    assert "Stained by" not in Page(output / "cohort.html").words
 
 
 def test_names_are_text_and_links_lead_to_the_pages(output: Path):

@@ -109,6 +109,17 @@ def test_sharpness_falls_as_real_tissue_is_blurred(name: str, x: int, y: int):
     assert values == sorted(values, reverse=True)
 
 
+def test_a_sharp_crop_at_40x_is_in_focus(tmp_path: Path):
+    """Smooth chromatin in fibrous tissue: little fine detail, and edges that are steep."""
+    field = real_slide("../nuclei/monuseg_train/images/TCGA-DK-A2I6-01A-01-TS1.jpg")
+    image = np.asarray(Image.open(field).convert("RGB"))
+    write_pyramid(tmp_path / "slide.tif", image, 0.25)
+    assert assessed(tmp_path / "slide.tif")["blur"].level == "ok"
+    everywhere = np.ones(image.shape[:2], bool)
+    write_pyramid(tmp_path / "soft.tif", defocused(image, everywhere, 1.25, mpp=0.25), 0.25)
+    assert assessed(tmp_path / "soft.tif")["blur"].level == "bad"
+
+
 def test_glass_is_not_out_of_focus():
     assert sharpness(glass(FIELD_PX, FIELD_PX)) > SHARPNESS
     assert sharpness(np.full((FIELD_PX, FIELD_PX, 3), 240, np.uint8)) == np.inf

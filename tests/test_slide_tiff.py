@@ -120,7 +120,7 @@ def test_without_imagecodecs_it_is_said_how_to_get_it(tmp_path: Path, monkeypatc
     def missing(*_):
         raise ValueError("<COMPRESSION.WEBP: 50001> requires the 'imagecodecs' package")
 
-    monkeypatch.setattr(tiff_slide._TiledPage, "_decode_other", missing)
+    monkeypatch.setattr(tiff_slide.TiledPage, "_decode_other", missing)
     with pytest.raises(SlideError, match=r"compressed with WEBP.*pip install imagecodecs"):
         open_slide(path)
 

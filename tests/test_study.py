@@ -23,8 +23,12 @@ TEXT = "slide;group;Größe\r\ncase1;A;1,5\r\ncase2;B;2,5\r\n"
         f"sep=|\r\n{TEXT}".replace(";", "|").encode(),
         TEXT.replace("\r\n", ";;\r\n").encode(),
         TEXT.replace("\r\n", "\r").encode(),
+        TEXT.replace("case2", " ; ;\r\ncase2").encode(),
     ],
-    ids=["plain", "BOM", "UTF-16", "UTF-16 BE", "sep=;", "sep=|", "empty columns", "old Mac"],
+    ids=[
+        *("plain", "BOM", "UTF-16", "UTF-16 BE", "sep=;", "sep=|", "empty columns", "old Mac"),
+        "a row of blanks",
+    ],
 )
 def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes):
     path = tmp_path / "study.csv"
@@ -35,6 +39,14 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes):
         {"slide": "case1", "group": "A", "Größe": "1,5"},
         {"slide": "case2", "group": "B", "Größe": "2,5"},
     ]
+
+
+def test_commas_within_the_header_do_not_separate_where_semicolons_do(tmp_path: Path):
+    path = tmp_path / "study.csv"
+    path.write_text("slide;group, arm, site;x\ncase1;a;b\n")
+    study = read_study(path)
+    assert study.columns == ("slide", "group, arm, site", "x")
+    assert study.rows[0][1] == {"slide": "case1", "group, arm, site": "a", "x": "b"}
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ def read_study(path: Path) -> StudyTable:
     header, _, rest = text.partition("\n")
     stated = re.fullmatch(r"sep=(.)\r?", header)
     if stated:
-        text, header = rest, rest.partition("\n")[0]
-    separator = stated[1] if stated else max(",;\t", key=header.count)
+        text = rest
+    separator = stated[1] if stated else _separator_of(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        lines = [(reader.line_num, line) for line in reader if any(line)]
+        lines = [(reader.line_num, line) for line in reader if any(map(str.strip, line))]
     except csv.Error as error:
         raise ManifestError(f"{path.name}: line {reader.line_num}: {error}") from None
     names = [name.strip() for name in lines[0][1]] if lines else []
@@ -58,7 +58,9 @@ def read_study(path: Path) -> StudyTable:
         names.pop()  # spreadsheets write columns that once held something
         lines = [(number, line[: len(names)]) for number, line in lines]
     if len(set(names)) < len(names) or not all(names):
-        raise ManifestError(f"{path.name}: each column needs a name of its own")
+        raise ManifestError(
+            f"{path.name}: each column needs a name of its own, in the first line of the file"
+        )
     for number, line in lines[1:]:
         if len(line) != len(names):
             raise ManifestError(
@@ -69,6 +71,20 @@ def read_study(path: Path) -> StudyTable:
         for number, line in lines[1:]
     )
     return StudyTable(path, tuple(names), rows)
+
+
+def _separator_of(text: str) -> str:
+    """Tell what separates values: what gives all lines as many, and the first line the most."""
+
+    def parted(separator: str) -> tuple[bool, int]:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        try:
+            counts = [len(line) for line in lines if any(map(str.strip, line))]
+        except csv.Error:
+            return False, 0
+        return len(set(counts)) == 1 and counts[0] > 1, counts[0] if counts else 0
+
+    return max(",;\t", key=parted)
 
 
 def _text_of(path: Path) -> str:

@@ -21,7 +21,8 @@ def models(
         typer.Option(help="Try this model, by its name or card, and tell what is wrong with it."),
     ] = None,
 ) -> None:
-    """List the models."""
+    """List the models of nuclei, and those of regions."""
+    from wsi_engine.models.regions.segmentor_spec import SPECS
     from wsi_engine.models.registry import available_models
 
     if check is not None:
@@ -36,6 +37,16 @@ def models(
                 "classes": ", ".join(spec.classes) or "none",
                 "licence": spec.licence,
                 "weights": "embedded" if spec.embedded else "downloaded, or --weights FILE",
+            },
+            title=name,
+        )
+    for name, regions in SPECS.items():
+        console.print_facts(
+            {
+                "what": "Regions of tissue, for --regions-model; TIAToolbox",
+                "resolution": f"{regions.mpp:g} µm per pixel",
+                "classes": ", ".join(regions.regions),
+                "weights": "downloaded, or --regions-weights FILE",
             },
             title=name,
         )

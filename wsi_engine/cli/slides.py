@@ -53,10 +53,11 @@ def info(
 ) -> None:
     """Show what is known of a slide and how the engine would read it."""
     from wsi_engine.models.registry import find_model
-    from wsi_engine.slide.grid_reader import best_level
+    from wsi_engine.slide.grid_reader import GridReader
     from wsi_engine.slide.opening import open_slide
     from wsi_engine.slide.resolution import resolution_warnings, with_resolution
     from wsi_engine.slide.tissue import find_tissue
+    from wsi_engine.slide.whole_pixels import make_model_grid, reason_for
 
     spec = find_model(model).spec
     with open_slide(slide) as opened:
@@ -83,12 +84,16 @@ def info(
             return
         assert usable.mpp is not None
         tissue = find_tissue(opened, usable)
-        level = best_level(usable.levels, spec.mpp / max(usable.mpp.x, usable.mpp.y))
+        reader = GridReader(opened, make_model_grid(usable, spec.mpp))
+        grid, level = reader.grid, reader.level
         shown["pixel size"] = f"{usable.mpp.x:g} x {usable.mpp.y:g} µm ({usable.mpp_source})"
         shown["tissue"] = f"{tissue.area_mm2:.3f} mm² in {len(tissue.pieces)} piece(s)"
         shown["read level"] = (
             f"{level.index} ({level.downsample * usable.mpp.mean:.4g} µm) "
             f"for {spec.name} at {spec.mpp} µm"
+        )
+        shown["model sees"] = (
+            f"{grid.pixel.x:.4g} x {grid.pixel.y:.4g} µm: {reason_for(grid, spec.mpp)}"
         )
         console.print_facts(shown)
         if tissue.unreadable:

@@ -139,6 +139,18 @@ def convert(
             _write_old(partial, objects)
         else:
             write_objects(partial, objects)
+        if objects.left_out and not objects.count:
+            raise ConversionError(
+                f"{source.name}: none of its {objects.left_out:,} objects has an area, so nothing "
+                "is written: is --scale right?"
+            )
+    if objects.divided:
+        log.warning(
+            "%s: %d objects have several parts that do not touch: each part is an object of its "
+            "own, without what was measured of the whole",
+            source.name,
+            objects.divided,
+        )
     if objects.left_out:
         log.warning("%s: %d objects without area were left out", source.name, objects.left_out)
     return Conversion(kind, objects.count, objects.left_out)

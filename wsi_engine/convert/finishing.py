@@ -18,6 +18,7 @@ from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
 from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.nuclei.polygons import DECIMALS, Polygons, polygon_parts, simplified_on_grid
+from wsi_engine.qupath.nuclei import separate_parts
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.roi import ROI
 from wsi_engine.slide.frames import Mpp
@@ -72,6 +73,8 @@ class Finishing:
         Objects, and children of objects, that came out so far.
     left_out
         Objects that had no area left.
+    divided
+        Detections that had several parts that do not touch: each part is one of its own.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Finishing:
     ) -> None:
         self.count = 0
         self.left_out = 0
+        self.divided = 0
         self._objects = iter(objects)
         self._placement = placement
         self._namespace = namespace
@@ -97,6 +101,8 @@ class Finishing:
             yield from self._finished(group)
 
     def _finished(self, group: list[PathObject]) -> list[PathObject]:
+        if not self._keep_shapes:
+            group = [part for item in group for part in self._parts(item)]
         shapes, kept = self._placed([item.roi for item in group])
         self.left_out += int((~kept).sum())
         binary = shapely.to_wkb(shapes)
@@ -117,6 +123,29 @@ class Finishing:
             _measure(finished, self._mpp)
         self.count += len(finished)
         return finished
+
+    def _parts(self, item: PathObject) -> list[PathObject]:
+        """Take a detection apart; the largest part keeps its id, none what was measured of all."""
+        if item.object_type != "detection" or item.roi is None:
+            return [item]
+        shape = item.roi.geometry
+        if not shape.is_valid and (areas := polygon_parts(shapely.make_valid(shape))):
+            shape = areas[0] if len(areas) == 1 else shapely.MultiPolygon(areas)
+        parts = separate_parts(shape)
+        whole = replace(item, roi=replace(item.roi, geometry=parts[0]))
+        if len(parts) == 1:
+            return [whole]
+        self.divided += 1
+        return [
+            replace(
+                item,
+                roi=replace(item.roi, geometry=part),
+                id=item.id if k == 0 else None,
+                measurements={},
+                children=item.children if k == 0 else [],
+            )
+            for k, part in enumerate(parts)
+        ]
 
     def _nucleus(self, nucleus: ROI | None) -> ROI | None:
         if nucleus is None:

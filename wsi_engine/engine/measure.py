@@ -28,7 +28,6 @@ from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
-from wsi_engine.nuclei.measure.pixels import MEASURED_MPP
 from wsi_engine.nuclei.polygons import repaired_on_grid
 from wsi_engine.qupath.nuclei import ForeignNuclei, read_nuclei
 from wsi_engine.results.facts import MeasuredNuclei, NucleusSource
@@ -44,12 +43,13 @@ from wsi_engine.results.record import MeasureRecord, RunRecord, read_record
 from wsi_engine.results.result import Result
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import resolution_warnings, with_resolution
 from wsi_engine.slide.stain_vectors import H_AND_E, Stains, choose_stains, stain_warnings
 from wsi_engine.slide.tissue import find_tissue
+from wsi_engine.slide.whole_pixels import make_measured_grid
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
@@ -138,9 +138,10 @@ def _measure(
     """Measure and write; return the record."""
     started = now()
     info = with_resolution(slide.info, settings.mpp)
-    reader = GridReader(slide, make_grid(info, MEASURED_MPP))
+    reader = GridReader(slide, make_measured_grid(info))
     stains = _stains(slide, info, reader, settings)
-    measurer, columns = measurer_of(settings.measure, stains), columns_of(settings.measure, stains)
+    measurer = measurer_of(settings.measure, stains)
+    columns = columns_of(settings.measure, stains, reader.grid.pixel)
     polygons, kept = repaired_on_grid(found.geometries)
     if len(kept) + found.skipped > 0 and not kept.any():
         raise GeoJSONError(
@@ -154,7 +155,7 @@ def _measure(
     without_area = int((~kept).sum())
     classes, numbers = _classes(found.classes)
     described = describe_slide(info, identity)
-    measured = describe_measurements(settings.measure, stains)
+    measured = describe_measurements(settings.measure, stains, reader.grid.pixel)
     facts = {
         "slide": described.model_dump(mode="json"),
         "model": source,

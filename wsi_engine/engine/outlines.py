@@ -16,7 +16,7 @@ def write_outlines(plan: Plan, folder: Path) -> None:
     """Write the tissue, and the regions that bound the work, as annotations for QuPath."""
     write_features(folder / TISSUE_FILE, _tissue_features(plan))
     if plan.regions is not None:
-        drawn = (*plan.regions.wanted, *plan.regions.excluded)
+        drawn = (*plan.regions.wanted, *plan.regions.excluded, *plan.regions.missing)
         write_features(folder / ROI_FILE, object_features(drawn))
 
 

@@ -131,7 +131,7 @@ class PlacedNuclei:
         fits = self.fitting[own]
         values[~fits] = self._measure(own[~fits], own[~fits], ModelBox(0, 0, 0, 0))
         if fits.any():
-            window = self._window(own[fits])
+            window = self.measurer.window(self.polygons[own[fits]], self.grid)
             box = shapely.box(window.x, window.y, window.x_stop, window.y_stop)
             seen = np.union1d(own[fits], self._tree.query(box))
             values[fits] = self._measure(own[fits], seen, window)
@@ -142,13 +142,3 @@ class PlacedNuclei:
         rgb = np.empty((0, 0, 3), np.uint8) if empty else self.reader.read(window)
         wanted = np.isin(seen, own)
         return self.measurer.measure(self.polygons[seen], wanted, rgb, window, self.grid)
-
-    def _window(self, own: Rows) -> ModelBox:
-        """Return what must be read for some nuclei, as far as the slide goes."""
-        margin = self.measurer.neighbourhood_um / self.grid.mpp + 1
-        extent = self.grid.extent
-        size = [extent.width, extent.height]
-        low = np.clip(np.floor(self.bounds[own, :2].min(axis=0) - margin), 0, size)
-        high = np.clip(np.ceil(self.bounds[own, 2:].max(axis=0) + margin), 0, size)
-        (left, top), (right, bottom) = low.astype(int).tolist(), high.astype(int).tolist()
-        return ModelBox(left, top, right - left, bottom - top)

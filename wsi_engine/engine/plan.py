@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,14 +25,15 @@ from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.frames import ModelGrid
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.stain_vectors import choose_stains
 from wsi_engine.slide.tissue import Tissue, find_tissue
 from wsi_engine.slide.unreadable import area_of, without
+from wsi_engine.slide.whole_pixels import make_measured_grid, make_model_grid
 
-RESULT_VERSION = 5
+RESULT_VERSION = 7
 """Counted up when the same settings come to give other nuclei."""
 
 NEARLY_ALL = 0.999
@@ -51,6 +52,9 @@ class Plan:
         Regions of interest, drawn by a person or found by a model.
     area
         Area that is searched: tissue, regions of interest, or both; QuPath pixels.
+    reader, measured
+        Read the pixels that the model sees, and those that nuclei are measured on; one reader
+        where these are the same.
     reach
         Area in which nuclei are kept: within the regions of interest, up to the border of tissue
         and a little beyond.
@@ -64,6 +68,7 @@ class Plan:
     settings: RunSettings
     model: Model
     reader: GridReader
+    measured: GridReader
     tissue: Tissue | None
     regions: Regions | None
     area: shapely.Geometry
@@ -88,7 +93,12 @@ class Plan:
     @property
     def columns(self) -> tuple[Column, ...]:
         """What is measured of each nucleus."""
-        return columns_of(self.settings.measure, self.measurer.stains)
+        return columns_of(self.settings.measure, self.measurer.stains, self.measured.grid.pixel)
+
+    def reading(self, slide: Slide) -> Plan:
+        """Return the same plan for the slide as it was opened once more."""
+        reader, measured = _readers(slide, self.reader.grid, self.measured.grid)
+        return replace(self, reader=reader, measured=measured)
 
     @property
     def namespace(self) -> uuid.UUID:
@@ -133,9 +143,11 @@ def make_plan(
         area = _working_area(info, tissue, bounds, bounded=regions is not None)
     observe(Progress(info.path.name, "calibration"))
     with clock.measure("calibration"):
-        loaded = load_model(settings, given)
+        loaded = load_model(settings, given, info)
         # A file of weights may be for other pixels than the model that it is for.
-        reader = GridReader(slide, make_grid(info, loaded.spec.mpp))
+        reader, measured = _readers(
+            slide, make_model_grid(info, loaded.spec.mpp), make_measured_grid(info)
+        )
         if tissue is not None:
             reader.add_unreadable(tissue.unreadable)
         fields = sample_fields(reader, area)
@@ -150,6 +162,7 @@ def make_plan(
         settings=settings,
         model=model,
         reader=reader,
+        measured=measured,
         tissue=tissue,
         regions=regions,
         area=area,
@@ -165,6 +178,11 @@ def make_plan(
 def core_side(tile_size: int, spec: ModelSpec) -> int:
     """Round a tile's side up to what the model can take."""
     return -(-tile_size // spec.stride) * spec.stride
+
+
+def _readers(slide: Slide, seen: ModelGrid, measured: ModelGrid) -> tuple[GridReader, GridReader]:
+    reader = GridReader(slide, seen)
+    return reader, reader if measured == seen else GridReader(slide, measured)
 
 
 def _bounds_of_work(info: SlideInfo, regions: Regions | None) -> shapely.Geometry:

@@ -17,6 +17,7 @@ from wsi_engine.results.facts import (
     Box,
     CorrectionFacts,
     FoundNuclei,
+    GridFacts,
     MachineFacts,
     MeasurementFacts,
     ModelFacts,
@@ -30,6 +31,7 @@ from wsi_engine.results.facts import (
     WorkerFacts,
 )
 from wsi_engine.results.record import RunRecord
+from wsi_engine.slide.whole_pixels import reason_for
 
 if TYPE_CHECKING:
     from wsi_engine.config import RunSettings
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from wsi_engine.engine.plan import Plan
     from wsi_engine.engine.progress import Tracker
     from wsi_engine.schedule.clock import StageClock
+    from wsi_engine.slide.frames import ModelGrid, Mpp
     from wsi_engine.slide.grid_reader import GridReader
     from wsi_engine.slide.protocol import SlideInfo
     from wsi_engine.slide.stain_vectors import Stains
@@ -74,14 +77,26 @@ def describe_unreadable(reader: GridReader) -> tuple[Box, ...]:
     return tuple(Box(**asdict(box)) for box in reader.unreadable)
 
 
-def describe_measurements(groups: Sequence[str], stains: Stains) -> MeasurementFacts:
-    """Return which groups were measured, and with which stains."""
+def describe_grid(grid: ModelGrid, mpp: float) -> GridFacts:
+    """Return the pixels that a model of ``mpp`` µm saw, and why these."""
+    return GridFacts(
+        mpp=PixelSize(**asdict(grid.pixel)),
+        slide_pixels=grid.slide_pixels,
+        reason=reason_for(grid, mpp),
+    )
+
+
+def describe_measurements(
+    groups: Sequence[str], stains: Stains, pixel: Mpp | None = None
+) -> MeasurementFacts:
+    """Return which groups were measured, with which stains, and on pixels of which size."""
     described = stains.describe()
     vectors = {name: tuple(vector) for name, vector in described["vectors"].items()}
     background = tuple(described["background"])
     return MeasurementFacts(
         groups=tuple(groups),
         stains=StainFacts(name=described["name"], vectors=vectors, background=background),
+        mpp=PixelSize(**asdict(pixel)) if pixel is not None else None,
     )
 
 
@@ -157,7 +172,9 @@ def make_record(
         ),
         corrections=corrections,
         model=ModelFacts(**asdict(plan.model.spec), calibration=plan.model.settings()),
-        measurements=describe_measurements(plan.settings.measure, plan.measurer.stains),
+        measurements=describe_measurements(
+            plan.settings.measure, plan.measurer.stains, plan.measured.grid.pixel
+        ),
         settings=describe_settings(plan.settings),
         basis=basis,
         tiles=TileFacts(
@@ -166,6 +183,7 @@ def make_record(
             core_px=plan.tile_grid.core,
             halo_px=plan.tile_grid.halo,
             read_level=plan.reader.level.index,
+            grid=describe_grid(plan.reader.grid, plan.model.spec.mpp),
             megapixels=round(state.megapixels, 3),
             seconds=round(state.seconds, 3),
             model_busy=round(state.busy, 4),

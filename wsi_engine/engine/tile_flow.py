@@ -126,6 +126,16 @@ def _promised_maps(model: Model) -> Callable[[Batch], Maps]:
     return maps
 
 
+def _read_to_measure(plan: Plan, polygons: Polygons) -> tuple[RGB, ModelBox]:
+    """Read what nuclei are measured on, where the model sees other pixels."""
+    if not len(polygons) or not plan.measurer.needs_pixels:
+        return np.empty((0, 0, 3), np.uint8), ModelBox(0, 0, 0, 0)
+    window = plan.measurer.window(polygons, plan.measured.grid)
+    rgb = plan.measured.read(window)
+    plan.reader.add_lost_of(plan.measured)
+    return rgb, window
+
+
 def _points_on_slide(start: int, count: int, step: int, size: float) -> slice:
     """Find the points whose centres lie in [0, size); at least one is left."""
     first = max(0, math.ceil(-start / step - 0.5))
@@ -150,8 +160,12 @@ def compute_tiles(
 
     def decode(tile: Tile, pixels: RGB, maps: Maps) -> Nuclei:
         def measure(polygons: Polygons, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+            rgb, window = pixels, tile.window
+            if plan.measured is not plan.reader:
+                with clock.measure("read"):
+                    rgb, window = _read_to_measure(plan, polygons[wanted])
             with clock.measure("measure"):
-                return plan.measurer.measure(polygons, wanted, pixels, tile.window, grid)
+                return plan.measurer.measure(polygons, wanted, rgb, window, plan.measured.grid)
 
         # A nucleus at the slide's border must not compete with its own mirror image.
         seen, maps = on_slide(tile, maps, grid)

@@ -19,6 +19,10 @@ from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
 
 Mask = npt.NDArray[np.bool_]
+IGNORED = "Ignore*"
+"""QuPath's own class of areas in which nothing counts."""
+
+_FAR_PX = 2.0**31
 _Drawn = tuple[shapely.Geometry, str]
 
 _POINTS = (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT)
@@ -68,18 +72,26 @@ class Drawing:
         """Return the nuclei of an image, which is a field itself unless fields are drawn on it.
 
         Fields are those of a slide; but in a file without any detection a rectangle that
-        holds nothing is a nucleus, drawn as its box.
+        holds nothing is a nucleus, drawn as its box. What lies in an annotation of class
+        ``Ignore*`` is none, and such areas belong to no field.
 
         Parameters
         ----------
         points
             Whether points count as nuclei.
         """
-        fields = self._is_field & ((self._held > 0) | (len(self.detections) > 0))
-        nuclei = self.detections.joined(self.annotations.take(~fields & ~self._is_region))
+        ignored = self.annotations.classes == IGNORED
+        fields = self._is_field & ((self._held > 0) | (len(self.detections) > 0)) & ~ignored
+        drawn = self.annotations.take(~fields & ~self._is_region & ~ignored)
+        nuclei = self.detections.joined(drawn)
         if points:
             nuclei = nuclei.joined(self.points)
         field = shapely.union_all(self.annotations.shapes[fields]) if fields.any() else None
+        if ignored.any():
+            everywhere = shapely.box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
+            counted = everywhere - shapely.union_all(self.annotations.shapes[ignored])
+            nuclei = nuclei.within(counted)
+            field = counted if field is None else field & counted
         return Polygons(nuclei.shapes, nuclei.classes, field)
 
     @cached_property

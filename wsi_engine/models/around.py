@@ -30,6 +30,8 @@ from wsi_engine.models.registry import ModelEntry, find_model, package_of
 from wsi_engine.models.turns import Count
 from wsi_engine.slide.normalisation.look_files import SUFFIX, read_target
 from wsi_engine.slide.normalisation.methods import Method
+from wsi_engine.slide.protocol import SlideInfo
+from wsi_engine.slide.whole_pixels import make_model_grid
 
 LOOKS = Path(__file__).parent / "weights" / "looks.json"
 """What the images look like that the networks of this package were trained on, all on the same."""
@@ -103,13 +105,16 @@ def members_of(wanted: Wanted) -> tuple[Member, ...]:
     return tuple(members)
 
 
-def load_model(wanted: Wanted, given: Model | None = None) -> Model:
+def load_model(wanted: Wanted, given: Model | None = None, slide: SlideInfo | None = None) -> Model:
     """Load what a run asks for, on the CPU, with all around it.
 
     Parameters
     ----------
     given
         A model, in place of the one that is named.
+    slide
+        The slide that it is for, on whose pixels limits in µm² are judged; without it they are as
+        large as the model's.
 
     Raises
     ------
@@ -127,7 +132,10 @@ def load_model(wanted: Wanted, given: Model | None = None) -> Model:
         model = refined(model, wanted.refine)
     limits = (wanted.min_area, wanted.max_area, wanted.min_circularity, wanted.min_score)
     if limits != (None,) * 4:
-        model = Filtered(model, *limits, wanted.simplify_um)
+        mpp = model.spec.mpp
+        if slide is not None:
+            mpp = make_model_grid(slide, mpp).mpp
+        model = Filtered(model, *limits, wanted.simplify_um, mpp)
     return with_class_names(model, wanted.class_names, wanted.class_colours)
 
 

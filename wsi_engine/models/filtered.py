@@ -30,6 +30,8 @@ class Filtered(Wrapper):
         That of the model, or the mean of those that vote.
     simplify_um
         How far simplification may move a border.
+    mpp
+        Side in µm of the pixels that the model sees; ``None`` for exactly those of its spec.
     """
 
     min_area: float | None = None
@@ -37,6 +39,7 @@ class Filtered(Wrapper):
     min_circularity: float | None = None
     min_score: float | None = None
     simplify_um: float = 0.0
+    mpp: float | None = None
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Decode as the model does, and leave out what is beyond the limits."""
@@ -46,13 +49,17 @@ class Filtered(Wrapper):
         if len(found) == 0 or (self.min_area, self.max_area, self.min_circularity) == (None,) * 3:
             return found
         rings = polygons_from_rings(found.xy, found.offsets)
-        written, wanted = simplified_on_grid(rings, self.simplify_um / self.spec.mpp)
+        written, wanted = simplified_on_grid(rings, self.simplify_um / self._side_um)
         wanted[wanted] = self._within_limits(written)
         return found.where(wanted)
 
+    @property
+    def _side_um(self) -> float:
+        return self.spec.mpp if self.mpp is None else self.mpp
+
     def _within_limits(self, polygons: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
         area = shapely.area(polygons)
-        area_um2, perimeter = area * self.spec.mpp**2, shapely.length(polygons)
+        area_um2, perimeter = area * self._side_um**2, shapely.length(polygons)
         good = np.ones(len(polygons), bool)
         if self.min_area is not None:
             good &= area_um2 >= self.min_area

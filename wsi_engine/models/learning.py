@@ -91,10 +91,6 @@ class TrainedModel(Model, Protocol):
 class Teacher(TrainedModel, Protocol):
     """A model from whose object probability another can learn."""
 
-    def averaged_maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """Return the maps of a batch, the mean over all eight ways to lay it down."""
-        ...
-
     def object_probability(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Return the object probability of the maps of one tile, shape (h, w)."""
         ...

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from wsi_engine.errors import ModelError
 from wsi_engine.models.label_objects import ObjectLimits, label_predictions, means, plausible
+from wsi_engine.models.map_model import require_whole_strides
 from wsi_engine.models.micronet_spec import LARGEST_OBJECT_PX, PATCH_PX, SPEC, STEP_PX
 from wsi_engine.models.patches import in_patches
 from wsi_engine.models.protocol import ModelSpec
@@ -95,14 +95,9 @@ class MicroNetModel:
         ModelError
             When the sides do not suit the network.
         """
-        height, width = batch.shape[1:3]
-        if height % STEP_PX or width % STEP_PX:
-            raise ModelError(
-                f"{self.spec.name} takes tiles whose sides are multiples of {STEP_PX} px, not "
-                f"{width} x {height}: choose another tile size"
-            )
+        require_whole_strides(batch, self.spec)
         if len(batch) == 0:
-            return np.empty((0, height, width, 2), np.float32)
+            return np.empty((*batch.shape[:3], 2), np.float32)
         return np.stack([in_patches(self._run, image, PATCH_PX, STEP_PX) for image in batch])
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:

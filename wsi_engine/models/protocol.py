@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class ModelSpec:
     """The facts about a model that the engine plans by.
 
-    Lengths are in model pixels, squares of ``mpp`` µm. `wsi_engine.check_model` measures whether
-    they are true.
+    Lengths are in model pixels, squares of ``mpp`` µm; on a slide they may be 5 % larger or
+    smaller, for pixels of the model to be whole ones of the slide. `wsi_engine.check_model`
+    measures whether the lengths are true.
 
     Attributes
     ----------
@@ -149,7 +150,7 @@ class Model(Protocol):
         Parameters
         ----------
         batch
-            uint8, shape (n, height, width, 3), RGB at the model's mpp, height and width
+            uint8, shape (n, height, width, 3), RGB at about the model's mpp, height and width
             multiples of the stride; not to be written to. What is beyond the slide is mirrored.
 
         Returns

@@ -8,6 +8,7 @@ their order. OpenVINO is loaded in a tenth of the time that torch needs, and kno
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from wsi_engine.models.devices import processor_threads
 
 if TYPE_CHECKING:
     import openvino
+
+_CONVERTER = "openvino.tools.ovc"
 
 _SHAPES_KEPT = 2
 """Compiled for so many shapes at once: that of whole batches, and that of the last."""
@@ -38,7 +41,7 @@ class QuantisedNetwork:
     ----------
     path
         OpenVINO's description of it, ``.xml``, which is data; its weights lie beside it in a
-        ``.bin``. It takes uint8 (n, h, w, 3) and gives (n, h / grid, w / grid, channels).
+        ``.bin``. It takes uint8 (n, h, w, 3) and gives maps, (n, h / grid, w / grid, channels).
 
     Raises
     ------
@@ -54,16 +57,17 @@ class QuantisedNetwork:
     def __reduce__(self) -> tuple[type[QuantisedNetwork], tuple[Path]]:
         return QuantisedNetwork, (self._path,)
 
-    def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+    def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Predict from pixels; may be called by several threads at once."""
         if len(batch) == 0:
             return self(np.zeros((1, *batch.shape[1:]), np.uint8))[:0]
         network = self._for(batch.shape)
-        # A request of its own for each call: what one gives is overwritten by its next.
+        # A request of its own for each call: what one gives is overwritten by its next. The maps
+        # hold the memory that they are in.
         found = network.create_infer_request().infer(
             [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
         )
-        return np.asarray(found[0], np.float16)
+        return np.asarray(found[0])
 
     def _for(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         with self._lock:
@@ -95,6 +99,14 @@ class QuantisedNetwork:
 
 @cache
 def _core() -> openvino.Core:
-    import openvino
-
+    # With openvino comes its converter, which sends a notice of each start to Google unless the
+    # user has opted out; openvino does without it where it cannot be imported.
+    already = _CONVERTER in sys.modules
+    if not already:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if not already:
+            del sys.modules[_CONVERTER]
     return openvino.Core()

@@ -160,6 +160,10 @@ def _train_starconvex() -> Training:
 
 
 def _load_dense(method: DenseMethod, weights: Path | None) -> Model:
+    if weights is None:
+        from wsi_engine.models.dense.shipped import load_shipped
+
+        return load_shipped(method)
     from wsi_engine.models.dense.model import load_dense
 
     return load_dense(method, weights)

@@ -98,9 +98,10 @@ def suppress(
     last = ((high - origin) / side).astype(np.int32)
     grid = last.max(axis=0) + 1
     entries = int((last - first + 1).astype(np.int64).prod(axis=1).sum())
-    keep = _greedy(
+    keep, buckets = np.zeros(len(order), np.bool_), np.full(grid[0] * grid[1], -1, np.int32)
+    _greedy(
         polygons, star_areas(distances[order]), low, high, first, last,
-        int(grid[0]), int(grid[1]), entries, max_overlap,
+        int(grid[0]), buckets, entries, max_overlap, keep,
     )  # fmt: skip
     return np.asarray(order[keep], np.int64)
 
@@ -114,10 +115,11 @@ def _greedy(
     first: npt.NDArray[np.int32],
     last: npt.NDArray[np.int32],
     columns: int,
-    rows: int,
+    head: npt.NDArray[np.int32],
     entries: int,
     max_overlap: float,
-) -> npt.NDArray[np.int64]:
+    keep: npt.NDArray[np.bool_],
+) -> None:
     """Walk through the polygons, best first; buckets are linked lists of those that stay.
 
     Parameters
@@ -128,24 +130,19 @@ def _greedy(
         Least and greatest x and y of each polygon, shape (n, 2).
     first, last
         Column and row of the first and the last bucket that it meets, shape (n, 2).
-    columns, rows, entries
-        Number of buckets, and of the entries of all polygons in them.
+    columns, head, entries
+        Number of buckets in a row; the first entry of each bucket, -1 as there is none yet; and
+        how many entries all polygons have in them.
     max_overlap
         See `suppress`.
-
-    Returns
-    -------
-    ndarray
-        Positions of those that stay.
+    keep
+        False for each, becomes true for those that stay, shape (n,).
     """
-    count = polygons.shape[0]
-    keep = np.zeros(count, np.bool_)
-    head = np.full(columns * rows, -1, np.int32)
     owner = np.empty(entries, np.int32)
     following = np.empty(entries, np.int32)
     crossings = np.empty((2, polygons.shape[1] + 1), np.float32)
     used = 0
-    for i in range(count):
+    for i in range(len(polygons)):
         stays = True
         for row in range(first[i, 1], last[i, 1] + 1):
             for column in range(first[i, 0], last[i, 0] + 1):
@@ -176,7 +173,6 @@ def _greedy(
                     following[used] = head[row * columns + column]
                     head[row * columns + column] = used
                     used += 1
-    return np.flatnonzero(keep)
 
 
 @njit(nogil=True, cache=True)
@@ -194,8 +190,8 @@ def _shared_area(
     total = np.float32(0)
     for line in range(_LINES):
         y = top + (np.float32(line) + np.float32(0.5)) * spacing
-        a = add_crossings(p, y, crossings[0], 0)
-        b = add_crossings(q, y, crossings[1], 0)
+        a = add_crossings(p, y, crossings[0], np.int64(0))
+        b = add_crossings(q, y, crossings[1], np.int64(0))
         m = n = 0
         while m + 1 < a and n + 1 < b:
             left = max(crossings[0, m], crossings[1, n])

@@ -12,8 +12,17 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from wsi_engine.errors import ModelError
 from wsi_engine.models.compiling import Compilation
 from wsi_engine.models.layers import fastest_dtype, normalise
+
+
+def computed_nan(name: str) -> ModelError:
+    """Return what to raise where a model's network computes NaN."""
+    return ModelError(
+        f"{name} computed NaN: its weights are damaged, or do not suit this device; try "
+        "--device cpu"
+    )
 
 
 class TorchModel:
@@ -40,6 +49,10 @@ class TorchModel:
 
     def _with(self, **changes: object) -> Self:
         return cast("Self", replace(cast("Any", self), **changes))
+
+    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return what is read of the network's outputs, (n, k, h, w): maps, channels last."""
+        return outputs.permute(0, 2, 3, 1)
 
     def _pixels(self, batch: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Return what the network takes for a batch, uint8 (n, h, w, 3)."""

@@ -57,9 +57,15 @@ class Turn:
     def undo_rays(self, rays: int) -> npt.NDArray[np.int64]:
         """Return for each ray of an upright grid point the one to take from the turned image.
 
-        Ray k points at the angle 2πk / rays from the x axis towards the y axis; ``rays`` is a
-        multiple of 4.
+        Ray k points at the angle 2πk / rays from the x axis towards the y axis.
+
+        Raises
+        ------
+        ValueError
+            If ``rays`` is no multiple of four.
         """
+        if rays % 4:
+            raise ValueError(f"{rays} rays cannot be turned by quarters")
         upright = np.arange(rays)
         flipped = (rays // 2 - upright) % rays if self.mirrored else upright
         return np.asarray((flipped - self.quarters * (rays // 4)) % rays, np.int64)

@@ -1,7 +1,8 @@
 """What a region is in a QuPath file, and which regions bound the work.
 
-An annotation is one, and so is a TMA core, if it has an area. Its id is its own, else that of its
-place, which is the same wherever the file is read and wherever in the file it stands.
+An annotation is one, and so is a TMA core, if it has an area; so is a tile where a file holds
+neither. Its id is its own, else that of its place, which is the same wherever the file is read and
+wherever in the file it stands.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ class Regions:
         for: then all the rest of the slide is wanted.
     excluded
         Regions likewise. What lies in one of them is not wanted, whatever else it lies in.
+    missing
+        Wanted cores of a tissue microarray that hold no tissue: nothing is looked for in them.
     """
 
     source: str
     wanted: tuple[PathObject, ...]
     excluded: tuple[PathObject, ...]
+    missing: tuple[PathObject, ...] = ()
 
     def within(self, slide: shapely.Geometry) -> shapely.Geometry:
         """Return the part of a slide that is wanted, in QuPath pixels.
@@ -104,7 +108,7 @@ def read_annotations(
     """Read the regions of a GeoJSON file: all annotations and TMA cores that have an area.
 
     Those nested in others are regions, too, each for itself. Points and lines are passed over
-    with a warning, all other objects without.
+    with a warning, all other objects without. Tiles are regions where there is nothing else.
 
     Parameters
     ----------
@@ -116,7 +120,7 @@ def read_annotations(
     Returns
     -------
     dict
-        Regions by their number among the annotations of the file, from 1, in their order. Each
+        Regions by their number among the objects of their kind, from 1, in their order. Each
         has an id: its own, or else one that its shape gives. Of several with one shape and no
         id the first has that of the shape, and each other one that follows from it.
 
@@ -125,8 +129,7 @@ def read_annotations(
     GeoJSONError
         When the file cannot be read.
     """
-    objects = (item for top in iter_objects(path, problems=problems) for item in top.flattened())
-    annotations = [item for item in objects if item.object_type in ("annotation", "tmaCore")]
+    annotations = _annotations(path, problems)
     areas = {k: item for k, item in enumerate(annotations, 1) if item.geometry.area > 0}
     if len(areas) < len(annotations):
         log.warning(
@@ -201,18 +204,36 @@ def choose_bounds_of_work(
         When none is left to work in.
     """
     excluded = [item for item in annotations if item.is_of_class(exclude_class)]
-    wanted = [item for item in annotations if not item.is_of_class(exclude_class)]
+    chosen = [item for item in annotations if not item.is_of_class(exclude_class)]
     if roi_class:
-        wanted = [item for item in wanted if item.is_of_class(roi_class)]
+        chosen = [item for item in chosen if item.is_of_class(roi_class)]
+    wanted = [item for item in chosen if not item.is_missing]
+    missing = [item for item in chosen if item.is_missing]
     if exclude_class and not excluded:
         log.warning(
             "%s: nothing is cut out: %s", source, _no_such_class(exclude_class, annotations)
         )
+    if missing and not wanted:
+        raise RegionError(f"{source}: every core is marked as missing: give those that hold tissue")
     if roi_class and not wanted:
         raise RegionError(f"{source}: {_no_such_class(roi_class, annotations)}")
     if not wanted and not excluded:
         raise RegionError(f"{source} holds no annotation with an area: draw one in QuPath")
-    return Regions(source, _smallest_first(wanted), _smallest_first(excluded))
+    return Regions(source, *map(_smallest_first, (wanted, excluded, missing)))
+
+
+def _annotations(path: str | Path, problems: list[Problem] | None) -> list[PathObject]:
+    """Read annotations and cores; tiles, such as other programs write, where there are none."""
+    drawn: list[PathObject] = []
+    tiles: list[PathObject] = []
+    for top in iter_objects(path, problems=problems):
+        for item in top.flattened():
+            if item.object_type in ("annotation", "tmaCore"):
+                drawn.append(item)
+                tiles.clear()
+            elif item.object_type == "tile" and not drawn:
+                tiles.append(item)
+    return drawn or tiles
 
 
 def _no_such_class(wanted: Sequence[str], annotations: Sequence[PathObject]) -> str:

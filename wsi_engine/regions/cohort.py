@@ -22,12 +22,16 @@ from wsi_engine.results.cohort_folder import growing_cohort
 from wsi_engine.results.finished import SlideResult, finished_results
 from wsi_engine.results.folder import ResultFolder, is_interrupted
 from wsi_engine.results.layout import COHORT_TABLE_FILES, REGIONS_COLUMNS, REGIONS_TABLE
+from wsi_engine.results.summary_row import COLUMNS
 from wsi_engine.results.table_metadata import facts_of
 from wsi_engine.study import read_study
 
 log = logging.getLogger(__name__)
 
 SLIDE, PATH = "slide", "path"
+
+SUMMARY_COLUMNS = frozenset(COLUMNS)
+"""Columns of a ``summary.csv`` that tell of its runs, and not of its study."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def join_regions(output: Path, manifest: Path | None) -> tuple[pa.Table, list[Co
 def read_manifest(path: Path) -> Manifest:
     """Read the table of a study; the one that `wsi-engine run` was given serves, too.
 
-    Paths are relative to the manifest.
+    Paths are relative to the manifest. Of the ``summary.csv`` of an archive is taken what the study
+    says of its slides, and not what became of the runs.
 
     Raises
     ------
@@ -128,7 +133,8 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(
             f"{path.name} has no column {SLIDE!r}; it has {', '.join(study.columns)}"
         )
-    columns = tuple(name for name in study.columns if name != key)
+    of_runs = SUMMARY_COLUMNS if set(study.columns) >= SUMMARY_COLUMNS else {key}
+    columns = tuple(name for name in study.columns if name not in of_runs)
     rows: dict[str, tuple[str | None, ...]] = {}
     for number, values in study.rows:
         written = values[key]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wsi_engine.regions.notes import notes_of
 from wsi_engine.regions.summary import all_columns, summarise
 from wsi_engine.regions.tables import (
     IDENTITY,
@@ -122,8 +123,10 @@ def _measure(result: SlideResult, drawn: list[Region], held: ResultFolder) -> Re
     figures = summarise(result, regions)
     slide = result.record.slide.model_dump(mode="json")
     facts = {"slide": slide, "nuclei_sha256": result.digest}
-    table = region_table(result.name, regions, figures, facts)
-    columns = [*IDENTITY, *all_columns(figures)]
+    numbers = [*all_columns(figures)]
+    notes = notes_of(regions, {column.name for column in (*IDENTITY, *numbers)})
+    table = region_table(result.name, regions, figures, facts, notes)
+    columns = [*IDENTITY, *notes, *numbers]
     with clear_write_errors(held.path), held.adding(*REGION_FILES) as growing:
         write_table(table, columns, growing, REGION_TABLE_FILES)
         write_annotations(growing / REGIONS_GEOJSON, regions, figures)

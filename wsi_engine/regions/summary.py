@@ -57,7 +57,7 @@ def summarise(result: SlideResult, regions: Sequence[Region]) -> list[Figures]:
     Returns
     -------
     list of dict
-        Figures of each region; the same columns for all.
+        Figures of each region; the same columns for all. Those of a missing core are NaN.
     """
     anchors, mpp = result.anchors, result.mpp
     order = np.lexsort((anchors[:, 0], anchors[:, 1]))
@@ -81,7 +81,9 @@ def summarise(result: SlideResult, regions: Sequence[Region]) -> list[Figures]:
             found |= _arrangement_by_class(result, inside, window)
             found |= _neighbourhoods(result, inside, pairs)
     for region, window, found in zip(regions, windows, figures, strict=True):
-        if window.area == 0:
+        if region.is_missing:
+            found |= dict.fromkeys(found, math.nan)
+        elif window.area == 0:
             log.warning(
                 "%s: nuclei were not looked for in region %r, so it has an area only",
                 result.name,

@@ -17,6 +17,7 @@ from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.writer import write_objects
+from wsi_engine.regions.notes import Notes
 from wsi_engine.regions.summary import Figures, all_columns
 from wsi_engine.results.layout import REGIONS_GEOJSON, REGIONS_TABLE, TableFiles
 from wsi_engine.results.region import Region, read_regions
@@ -34,11 +35,15 @@ IDENTITY = (
 
 
 def region_table(
-    slide: str, regions: Sequence[Region], figures: Sequence[Figures], facts: dict[str, Any]
+    slide: str,
+    regions: Sequence[Region],
+    figures: Sequence[Figures],
+    facts: dict[str, Any],
+    notes: Notes | None = None,
 ) -> pa.Table:
     """Return one row per region: who it is, then its figures as float64, null where missing.
 
-    ``facts`` are kept as JSON under the metadata key ``wsi_engine``.
+    ``facts`` are kept as JSON under the metadata key ``wsi_engine``; notes follow who it is.
 
     Raises
     ------
@@ -56,6 +61,8 @@ def region_table(
         column.name: pa.array(values, pa.string())
         for column, values in zip(IDENTITY, identity, strict=True)
     }
+    for column, texts in (notes or {}).items():
+        columns[column.name] = pa.array(texts, pa.string())
     for column in all_columns(figures):
         if column.name in columns:
             raise ValueError(f"two columns are called {column.name!r}")

@@ -101,7 +101,9 @@ def _write_page(path: Path, output: Path, table: pa.Table) -> None:
     slides = table.filter(pc.equal(table["kind"], "slide"))
     names: list[str] = slides[SLIDE].to_pylist()
     first = slides.column_names.index(FIRST_FIGURE)
-    facts = slides.column_names[len(IDENTITY) : first]
+    between = slides.column_names[len(IDENTITY) : first]
+    # Places of cores and notes of annotations are not of slides.
+    facts = [name for name in between if any(slides[name].to_pylist())]
     rows = [_slide_row(output / row[SLIDE], row, facts) for row in slides.to_pylist()]
     group = _group_column(slides, facts)
     groups = _groups(names, slides[group].to_pylist() if group else [None] * len(names))

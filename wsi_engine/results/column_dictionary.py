@@ -71,7 +71,8 @@ def column_of(entry: dict[str, Any]) -> Column:
     # Results of earlier versions say only what went to QuPath.
     essential = entry.get("essential", entry.get("in_geojson", False))
     texts = {text: entry[text] for text in ("name", "unit", "formula", "source")}
-    return Column(**texts, essential=essential)
+    pixel_um = tuple(entry["pixel_um"]) if entry.get("pixel_um") else None
+    return Column(**texts, essential=essential, pixel_um=pixel_um)
 
 
 def read_dictionary(path: Path, names: Sequence[str]) -> tuple[list[Column], list[str]]:
@@ -103,12 +104,16 @@ def markdown() -> str:
         "is missing (NaN), never 0.",
         "",
         "A pixel belongs to a nucleus when its centre lies inside the polygon, and to each of",
-        "them where nuclei overlap. Pixels are those of the model's grid, put together to about",
-        "0.5 µm where they are finer. The ring lies around the nucleus, outside of all nuclei, and",
-        "ends half-way to neighbours. Optical density is log10(255 / value); stains are separated",
-        "with QuPath's default vectors of H&E, unless `stains` says otherwise. A nucleus that was",
-        "drawn or reshaped in QuPath has measurements of its shape and context: its pixels are not",
-        "read again. The context is that among the nuclei as they are after all corrections.",
+        "them where nuclei overlap. Pixels are whole ones of the slide, whatever the model sees:",
+        "of 0.25 µm the means of 2 x 2, of 0.499 µm the slide's own, always as many as come",
+        "nearest to 0.5 µm. So colour and texture do not depend on where a nucleus lies. Texture",
+        f"depends on the size of the pixels, which `{COLUMNS}` tells as `pixel_um`. (Pixels whose",
+        "sides differ by more than 2 % are resampled to 0.5 µm.) The ring lies around the",
+        "nucleus, outside of all nuclei, and ends half-way to neighbours. Optical density is",
+        "log10(255 / value); stains are separated with QuPath's default vectors of H&E, unless",
+        "`stains` says otherwise. A nucleus that was drawn or reshaped in QuPath has measurements",
+        "of its shape and context: its pixels are not read again. The context is that among the",
+        "nuclei as they are after all corrections.",
     ]
     for group in GROUPS:
         lines += ["", f"## {group}", "", "| name | unit | formula | source |", "|---|---|---|---|"]

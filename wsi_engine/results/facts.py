@@ -158,10 +158,11 @@ class StainFacts(Facts):
 
 
 class MeasurementFacts(Facts):
-    """The groups that were measured, and the stains they rest on."""
+    """The groups that were measured, the stains they rest on, and the size of the pixels."""
 
     groups: tuple[str, ...]
     stains: StainFacts
+    mpp: PixelSize | None = None
 
 
 class SettingsFacts(Facts):
@@ -176,6 +177,17 @@ class SettingsFacts(Facts):
     report: bool
 
 
+class GridFacts(Facts):
+    """The pixels that the model saw: their size, and how many of the slide's make one.
+
+    ``slide_pixels`` is ``None`` where the slide was resampled; ``reason`` says why.
+    """
+
+    mpp: PixelSize
+    slide_pixels: tuple[int, int] | None
+    reason: str
+
+
 class TileFacts(Facts):
     """The tiles of a run: how many, how large, how fast."""
 
@@ -184,6 +196,7 @@ class TileFacts(Facts):
     core_px: int
     halo_px: int
     read_level: int
+    grid: GridFacts | None = None
     megapixels: NotNegative
     seconds: NotNegative
     model_busy: NotNegative

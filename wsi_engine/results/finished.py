@@ -24,6 +24,7 @@ from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, ROI_FILE, TISSUE_FI
 from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.results.record import read_record
 from wsi_engine.results.region import Region, areal, read_regions
+from wsi_engine.slide.beside_slides import slide_stem
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.unreadable import without
 
@@ -59,7 +60,7 @@ class SlideResult:
         self.name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - of a link itself
         slide, mpp = self.record.slide.name, self.record.slide.mpp
         self.mpp = Mpp(mpp.x, mpp.y)
-        self.names = {self.name, slide, Path(slide).stem}
+        self.names = {self.name, slide, Path(slide).stem, slide_stem(slide)}
 
     def __len__(self) -> int:
         return len(self.table)
@@ -149,10 +150,11 @@ class SlideResult:
 
     @cached_property
     def drawn(self) -> list[Region]:
-        """The annotations that bounded the run; none where there were none."""
-        if self._bounds_of_work is None:
+        """The annotations that bounded the run, and cores that are missing among them."""
+        bounds = self._bounds_of_work
+        if bounds is None:
             return []
-        wanted = {item.id for item in self._bounds_of_work.wanted}
+        wanted = {item.id for item in (*bounds.wanted, *bounds.missing)}
         return [
             region
             for region in read_regions(self.folder / ROI_FILE, "annotation")

@@ -47,6 +47,21 @@ class Region:
         """Class of the annotation."""
         return None if self.source is None else self.source.class_name
 
+    @property
+    def is_core(self) -> bool:
+        """Whether it is a core of a tissue microarray."""
+        return self.source is not None and self.source.object_type == "tmaCore"
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a core that was marked as holding no tissue: nothing is told of it."""
+        return self.source is not None and self.source.is_missing
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What was noted of it in QuPath, such as ``Case ID``."""
+        return {} if self.source is None else self.source.metadata
+
 
 def read_regions(path: Path, kind: Kind) -> list[Region]:
     """Read the regions of a GeoJSON file, as `wsi_engine.qupath.regions` has them.

@@ -40,8 +40,19 @@ def is_associated(name: str) -> bool:
     >>> is_associated("case1_label.png"), is_associated("Macro 2.jpg"), is_associated("case1.png")
     (True, True, False)
     """
-    stem = PurePath(name.lower()).stem.removesuffix(".ome")
-    return _ASSOCIATED.fullmatch(stem) is not None
+    return _ASSOCIATED.fullmatch(slide_stem(name).lower()) is not None
+
+
+def slide_stem(name: str) -> str:
+    """Return the name of a slide's file without its suffix, ``.ome.tif`` as a whole.
+
+    Examples
+    --------
+    >>> slide_stem("case1.ome.tif"), slide_stem("case1.v2.svs")
+    ('case1', 'case1.v2')
+    """
+    stem = PurePath(name).stem
+    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
 
 
 def is_picture(name: str) -> bool:

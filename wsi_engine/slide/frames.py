@@ -113,18 +113,22 @@ class ModelGrid:
     Parameters
     ----------
     mpp
-        Side of a (square) grid pixel in µm.
+        Side of a grid pixel in µm; of one that is not quite square, that of a square as large.
     slide_mpp
         Pixel size of the slide at full resolution.
     origin_x, origin_y
         QuPath's origin in level-0 pixels (``openslide.bounds-x/-y``, else 0).
     slide_width, slide_height
         Size of the slide as QuPath sees it, in full-resolution pixels.
+    slide_pixels
+        Number of full-resolution pixels, across and down, that make a grid pixel; ``None`` where
+        grid pixels are squares of ``mpp`` whose borders may lie anywhere.
 
     Notes
     -----
-    The scale is a real number and is never rounded to an integer factor: at 0.2527 µm
-    one grid pixel of 0.5 µm spans 1.9786... full-resolution pixels.
+    Without ``slide_pixels`` the scale is a real number and is never rounded to an integer factor:
+    at 0.2527 µm one grid pixel of 0.5 µm spans 1.9786... full-resolution pixels. `whole_pixels`
+    decides which slides have them.
     """
 
     mpp: float
@@ -133,16 +137,25 @@ class ModelGrid:
     origin_y: int
     slide_width: int
     slide_height: int
+    slide_pixels: tuple[int, int] | None = None
 
     @property
     def scale_x(self) -> float:
         """Full-resolution pixels per grid pixel, horizontally."""
-        return self.mpp / self.slide_mpp.x
+        return self.mpp / self.slide_mpp.x if self.slide_pixels is None else self.slide_pixels[0]
 
     @property
     def scale_y(self) -> float:
         """Full-resolution pixels per grid pixel, vertically."""
-        return self.mpp / self.slide_mpp.y
+        return self.mpp / self.slide_mpp.y if self.slide_pixels is None else self.slide_pixels[1]
+
+    @property
+    def pixel(self) -> Mpp:
+        """Size of a grid pixel."""
+        if self.slide_pixels is None:
+            return Mpp(self.mpp, self.mpp)
+        across, down = self.slide_pixels
+        return Mpp(across * self.slide_mpp.x, down * self.slide_mpp.y)
 
     @property
     def extent(self) -> ModelBox:

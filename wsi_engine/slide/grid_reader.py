@@ -13,7 +13,7 @@ from wsi_engine.errors import ResolutionError
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import LevelBox, ModelBox, ModelGrid, QuPathBox
 from wsi_engine.slide.protocol import RGB, Level, Slide, SlideInfo, UnreadableRegionError
-from wsi_engine.slide.resampling import AxisWeights, area_weights, resample
+from wsi_engine.slide.resampling import AxisWeights, area_weights, mean_of_boxes, resample
 
 LARGEST_ENLARGEMENT = 1.02
 """A level may be this much coarser than the model grid before the next finer one is read."""
@@ -58,6 +58,16 @@ def best_level(levels: tuple[Level, ...], scale: float) -> Level:
     return max(fitting, key=lambda level: level.downsample, default=levels[0])
 
 
+def best_exact_level(levels: tuple[Level, ...], grid: ModelGrid) -> Level:
+    """Choose the coarsest level whose own pixels make those of a grid of whole pixels."""
+
+    def divides(level: Level) -> bool:
+        counts = (*(grid.slide_pixels or ()), grid.origin_x, grid.origin_y)
+        return level.is_exact and all(count % level.downsample == 0 for count in counts)
+
+    return max(filter(divides, levels), key=lambda level: level.downsample, default=levels[0])
+
+
 def mirrored(start: int, count: int, size: int) -> npt.NDArray[np.int64]:
     """Say which pixel of a slide stands at each of ``count`` places from ``start`` on.
 
@@ -96,7 +106,11 @@ class GridReader:
     def __init__(self, slide: Slide, grid: ModelGrid) -> None:
         self._slide = slide
         self.grid = grid
-        self.level = best_level(slide.info.levels, min(grid.scale_x, grid.scale_y))
+        levels = slide.info.levels
+        if grid.slide_pixels is None:
+            self.level = best_level(levels, min(grid.scale_x, grid.scale_y))
+        else:
+            self.level = best_exact_level(levels, grid)
         self._unreadable: set[LevelBox] = set()
         self._lock = threading.Lock()
 
@@ -116,14 +130,27 @@ class GridReader:
         return np.ascontiguousarray(pixels[np.ix_(rows - top, columns - left)])
 
     def _read_inside(self, box: ModelBox) -> RGB:
+        if self.grid.slide_pixels is not None:
+            return self._read_whole_pixels(box, *self.grid.slide_pixels)
         x = self._weights(box.x, box.width, self.grid.scale_x, self.grid.origin_x)
         y = self._weights(box.y, box.height, self.grid.scale_y, self.grid.origin_y)
         needed = LevelBox(x.start, y.start, x.stop - x.start, y.stop - y.start)
+        return resample(self._read_level(needed), x, y)
+
+    def _read_whole_pixels(self, box: ModelBox, across: int, down: int) -> RGB:
+        downsample = int(self.level.downsample)
+        across, down = across // downsample, down // downsample
+        left, top = self.grid.origin_x // downsample, self.grid.origin_y // downsample
+        needed = LevelBox(
+            left + box.x * across, top + box.y * down, box.width * across, box.height * down
+        )
+        return mean_of_boxes(self._read_level(needed), across, down)
+
+    def _read_level(self, needed: LevelBox) -> RGB:
         try:
-            source = self._slide.read(self.level.index, needed)
+            return self._slide.read(self.level.index, needed)
         except UnreadableRegionError:
-            source = self._salvage(needed)
-        return resample(source, x, y)
+            return self._salvage(needed)
 
     @property
     def lost(self) -> frozenset[LevelBox]:
@@ -147,8 +174,15 @@ class GridReader:
             )
         )
 
-    def add_lost(self, boxes: Iterable[LevelBox]) -> None:
+    def add_lost_of(self, other: GridReader) -> None:
         """Count as unreadable what another reader of the same slide could not read."""
+        if other.level == self.level:
+            self.add_lost(other.lost)
+        elif other.lost:
+            self.add_unreadable(other.unreadable)
+
+    def add_lost(self, boxes: Iterable[LevelBox]) -> None:
+        """Count boxes as unreadable, in pixels of the level."""
         with self._lock:
             self._unreadable.update(boxes)
 

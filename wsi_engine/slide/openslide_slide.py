@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numba
@@ -17,6 +18,7 @@ from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import Level0Box, LevelBox
+from wsi_engine.slide.jpeg_tiles import JpegTiles, find_jpeg_tiles
 from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
 from wsi_engine.slide.resolution import mpp_from_properties
@@ -28,12 +30,17 @@ DECODED_TILE_CACHE_BYTES = 32 << 20
 INEXACT_BLOCK_PX = 256
 """Side of the aligned blocks in which levels of fractional downsample are read."""
 
+TILES_TO_PROVE_BY = 16
+"""After so many tiles of a level that cannot be decoded past OpenSlide, none is tried."""
+
 LARGEST_TILE_PX = 2048
 """A file may call a whole level one tile; around damage it is then read in smaller blocks."""
 
 
 class OpenSlideSlide(Closing):
     """A slide behind OpenSlide, with one handle per thread.
+
+    JPEG tiles are decoded past it where they have the same pixels (`JpegTiles`).
 
     OpenSlide takes positions in level-0 pixels. Where it takes a level's downsample for a
     fraction (4.0003), a pixel has no exact position there, and OpenSlide interpolates by an
@@ -56,6 +63,7 @@ class OpenSlideSlide(Closing):
         self._reads = 0
         self._idle = threading.Condition(self._lock)
         self._closed = False
+        self._jpeg: JpegTiles | None = None
         try:
             handle = self._handle()
             # As OpenSlide counts, to ask it for positions; info.levels has the true ones.
@@ -77,6 +85,9 @@ class OpenSlideSlide(Closing):
             except SlideError:
                 self.close()
                 raise
+        self._jpeg = find_jpeg_tiles(path, self._info.vendor, self._info.levels)
+        self._proofs: dict[int, bool] = {}
+        self._proving = threading.Lock()
 
     @property
     def info(self) -> SlideInfo:
@@ -85,6 +96,11 @@ class OpenSlideSlide(Closing):
 
     def read(self, level: int, box: LevelBox) -> RGB:
         """Read a box of one level, composited on white; outside the slide is white."""
+        if self._jpeg is not None and self._has_proof(level):
+            page = self._jpeg.pages[level]
+            with self._reading():
+                read_tile = partial(self._read_tile, self._jpeg, level)
+                return assemble(box, page.tile_width, page.tile_height, read_tile)
         if self._downsamples[level].is_integer():
             return self._read_block(level, box)
         read_block = partial(self._read_block, level)
@@ -100,6 +116,32 @@ class OpenSlideSlide(Closing):
             self._idle.wait_for(lambda: self._reads == 0)
             while self._handles:
                 self._handles.pop().close()
+        if self._jpeg is not None:
+            self._jpeg.close()
+
+    def _has_proof(self, level: int) -> bool:
+        """Whether a tile of a level, decoded past OpenSlide, was seen to have the same pixels."""
+        with self._proving:
+            if level not in self._proofs:
+                self._proofs[level] = self._prove(level)
+            return self._proofs[level]
+
+    def _prove(self, level: int) -> bool:
+        if self._jpeg is None or level not in self._jpeg.pages:
+            return False
+        for box in islice(self._jpeg.some(level), TILES_TO_PROVE_BY):
+            tile = self._jpeg.tile(level, box.x, box.y)
+            if tile is None:
+                continue
+            try:
+                return np.array_equal(tile, self._read_block(level, box))
+            except UnreadableRegionError:
+                continue
+        return False
+
+    def _read_tile(self, jpeg: JpegTiles, level: int, box: LevelBox) -> RGB:
+        tile = jpeg.tile(level, box.x, box.y)
+        return self._read_block(level, box) if tile is None else tile
 
     def _read_block(self, level: int, box: LevelBox) -> RGB:
         downsample = self._downsamples[level]
@@ -210,7 +252,9 @@ def _level(handle: openslide.OpenSlide, index: int) -> Level:
     if not reported.is_integer():
         tile_width = tile_height = INEXACT_BLOCK_PX
     downsample = true_downsample(handle.dimensions, (width, height), reported)
-    return Level(index, width, height, downsample, tile_width, tile_height)
+    return Level(
+        index, width, height, downsample, tile_width, tile_height, is_exact=reported.is_integer()
+    )
 
 
 def _integer(text: str | None) -> int | None:

@@ -26,6 +26,8 @@ class Level:
     tile_width, tile_height
         The blocks, aligned to the level's origin, that can only be read, or be lost to damage,
         as a whole; ``None`` where there are none.
+    is_exact
+        Whether its pixels are read as they are in the file, none laid between two others.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Level:
     downsample: float
     tile_width: int | None = None
     tile_height: int | None = None
+    is_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

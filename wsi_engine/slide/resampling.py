@@ -72,6 +72,31 @@ def area_weights(start: int, count: int, ratio: float, offset: float = 0.0) -> A
     return AxisWeights(first, weights)
 
 
+def mean_of_boxes(source: RGB, across: int, down: int) -> RGB:
+    """Return the mean of each box of so many pixels, rounded half up."""
+    return source if across == down == 1 else _mean_of_boxes(source, across, down)
+
+
+@numba.njit(nogil=True, cache=True)
+def _mean_of_boxes(source: RGB, across: int, down: int) -> RGB:
+    """Shrink (height * down, width * across, 3) to (height, width, 3)."""
+    height, width = source.shape[0] // down, source.shape[1] // across
+    out = np.empty((height, width, 3), np.uint8)
+    sums = np.empty(width * 3, np.uint32)
+    area = np.uint32(across * down)
+    for row in range(height):
+        sums[:] = area // 2
+        for y in range(row * down, (row + 1) * down):
+            for column in range(width):
+                for x in range(column * across, (column + 1) * across):
+                    for channel in range(3):
+                        sums[column * 3 + channel] += source[y, x, channel]
+        for column in range(width):
+            for channel in range(3):
+                out[row, column, channel] = sums[column * 3 + channel] // area
+    return out
+
+
 def resample(source: RGB, x: AxisWeights, y: AxisWeights) -> RGB:
     """Resample an image that covers exactly ``[x.start, x.stop)`` by ``[y.start, y.stop)``."""
     return _resample(source, x.first - x.start, x.weights, y.first - y.start, y.weights)

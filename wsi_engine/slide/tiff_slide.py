@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image
 
 from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
@@ -21,11 +18,11 @@ from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
 from wsi_engine.slide.tiff_resolution import mpp_of_tiff
+from wsi_engine.slide.tiled_page import JPEG, MissingCodecError, TiledPage
 
 DECODED_TILE_CACHE_BYTES = 32 << 20
 """One cache for all threads, as `OpenSlideSlide` has."""
 
-JPEG = 7
 OPENSLIDE_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, 50000})
 """TIFF compressions of generic TIFFs that OpenSlide 4 reads."""
 
@@ -46,10 +43,6 @@ LARGEST_TILE_PX = 1 << 24
 """A file may call a whole level one tile, which is then no tile for this reader."""
 
 
-class MissingCodecError(Exception):
-    """Tifffile leaves a compression to imagecodecs, which is not installed."""
-
-
 class TiffSlide(Closing):
     """A tiled 8-bit RGB TIFF, read tile by tile, its coarser levels in SubIFDs or in pages.
 
@@ -68,7 +61,7 @@ class TiffSlide(Closing):
                 pages = pyramid_of(tiff)
                 if not pages:
                     raise SlideError(f"{path.name} is not a tiled TIFF of 8-bit RGB")
-                self._levels = [_TiledPage(page) for page in pages]
+                self._levels = [TiledPage(page) for page in pages]
                 self._info = _describe(path, tiff, pages)
         except (OSError, ValueError, tifffile.TiffFileError) as error:
             raise SlideError(f"{path.name} is damaged: {error}") from None
@@ -135,59 +128,6 @@ class TiffSlide(Closing):
             pass  # no wonder, of nothing
 
 
-class _TiledPage:
-    """One level: where its tiles lie, and how they are decoded."""
-
-    def __init__(self, page: Any) -> None:
-        self.width, self.height = int(page.imagewidth), int(page.imagelength)
-        self.tile_width, self.tile_height = int(page.tilewidth), int(page.tilelength)
-        self.offsets: Sequence[int] = page.dataoffsets
-        self.counts: Sequence[int] = page.databytecounts
-        self.compression = getattr(page.compression, "name", str(page.compression))
-        self._is_jpeg = page.compression == JPEG
-        tables = page.jpegtables
-        self._jpeg_header = _adobe_marker(page) + (tables[2:-2] if tables else b"")
-        self._page = page
-
-    def index_at(self, x: int, y: int) -> int | None:
-        """Return the number of the tile at a place, ``None`` outside."""
-        if not (0 <= x < self.width and 0 <= y < self.height):
-            return None
-        across = -(-self.width // self.tile_width)
-        index = y // self.tile_height * across + x // self.tile_width
-        return index if index < len(self.counts) else None
-
-    def decode(self, data: bytes, index: int) -> RGB:
-        """Decode a tile; pixels that lie outside the image are white."""
-        tile = np.full((self.tile_height, self.tile_width, 3), 255, np.uint8)
-        try:
-            pixels = self._decode_jpeg(data) if self._is_jpeg else self._decode_other(data, index)
-            across = -(-self.width // self.tile_width)
-            height = min(self.tile_height, self.height - index // across * self.tile_height)
-            width = min(self.tile_width, self.width - index % across * self.tile_width)
-            tile[:height, :width] = pixels[:height, :width]
-        except MemoryError:
-            raise
-        # Every codec has errors of its own.
-        except Exception as error:
-            if "imagecodecs" in str(error):
-                raise MissingCodecError(str(error)) from None
-            raise UnreadableRegionError(f"tile {index} cannot be decoded: {error}") from None
-        tile.flags.writeable = False
-        return tile
-
-    def _decode_jpeg(self, data: bytes) -> RGB:
-        whole = data[:2] + self._jpeg_header + data[2:]
-        with Image.open(io.BytesIO(whole), formats=["JPEG"]) as image:
-            return np.asarray(image.convert("RGB"))
-
-    def _decode_other(self, data: bytes, index: int) -> RGB:
-        pixels = self._page.decode(data, index)[0]
-        if pixels is None:
-            raise ValueError("no data")
-        return np.asarray(pixels[0, ..., :3])
-
-
 def pyramid_of(tiff: tifffile.TiffFile) -> list[Any]:
     """Return the levels of a tiled 8-bit RGB TIFF, finest first; empty if it is something else.
 
@@ -248,12 +188,6 @@ def _has_sides_of(page: Any, full: Any) -> bool:
 def _reduced_pages(tiff: tifffile.TiffFile) -> list[Any]:
     pages: list[Any] = list(tiff.pages)[1:]
     return [page for page in pages if page.keyframe.is_reduced]
-
-
-def _adobe_marker(page: Any) -> bytes:
-    """Tell decoders whether the components are RGB or YCbCr, which TIFF says and JPEG need not."""
-    is_ycbcr = page.photometric == 6
-    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([is_ycbcr])
 
 
 def _describe(path: Path, tiff: tifffile.TiffFile, pages: list[Any]) -> SlideInfo:

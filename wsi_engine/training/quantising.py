@@ -24,6 +24,7 @@ from torch import nn
 from wsi_engine.errors import TrainingError
 from wsi_engine.models.layers import normalise
 from wsi_engine.models.protocol import Model
+from wsi_engine.models.torch_model import TorchModel
 from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.train import load_sources
 from wsi_engine.training.validate import predict
@@ -36,22 +37,22 @@ SIDE_PX = 256
 class _FromPixels(nn.Module):
     """A network with what comes before and after it: uint8 pixels in, maps of them out."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, model: TorchModel) -> None:
         super().__init__()
-        self.network = network
+        self.network = model.network
+        self._answers = model.answers
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        maps: torch.Tensor = self.network(normalise(pixels)).permute(0, 2, 3, 1)
-        return maps
+        return self._answers(self.network(normalise(pixels)))
 
 
-def quantise(model: Any, images: Sequence[npt.NDArray[np.uint8]], output: Path) -> None:
+def quantise(model: TorchModel, images: Sequence[npt.NDArray[np.uint8]], output: Path) -> None:
     """Write a model's network in whole numbers, for `wsi_engine.models.quantised`.
 
     Parameters
     ----------
     model
-        One whose ``network`` is torch's; on the CPU, in fp32.
+        One whose network torch runs; on the CPU, in fp32.
     images
         What it is to be good at, uint8 (h, w, 3), at its pixel size, in whole strides.
     output
@@ -71,14 +72,14 @@ def quantise(model: Any, images: Sequence[npt.NDArray[np.uint8]], output: Path) 
         ) from error
     import openvino
     from nncf.quantization import range_estimator
+    from openvino.tools.ovc import convert_model
 
     widest = range_estimator.RangeEstimatorParameters(
         min=_statistic(range_estimator, "MIN"), max=_statistic(range_estimator, "MAX")
     )
     example = torch.from_numpy(np.array(images[0][None]))
     size = openvino.PartialShape([-1, -1, -1, 3])
-    network: nn.Module = model.network
-    whole = openvino.convert_model(_FromPixels(network), example_input=example, input=[size])
+    whole = convert_model(_FromPixels(model), example_input=example, input=[size])
     layers = [
         operation.get_friendly_name()
         for operation in whole.get_ordered_ops()
@@ -136,6 +137,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = TrainConfig.load(arguments.recipe)
     model = config.learner.model(arguments.weights)
+    assert isinstance(model, TorchModel), "what is trained here is torch's"
     quantise(model, training_images(model, config), arguments.output)
 
 

@@ -14,9 +14,10 @@ from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.drawings import read_drawing
 from wsi_engine.evaluation.polygons import Polygons
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import RGB, SlideInfo
+from wsi_engine.slide.whole_pixels import make_model_grid
 from wsi_engine.training.classes import ClassIndex
 from wsi_engine.training.config import SlideDataConfig
 from wsi_engine.training.fields import Field, labels_from_polygons, make_field, refuse_points
@@ -55,7 +56,7 @@ def fields_of_slide(
     with open_slide(slide_path) as slide:
         info = _with_pixel_size(slide.info, config)
         assert info.mpp is not None
-        reader = GridReader(slide, make_grid(info, max(_FINEST_TRAINING_MPP, info.mpp.mean)))
+        reader = GridReader(slide, make_model_grid(info, max(_FINEST_TRAINING_MPP, info.mpp.mean)))
         for shape, nuclei in drawn:
             _check_field(shape, info, reader.grid, annotation_path)
             _check_sizes(nuclei, info.mpp, annotation_path)

@@ -23,6 +23,7 @@ from PIL import Image
 
 from wsi_engine.errors import ModelError
 from wsi_engine.evaluation.images import IMAGE_SUFFIXES, UNKNOWN, read_image
+from wsi_engine.models.augmented import augmented
 from wsi_engine.models.learning import Teacher
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.raster import rasterise
@@ -51,7 +52,7 @@ def teach(
         Object probability from 0 to 255 on the teacher's grid over the whole image, uint8;
         and its nuclei in the image's pixels, uint16, see `wsi_engine.models.label_rays`.
     """
-    prediction = predict(model, image, mpp, maps_of=model.averaged_maps)
+    prediction = predict(model, image, mpp, maps_of=augmented(model, 8).maps)
     probability = np.rint(255 * model.object_probability(prediction.maps)).astype(np.uint8)
     return probability, _labels(model, prediction)
 

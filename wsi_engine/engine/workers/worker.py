@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_engine.config import RunSettings
@@ -30,7 +30,6 @@ from wsi_engine.qupath.regions import Regions
 from wsi_engine.schedule.clock import StageClock, StageTimes
 from wsi_engine.schedule.tiles import Tile
 from wsi_engine.slide.frames import LevelBox
-from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.store.parts import pack_tiles
 
@@ -142,7 +141,7 @@ def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
     clock = StageClock()
     ready = _make_ready(job, clock)
     with open_slide(job.slide) as slide:
-        plan = replace(ready.plan, reader=GridReader(slide, ready.plan.reader.grid))
+        plan = ready.plan.reading(slide)
         batch_size = batch_size_of(job.settings, ready.devices)
         with closing(compute_tiles(plan, ready.models, batch_size, clock, tiles)) as computed:
             found = [(tile.index, nuclei) for tile, nuclei in computed]

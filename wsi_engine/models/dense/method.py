@@ -26,6 +26,9 @@ UNET_RADIUS_PX = 64
 LIMITS = ObjectLimits(smallest=24, largest=2400, longest=64, thinnest=3.0)
 """A nucleus of 6 to 600 µm², at most 32 µm long, at 0.5 µm/px."""
 
+WEIGHTS_KEY = "dense"
+"""Where a weights file keeps what is needed to rebuild its network."""
+
 Maps = npt.NDArray[np.uint8]
 """Shape (height, width, maps), 0 to 255 for 0 to 1."""
 

@@ -20,6 +20,7 @@ from wsi_engine.models.hovernet_decoding import (
     ideal_extremes,
 )
 from wsi_engine.models.hovernet_scale import scale_at
+from wsi_engine.models.map_model import require_whole_strides
 from wsi_engine.models.patches import in_patches
 from wsi_engine.models.protocol import ModelSpec
 from wsi_engine.nuclei.predictions import Predictions
@@ -115,14 +116,10 @@ class ForeignModel:
         ModelError
             When the network does not give what the card says.
         """
-        height, width = batch.shape[1:3]
-        stride, grid = self.card.stride, self.card.grid_px
-        if height % stride or width % stride:
-            raise ModelError(
-                f"{self.spec.name} takes tiles whose sides are multiples of {stride} px, not "
-                f"{width} x {height}: choose another tile size"
-            )
+        require_whole_strides(batch, self.spec)
         if len(batch) == 0:
+            height, width = batch.shape[1:3]
+            stride, grid = self.card.stride, self.card.grid_px
             channels = self._maps_of(np.zeros((stride, stride, 3), np.uint8)).shape[2]
             return np.empty((0, height // grid, width // grid, channels), np.float32)
         return np.stack([self._maps_of(image) for image in batch])

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import nn
 
 from wsi_engine.errors import ModelError
 from wsi_engine.models.layers import folded
+from wsi_engine.models.map_model import MapModel
 from wsi_engine.models.maskrcnn import decoding
 from wsi_engine.models.maskrcnn.spec import CELL_PX, NAME, SLOTS, SPEC, WEIGHTS
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.torch_model import TorchModel
+from wsi_engine.models.torch_model import TorchModel, computed_nan
+from wsi_engine.models.weight_file import read_description, read_tensors, write_network
 from wsi_engine.nuclei.predictions import Predictions
 
 WEIGHTS_KEY = NAME
@@ -31,11 +31,11 @@ _NORMALISED = "backbone.stem.1.running_mean"
 
 
 @dataclass(frozen=True)
-class MaskRcnnModel(TorchModel):
-    """A trained Mask R-CNN.
+class MaskRcnnModel(TorchModel, MapModel):
+    """A trained Mask R-CNN, which looks at one tile after the other.
 
-    Instances do not change; ``to`` returns another. Nothing is estimated per slide or tile, so
-    there is nothing to calibrate.
+    Instances do not change; ``to`` returns another. Its maps are detections by cell; see
+    `wsi_engine.models.maskrcnn.decoding.packed`.
 
     Attributes
     ----------
@@ -51,45 +51,10 @@ class MaskRcnnModel(TorchModel):
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
-    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
-        """Return the model as it is."""
-        del fields
-        return self
-
-    def with_threshold(self, threshold: float) -> Self:
-        """Return the model with another threshold."""
-        return replace(self, threshold=threshold)
-
-    def settings(self) -> dict[str, float]:
-        """Return the threshold, for the record of the run."""
-        return {"threshold": self.threshold}
-
-    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """Detect the nuclei of each tile, one tile after the other.
-
-        Parameters
-        ----------
-        batch
-            uint8 (n, h, w, 3), h and w multiples of the stride.
-
-        Returns
-        -------
-        numpy.ndarray
-            Detections by cell; see `wsi_engine.models.maskrcnn.decoding.packed`.
-
-        Raises
-        ------
-        ModelError
-            If a tile is not made of whole strides, or the network computes NaN.
-        """
+    def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         from wsi_engine.models.maskrcnn.detection import detect
 
         height, width = batch.shape[1:3]
-        if height % CELL_PX or width % CELL_PX:
-            raise ModelError(
-                f"{NAME} takes tiles whose sides are multiples of {CELL_PX} px, not "
-                f"{width} x {height}: choose another tile size"
-            )
         shape = (len(batch), height // CELL_PX, width // CELL_PX, SLOTS, decoding.RECORD)
         maps = np.empty(shape, np.float16)
         with torch.inference_mode():
@@ -97,10 +62,7 @@ class MaskRcnnModel(TorchModel):
                 try:
                     maps[k] = detect(self.network, self._pixels(batch[k : k + 1]))
                 except FloatingPointError:
-                    raise ModelError(
-                        f"{NAME} computed NaN: its weights are damaged, or do not suit this "
-                        "device; try --device cpu"
-                    ) from None
+                    raise computed_nan(NAME) from None
         return maps
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
@@ -128,16 +90,8 @@ def untrained(**shape: Any) -> nn.Module:
 
 
 def save_weights(path: Path, network: nn.Module, *, threshold: float = 0.5) -> None:
-    """Write a network as safetensors in half precision.
-
-    Batch normalisation is folded first: its statistics may exceed the range of fp16.
-    """
-    state = {
-        name: value.to(torch.float16).contiguous()
-        for name, value in folded(network).state_dict().items()
-    }
-    description = {"threshold": threshold}
-    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
+    """Write a network, whose widths are those of its tensors."""
+    write_network(path, network, WEIGHTS_KEY, {"threshold": threshold})
 
 
 def load_mask_rcnn(weights: Path | None = None) -> MaskRcnnModel:
@@ -185,11 +139,9 @@ def _read(path: Path) -> tuple[Mapping[str, torch.Tensor], float]:
     threshold = 0.5
     try:
         if path.suffix == ".safetensors":
-            with safe_open(str(path), framework="pt") as file:
-                description = (file.metadata() or {}).get(WEIGHTS_KEY)
-                state: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if description is not None:
-                threshold = float(json.loads(description)["threshold"])
+            state: Any = read_tensors(path)
+            with contextlib.suppress(KeyError):  # of a network that was trained elsewhere
+                threshold = float(read_description(path, WEIGHTS_KEY)["threshold"])
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # reading a damaged file can raise anything

@@ -48,7 +48,7 @@ def _local_maxima(logits: npt.NDArray[np.float32], threshold: float) -> npt.NDAr
             if highest:
                 found[count, 0], found[count, 1] = i, j
                 count += 1
-    return found[:count].copy()
+    return found[:count]
 
 
 @njit(nogil=True, cache=True)
@@ -92,7 +92,9 @@ def _add_softmax(
     logits: npt.NDArray[np.float32], weight: float, total: npt.NDArray[np.float64]
 ) -> None:
     """Add the weighted class probabilities of one grid point to a total; both (classes,)."""
-    highest = logits.max()
+    highest = logits[0]
+    for c in range(1, len(logits)):
+        highest = max(highest, logits[c])
     whole = 0.0
     for c in range(len(logits)):
         whole += math.exp(logits[c] - highest)
@@ -138,7 +140,7 @@ def _consensus(
     total = np.empty(rays)
     total_votes = np.empty(classes)
     for n in range(len(points)):
-        row, column = points[n]
+        row, column = points[n, 0], points[n, 1]
         total[:] = 0.0
         total_votes[:] = 0.0
         weights = 0.0
@@ -208,7 +210,7 @@ def decode_maps(
         Nuclei in model pixels (corners); the anchor of a nucleus is its best grid point.
     """
     logit = math.log(threshold / (1 - threshold))
-    points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit)
+    points = _local_maxima(np.ascontiguousarray(maps[..., 0], np.float32), logit).copy()
     rays = maps.shape[2] - 1 - classes
     distances = np.empty((len(points), rays), np.float32)
     votes = np.empty((len(points), classes), np.float32)

@@ -5,15 +5,12 @@ Schmidt et al., "Cell Detection with Star-convex Polygons", MICCAI 2018.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 
 from wsi_engine.errors import ModelError
@@ -30,6 +27,12 @@ from wsi_engine.models.starconvex.spec import (
     WEIGHTS,
 )
 from wsi_engine.models.torch_model import CompilableTorchModel
+from wsi_engine.models.weight_file import (
+    NO_NETWORK,
+    read_description,
+    read_tensors,
+    write_network,
+)
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
@@ -63,21 +66,14 @@ class StarConvexModel(CompilableTorchModel, StarConvexMaps):
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         with torch.inference_mode():
-            maps = self.network(self._pixels(batch)).permute(0, 2, 3, 1).to(torch.float16)
+            maps = self.answers(self.network(self._pixels(batch))).to(torch.float16)
             return np.asarray(maps.contiguous().cpu().numpy())
 
 
 def save_weights(
     path: Path, network: StarConvexNet, *, mpp: float, threshold: float, max_overlap: float
 ) -> None:
-    """Write a network as safetensors in half precision, with what is needed to rebuild it.
-
-    Batch normalisation is folded first: its statistics may exceed the range of fp16.
-    """
-    state = {
-        name: value.to(torch.float16).contiguous()
-        for name, value in folded(network).state_dict().items()
-    }
+    """Write a network with what is needed to rebuild it."""
     description = {
         **describe(network),
         "mpp": mpp,
@@ -86,14 +82,7 @@ def save_weights(
         "threshold": threshold,
         "max_overlap": max_overlap,
     }
-    path.write_bytes(save(state, metadata={WEIGHTS_KEY: json.dumps(description)}))
-
-
-_NO_NETWORK = (
-    *(OSError, SafetensorError, RuntimeError, MemoryError),
-    *(AttributeError, KeyError, TypeError, ValueError, RecursionError),
-)
-"""What a file that is none leads to; its description may say anything."""
+    write_network(path, network, WEIGHTS_KEY, description)
 
 
 def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) -> StarConvexModel:
@@ -110,12 +99,10 @@ def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) 
         If the file is missing or holds something else.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
-            description = json.loads((file.metadata() or {})[WEIGHTS_KEY])
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        description = read_description(path, WEIGHTS_KEY)
         unfolded = rebuild(description)
         network = folded(unfolded)
-        network.load_state_dict(state)
+        network.load_state_dict(read_tensors(path))
         consensus = int(description.get("consensus_points", CONSENSUS_POINTS))
         largest = int(description.get("largest_object_px", LARGEST_OBJECT_PX))
         spec = replace(
@@ -132,7 +119,7 @@ def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) 
         return StarConvexModel(
             network, spec, float(description["threshold"]), unfolded.grid_px, consensus
         )
-    except _NO_NETWORK as error:
+    except NO_NETWORK as error:
         raise ModelError(f"{path} holds no star-convex network: {error}") from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from wsi_engine.models.quantised import QuantisedNetwork, is_usable
 from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 from wsi_engine.models.starconvex.reading import StarConvexMaps
 from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+
+if TYPE_CHECKING:
+    from wsi_engine.models.starconvex.model import StarConvexModel
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,12 @@ class QuantisedStarConvex(StarConvexMaps):
 
     def to(self, device: str) -> Self:
         """Return the model on a device."""
-        return self if device == CPU else cast("Self", _by_torch().to(device))
+        if device == CPU:
+            return self
+        return cast("Self", _by_torch().with_threshold(self.threshold).to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        return self.network(batch)
+        return self.network(batch).astype(np.float16)
 
 
 def load_shipped() -> Model:
@@ -42,7 +47,7 @@ def load_shipped() -> Model:
     return QuantisedStarConvex(QuantisedNetwork(QUANTISED)) if is_usable() else _by_torch()
 
 
-def _by_torch() -> Model:
+def _by_torch() -> StarConvexModel:
     from wsi_engine.models.starconvex.model import load_starconvex
 
     return load_starconvex()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +82,7 @@ def surroundings(anchors: Floats, mpp: Mpp, of: Indices | None = None) -> Surrou
     Nuclei at the very same place share one cell, a part each, and count as one neighbour; they
     are not Delaunay neighbours of each other, but near each other at distance 0.
     """
-    return Surroundings(*_look(anchors, mpp, of, trace=False)[:-1])
+    return _look(anchors, mpp, of, trace=False)[0]
 
 
 def neighbour_pairs(anchors: Floats, mpp: Mpp) -> Indices:
@@ -95,13 +94,15 @@ def neighbour_pairs(anchors: Floats, mpp: Mpp) -> Indices:
         int64, shape (p, 2): positions ``i < j``, each pair once, sorted. Of several nuclei at
         the same place the first stands for all.
     """
-    edges: Indices = _look(anchors, mpp, None, trace=True)[-1]
+    edges = _look(anchors, mpp, None, trace=True)[1]
     pairs = edges[edges[:, 0] < edges[:, 1]]
     return pairs[np.lexsort(pairs.T[::-1])]
 
 
-def _look(anchors: Floats, mpp: Mpp, of: Indices | None, trace: bool) -> tuple[Any, ...]:
-    """Return the columns of `Surroundings`; then, if traced, the edges from both of their ends."""
+def _look(
+    anchors: Floats, mpp: Mpp, of: Indices | None, trace: bool
+) -> tuple[Surroundings, Indices]:
+    """Return what lies around nuclei and, if traced, the edges from both of their ends."""
     places = np.round(np.asarray(anchors, np.float64) * STEPS_PER_PX).astype(np.int64)
     steps = np.array([mpp.x, mpp.y]) / STEPS_PER_PX
     bins = (places * steps // REACH_UM).astype(np.int64)
@@ -113,61 +114,71 @@ def _look(anchors: Floats, mpp: Mpp, of: Indices | None, trace: bool) -> tuple[A
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     wanted = rank if of is None else rank[of]
-    radii = np.array(RADII_UM)
-    *values, edges = _look_around(places[order], keys[order], across, wanted, steps, radii, trace)
-    return (*values, order[edges])
+    keys, count = keys[order], len(wanted)
+    # Bins of a row follow each other: three runs hold all that is within reach.
+    first = keys[wanted][:, None] + across * np.array([-1, 0, 1]) - 1
+    runs = np.stack([np.searchsorted(keys, first), np.searchsorted(keys, first + 3)], axis=2)
+    found = Surroundings(
+        within=np.zeros((count, len(RADII_UM)), np.int32),
+        nearest_um=np.full(count, np.nan),
+        neighbours=np.zeros(count, np.int32),
+        mean_distance_um=np.full(count, np.nan),
+        cell_um2=np.empty(count),
+    )
+    # The graph can be drawn without crossings, so all ends together have at most 6 edges each.
+    edges = np.empty((6 * count if trace else 0, 2), np.int64)
+    traced = _look_around(
+        places[order], wanted, runs, steps, np.array(RADII_UM), found.within, found.nearest_um,
+        found.neighbours, found.mean_distance_um, found.cell_um2, edges,
+    )  # fmt: skip
+    return found, order[edges[:traced]]
 
 
 @njit(nogil=True, cache=True)
 def _look_around(
     places: Indices,
-    keys: Indices,
-    across: int,
     wanted: Indices,
+    runs: Indices,
     steps: Floats,
     radii: Floats,
-    trace: bool,
-) -> tuple[Counts, Floats, Counts, Floats, Floats, Indices]:
+    within: Counts,
+    nearest: Floats,
+    neighbours: Counts,
+    mean_distance: Floats,
+    area: Floats,
+    edges: Indices,
+) -> int:
     """Measure the wanted ones of places that are sorted by bins of ``REACH_UM``.
 
     Parameters
     ----------
-    places, keys
-        x and y in hundredths of a pixel, shape (n, 2), and the bin of each, shape (n,).
-    across
-        Number of bins in a row.
+    places
+        x and y in hundredths of a pixel, shape (n, 2).
     wanted
         Positions of the nuclei to measure, shape (m,).
+    runs
+        Where to look for what is around each: three starts and stops, shape (m, 3, 2).
     steps
         µm per hundredth of a pixel, shape (2,).
     radii
         Those within which nuclei are counted, ascending, shape (3,).
-    trace
-        Whether to return edges.
+    within, nearest, neighbours, mean_distance, area
+        The attributes of `Surroundings`: zeros, or NaN, that are written over.
+    edges
+        Get the edges, if there is room for any, shape (room, 2).
 
     Returns
     -------
-    tuple
-        The attributes of `Surroundings`, and the edges, shape (number of edges, 2).
+    int
+        Number of edges.
     """
     count = len(wanted)
-    within = np.zeros((count, len(radii)), np.int32)
-    nearest, mean_distance = np.full(count, np.nan), np.full(count, np.nan)
-    neighbours = np.zeros(count, np.int32)
-    area = np.empty(count)
-    # The graph can be drawn without crossings, so all ends together have at most 6 edges each.
-    edges = np.empty((6 * count if trace else 0, 2), np.int64)
-    traced = 0
-    runs = np.empty((count, 3, 2), np.int64)
+    traced = crowd = 0
     for k in range(count):
-        # Bins of a row follow each other: three runs hold all that is within reach.
+        around = 0
         for row in range(3):
-            first = keys[wanted[k]] + (row - 1) * across - 1
-            runs[k, row, 0] = np.searchsorted(keys, first)
-            runs[k, row, 1] = np.searchsorted(keys, first + 3)
-    crowd = 0
-    for k in range(count):
-        crowd = max(crowd, (runs[k, :, 1] - runs[k, :, 0]).sum())
+            around += runs[k, row, 1] - runs[k, row, 0]
+        crowd = max(crowd, around)
     near = np.empty((crowd, 3))
     who = np.empty(crowd, np.int64)
     cell, spare = np.empty((crowd + 8, 2)), np.empty((crowd + 8, 2))
@@ -177,8 +188,9 @@ def _look_around(
         for m in range(found):
             for shell in range(len(radii)):
                 within[k, shell] += near[m, 2] <= radii[shell] * radii[shell]
-        corners, reach2 = _start_cell(cell, owner)
-        start, twins, is_first = 0, 0, True
+        _start_cell(cell, owner)
+        corners, reach2 = np.int64(4), CELL_RADIUS_UM**2
+        start, twins, is_first = np.int64(0), 0, True
         # Sorted shell by shell: in dense tissue the first decides, and the others are many.
         for radius in radii:
             stop = _nearest_first(near, who, start, found, radius * radius)
@@ -205,12 +217,12 @@ def _look_around(
             if owner[c] >= 0 and _border(cell, corners, c) > SHORTEST_BORDER_UM:
                 neighbours[k] += 1
                 total += math.sqrt(near[owner[c], 2])
-                if trace and is_first:
+                if len(edges) and is_first:
                     edges[traced, 0], edges[traced, 1] = wanted[k], who[owner[c]]
                     traced += 1
         if neighbours[k] > 0:
             mean_distance[k] = total / neighbours[k]
-    return within, nearest, neighbours, mean_distance, area, edges[:traced]
+    return traced
 
 
 @njit(nogil=True, cache=True)
@@ -281,8 +293,8 @@ def _comes_before(
 
 
 @njit(nogil=True, cache=True)
-def _start_cell(cell: Floats, owner: Indices) -> tuple[int, float]:
-    """Write the square around the largest cell; return its corners and squared reach.
+def _start_cell(cell: Floats, owner: Indices) -> None:
+    """Write the four corners of the square around the largest cell.
 
     A cell has room for k corners, shape (k, 2); owner, shape (k,), names the neighbour behind the
     border that follows each corner, -1 for none.
@@ -293,7 +305,6 @@ def _start_cell(cell: Floats, owner: Indices) -> tuple[int, float]:
     cell[2, 0], cell[2, 1] = r, r
     cell[3, 0], cell[3, 1] = -r, r
     owner[:4] = -1
-    return 4, r * r
 
 
 @njit(nogil=True, cache=True)

@@ -31,6 +31,9 @@ class Column:
         Publication or program that defined it.
     essential
         Whether QuPath gets it by default.
+    pixel_um
+        Size in µm, across and down, of the pixels that it was measured on; ``None`` for what
+        needs no pixels, and where the slide is not known.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Column:
     formula: str
     source: str
     essential: bool = False
+    pixel_um: tuple[float, float] | None = None
 
 
 def by_name(columns: Sequence[Column], values: npt.NDArray[np.float32]) -> Measurements:

@@ -78,21 +78,20 @@ def ring_length(ring: Floats) -> float:
 
 
 @numba.njit(nogil=True, cache=True)
-def describe_contour(ring: Floats) -> Contour[float]:
-    """Describe a closed ring, shape (v, 2); NaN where it has no length or no first harmonic."""
+def describe_contour(ring: Floats, out: npt.NDArray[np.float32]) -> None:
+    """Write the fields of `Contour` of a closed ring, shape (v, 2), into a row (6,) of NaN.
+
+    They stay NaN where the ring has no length or no first harmonic.
+    """
     points = np.empty((POINTS, 2))
     if not _walk(ring, points):
-        return Contour(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
+        return
     turn = _turn(points)
     size = _squared_coefficient(points, turn)
-    return Contour(
-        fractal_dimension=_fractal_dimension(points),
-        fourier_2=_fourier(points, turn, size, 2),
-        fourier_3=_fourier(points, turn, size, 3),
-        fourier_4=_fourier(points, turn, size, 4),
-        fourier_5=_fourier(points, turn, size, 5),
-        fourier_6=_fourier(points, turn, size, 6),
-    )
+    out[0] = _fractal_dimension(points)
+    if size > 0:
+        for field in range(1, CONTOUR_FIELDS):
+            out[field] = math.sqrt(_power(points, turn, field + 1) / size)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -151,13 +150,10 @@ def _turn(points: Floats) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _fourier(points: Floats, turn: int, size: float, lobes: int) -> float:
-    """Strength of some lobes on a contour (POINTS, 2) whose first harmonic has a squared size."""
-    if not size > 0:
-        return math.nan
-    power = _squared_coefficient(points, turn * (1 + lobes))
-    power += _squared_coefficient(points, turn * (1 - lobes))
-    return math.sqrt(power / size)
+def _power(points: Floats, turn: int, lobes: int) -> float:
+    """Power of both Fourier coefficients that give a contour (POINTS, 2) its lobes."""
+    ahead = _squared_coefficient(points, turn * (1 + lobes))
+    return ahead + _squared_coefficient(points, turn * (1 - lobes))
 
 
 @numba.njit(nogil=True, cache=True)

@@ -12,6 +12,7 @@ is asked for that the engine does not have itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,8 +91,15 @@ def measurer_of(names: Sequence[str], stains: Stains) -> Measurer:
     return Measurer([g for g in groups if isinstance(g, OutlineGroup | PixelGroup)], stains)
 
 
-def columns_of(names: Sequence[str], stains: Stains) -> tuple[Column, ...]:
+def columns_of(
+    names: Sequence[str], stains: Stains, pixel: Mpp | None = None
+) -> tuple[Column, ...]:
     """Describe the columns of some groups; those of the context come last.
+
+    Parameters
+    ----------
+    pixel
+        Size of the pixels that are measured on, where the slide is known.
 
     Raises
     ------
@@ -109,6 +117,8 @@ def columns_of(names: Sequence[str], stains: Stains) -> tuple[Column, ...]:
                     f"have a column {column.name!r}: leave one of them out of --measure"
                 )
             owners[column.name] = group.name
+            if pixel is not None and isinstance(group, PixelGroup):
+                column = replace(column, pixel_um=(pixel.x, pixel.y))
             columns.append(column)
     return tuple(columns)
 

@@ -56,10 +56,10 @@ def bounding_circle_radius(hull: Floats) -> float:
     hull
         Closed ring, shape (v, 2).
     """
-    corners = np.empty((4, 2))
-    corners[0] = hull[0]
-    held = 1
     x, y, squared = hull[0, 0], hull[0, 1], 0.0
+    corners = np.empty((4, 2))
+    corners[0, 0], corners[0, 1] = x, y
+    held = 1
     for _ in range(len(hull)):
         farthest, distance = 0, -1.0
         for k in range(len(hull) - 1):
@@ -68,7 +68,7 @@ def bounding_circle_radius(hull: Floats) -> float:
                 farthest, distance = k, d
         if distance <= squared * (1 + _TOUCHES):
             break
-        corners[held] = hull[farthest]
+        corners[held, 0], corners[held, 1] = hull[farthest, 0], hull[farthest, 1]
         x, y, squared, held = _smallest_circle(corners, held + 1)
     return math.sqrt(squared)
 
@@ -79,23 +79,22 @@ def _smallest_circle(corners: Floats, count: int) -> tuple[float, float, float, 
 
     Moves the points that define it to the front; returns centre, squared radius and how many.
     """
-    best = (0.0, 0.0, math.inf)
+    best_x, best_y, best = 0.0, 0.0, math.inf
     first = second = -1
-    last = corners[count - 1].copy()
+    last = corners[count - 1]
     for a in range(count - 1):
         x, y = (corners[a, 0] + last[0]) / 2, (corners[a, 1] + last[1]) / 2
         squared = (last[0] - x) ** 2 + (last[1] - y) ** 2
-        if squared < best[2] and _holds(corners, count, x, y, squared):
-            best, first, second = (x, y, squared), a, -1
+        if squared < best and _holds(corners, count, x, y, squared):
+            best_x, best_y, best, first, second = x, y, squared, a, -1
         for b in range(a):
             x, y, squared = _circle_through(corners[a], corners[b], last)
-            if squared < best[2] and _holds(corners, count, x, y, squared):
-                best, first, second = (x, y, squared), a, b
-    one, other = corners[first].copy(), corners[second].copy()
-    corners[0] = last
-    corners[1] = one
-    corners[2] = other
-    return best[0], best[1], best[2], 2 if second < 0 else 3
+            if squared < best and _holds(corners, count, x, y, squared):
+                best_x, best_y, best, first, second = x, y, squared, a, b
+    for axis in range(2):
+        one, other, on_it = corners[first, axis], corners[second, axis], last[axis]
+        corners[0, axis], corners[1, axis], corners[2, axis] = on_it, one, other
+    return best_x, best_y, best, 2 if second < 0 else 3
 
 
 @numba.njit(nogil=True, cache=True)

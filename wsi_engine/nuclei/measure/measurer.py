@@ -8,9 +8,11 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.group import OutlineGroup, PixelGroup, in_order
+from wsi_engine.nuclei.measure.pixels import Field
 from wsi_engine.nuclei.measure.view import PixelView
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.slide.frames import ModelBox, ModelGrid
@@ -48,6 +50,27 @@ class Measurer:
         reach = [g.neighbourhood_um for g in self.groups if isinstance(g, PixelGroup)]
         return max(reach, default=0.0)
 
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether any group looks at pixels."""
+        return any(isinstance(group, PixelGroup) for group in self.groups)
+
+    def window(self, polygons: Polygons, grid: ModelGrid) -> ModelBox:
+        """Return the box of pixels that some nuclei (at least one) are measured on.
+
+        Parameters
+        ----------
+        polygons
+            Outlines in QuPath pixels, shape (n,).
+        """
+        margin = self.neighbourhood_um / min(grid.pixel.x, grid.pixel.y) + 1
+        corners = grid.from_qupath(shapely.bounds(polygons).reshape(-1, 2, 2))
+        size = [grid.extent.width, grid.extent.height]
+        low = np.clip(np.floor(corners[:, 0].min(axis=0) - margin), 0, size)
+        high = np.clip(np.ceil(corners[:, 1].max(axis=0) + margin), 0, size)
+        (left, top), (right, bottom) = low.astype(int).tolist(), high.astype(int).tolist()
+        return ModelBox(left, top, right - left, bottom - top)
+
     def measure(
         self,
         polygons: Polygons,
@@ -66,7 +89,7 @@ class Measurer:
         wanted
             Shape (n,).
         rgb, window, grid
-            The pixels of the tile, and where they lie.
+            The pixels to measure on, and where they lie.
 
         Returns
         -------
@@ -79,7 +102,8 @@ class Measurer:
             When a group does not give the columns that it describes.
         """
         chosen = polygons[wanted]
-        view = PixelView(chosen, grid.slide_mpp, polygons, wanted, rgb, window, grid, self.stains)
+        field = Field(rgb, window, grid)
+        view = PixelView(chosen, grid.slide_mpp, polygons, wanted, field, self.stains)
         measured = [np.empty((len(chosen), 0), np.float32)]
         for group, columns in zip(self.groups, self._described, strict=True):
             measured.append(in_order(group.measure(view), columns, len(chosen), group.name))

@@ -20,9 +20,6 @@ from wsi_engine.slide.frames import ModelBox, ModelGrid
 from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain_vectors import Stains
 
-MEASURED_MPP = 0.5
-"""Pixels are measured at about this size, in µm: finer ones are put together to it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -35,7 +32,7 @@ class Field:
     window
         Their place on the grid.
     grid
-        The frame of these pixels, which may be larger than the model's.
+        The frame of these pixels.
     """
 
     rgb: RGB
@@ -77,24 +74,6 @@ class PixelSets:
         return type(self)(self.index[np.repeat(which, sizes)], offsets)
 
 
-def binned(rgb: RGB, window: ModelBox, grid: ModelGrid) -> Field:
-    """Put pixels that are finer than `MEASURED_MPP` together, on a grid fixed to the slide."""
-    side = max(round(MEASURED_MPP / grid.mpp), 1)
-    if side == 1:
-        return Field(rgb, window, grid)
-    left, top = -(-window.x // side), -(-window.y // side)
-    width, height = window.x_stop // side - left, window.y_stop // side - top
-    y, x = top * side - window.y, left * side - window.x
-    blocks = rgb[y : y + height * side, x : x + width * side].reshape(height, side, width, side, 3)
-    sums = blocks.astype(np.uint32).sum(axis=(1, 3))
-    mean = ((sums + side * side // 2) // (side * side)).astype(np.uint8)
-    coarse = ModelGrid(
-        grid.mpp * side, grid.slide_mpp, grid.origin_x, grid.origin_y,
-        grid.slide_width, grid.slide_height,
-    )  # fmt: skip
-    return Field(mean, ModelBox(left, top, width, height), coarse)
-
-
 def cover(outlines: Outlines, field: Field) -> PixelSets:
     """Find the pixels of nuclei.
 
@@ -111,7 +90,7 @@ def cover(outlines: Outlines, field: Field) -> PixelSets:
         window.x, window.y, window.width,
         inside.x, inside.y, inside.x_stop, inside.y_stop,
     )  # fmt: skip
-    return PixelSets(index, offsets)
+    return PixelSets(index[: offsets[-1]].copy(), offsets)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -143,38 +122,49 @@ def _cover(
     Returns
     -------
     index, offsets
-        Those of `PixelSets`.
+        Those of `PixelSets`; there may be room left in the index.
     """
     count = len(members) - 1
-    offsets = np.zeros(count + 1, np.int64)
+    offsets = np.empty(count + 1, np.int64)
+    offsets[0] = 0
     index = np.empty(1024, np.int64)
     used = 0
     crossings = np.empty(64)
     for i in range(count):
         start, stop = rings[members[i]], rings[members[i + 1]]
         if stop > start:
-            lowest, highest = xy[start:stop, 1].min(), xy[start:stop, 1].max()
+            lowest, highest = math.inf, -math.inf
+            for v in range(start, stop):
+                lowest, highest = min(lowest, xy[v, 1]), max(highest, xy[v, 1])
             first = max(math.ceil(lowest - 0.5) - y_origin, top)
             last = min(math.ceil(highest - 0.5) - y_origin, bottom)
             if stop - start > len(crossings):
                 crossings = np.empty(stop - start)
             for row in range(first, last):
-                found = 0
+                found = np.int64(0)
                 for r in range(members[i], members[i + 1]):
                     ring = xy[rings[r] : rings[r + 1]]
                     found = add_crossings(ring, row + y_origin + 0.5, crossings, found)
                 for k in range(0, found - 1, 2):
                     begin = max(math.ceil(crossings[k] - 0.5) - x_origin, left)
                     end = min(math.ceil(crossings[k + 1] - 0.5) - x_origin, right)
-                    if used + max(end - begin, 0) > len(index):
-                        longer = np.empty(2 * len(index) + end - begin, np.int64)
-                        longer[:used] = index[:used]
-                        index = longer
+                    index = with_room(index, used, end - begin)
                     for column in range(begin, end):
                         index[used] = row * width + column
                         used += 1
         offsets[i + 1] = used
-    return index[:used].copy(), offsets
+    return index, offsets
+
+
+@numba.njit(nogil=True, cache=True)
+def with_room(index: npt.NDArray[np.int64], used: int, more: int) -> npt.NDArray[np.int64]:
+    """Return an array that begins with the used part of an index (k,), and has room for more."""
+    if used + more <= len(index):
+        return index
+    longer = np.empty(2 * len(index) + more, np.int64)
+    for k in range(used):
+        longer[k] = index[k]
+    return longer
 
 
 def stain_amounts(rgb: RGB, sets: PixelSets, stains: Stains) -> npt.NDArray[np.float32]:

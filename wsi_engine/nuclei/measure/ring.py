@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.measure.pixels import Field, PixelSets
+from wsi_engine.nuclei.measure.pixels import Field, PixelSets, with_room
 from wsi_engine.nuclei.polygons import Polygons
 
 WIDTH_UM = 3.0
@@ -51,12 +51,14 @@ def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
     left, top = shapely.bounds(polygons).T[:2] if len(polygons) else np.empty((2, 0))
     rank = np.empty(len(polygons), np.int64)
     rank[np.lexsort((left, top))] = np.arange(len(polygons))
-    inside = field.inside
+    inside, disc = field.inside, _disc(width_px(field.grid.mpp))
+    key = np.full(field.window.width * field.window.height, np.iinfo(np.int32).max, np.int32)
+    key[sets.index] = -1
     index, offsets = _rings(
-        sets.index, sets.offsets, rank, field.window.width, field.window.height,
-        inside.x, inside.y, inside.x_stop, inside.y_stop, _disc(width_px(field.grid.mpp)),
+        sets.index, sets.offsets, rank, field.window.width,
+        inside.x, inside.y, inside.x_stop, inside.y_stop, disc, int(disc[:, 0].max()), key,
     )  # fmt: skip
-    return PixelSets(index, offsets)
+    return PixelSets(index[: offsets[-1]].copy(), offsets)
 
 
 def _disc(radius: float) -> npt.NDArray[np.int64]:
@@ -77,12 +79,13 @@ def _rings(
     offsets: npt.NDArray[np.int64],
     rank: npt.NDArray[np.int64],
     width: int,
-    height: int,
     left: int,
     top: int,
     right: int,
     bottom: int,
     disc: npt.NDArray[np.int64],
+    reach: int,
+    key: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Give each pixel near a nucleus to the nearest: by squared distance, then by rank.
 
@@ -92,24 +95,22 @@ def _rings(
         The pixels of n nuclei, as `PixelSets`.
     rank
         Which of two nuclei equally near comes first, shape (n,).
-    width, height
-        Size of the window.
+    width
+        Width of the window.
     left, top, right, bottom
         The part of it that lies on the slide.
-    disc
-        Steps (dy, dx, squared length), shape (s, 3).
+    disc, reach
+        Steps (dy, dx, squared length), shape (s, 3), and the longest dy.
+    key
+        For each pixel of the window -1 in a nucleus, else the lowest key of distance and rank so
+        far; changed in place.
 
     Returns
     -------
     index, offsets
-        The pixels of their rings, as `PixelSets`.
+        The pixels of their rings, as `PixelSets`; there may be room left in the index.
     """
     count = len(offsets) - 1
-    reach = disc[:, 0].max()
-    # -1 for a pixel in a nucleus, else its lowest key of distance and rank.
-    key = np.full(width * height, np.int32(2**31 - 1), np.int32)
-    for k in range(len(index)):
-        key[index[k]] = -1
     for i in range(count):
         for k in range(offsets[i], offsets[i + 1]):
             y, x = index[k] // width, index[k] % width
@@ -122,7 +123,8 @@ def _rings(
                     if mine < key[v * width + u]:
                         key[v * width + u] = mine
     found = np.empty(1024, np.int64)
-    ends = np.zeros(count + 1, np.int64)
+    ends = np.empty(count + 1, np.int64)
+    ends[0] = 0
     used = 0
     for i in range(count):
         if offsets[i + 1] > offsets[i]:
@@ -132,12 +134,7 @@ def _rings(
             for pixel in own:
                 low, high = min(low, pixel % width), max(high, pixel % width)
             low, high = max(low - reach, left), min(high + reach + 1, right)
-            if used + (last - first + 1 + 2 * reach) * (high - low) > len(found):
-                longer = np.empty(
-                    2 * used + (last - first + 1 + 2 * reach) * (high - low), np.int64
-                )
-                longer[:used] = found[:used]
-                found = longer
+            found = with_room(found, used, (last - first + 1 + 2 * reach) * (high - low))
             for v in range(max(first - reach, top), min(last + reach + 1, bottom)):
                 for u in range(low, high):
                     value = key[v * width + u]
@@ -145,7 +142,7 @@ def _rings(
                         found[used] = v * width + u
                         used += 1
         ends[i + 1] = used
-    return found[:used].copy(), ends
+    return found, ends
 
 
 @numba.njit(nogil=True, cache=True)

@@ -104,9 +104,11 @@ def measure_shape(view: OutlineView) -> Measurements:
     """Measure shapes; NaN where a value is not defined."""
     outlines = Outlines.of(view.polygons).scaled(view.mpp.x, view.mpp.y)
     hulls = Outlines.of(_convex_hulls(view.polygons)).scaled(view.mpp.x, view.mpp.y)
-    shape, contour = _measure(
+    shape = np.full((len(view.polygons), SHAPE_FIELDS), np.nan, np.float32)
+    contour = np.full((len(view.polygons), CONTOUR_FIELDS), np.nan, np.float32)
+    _measure(
         outlines.xy, outlines.rings, outlines.holes, outlines.members,
-        hulls.xy, hulls.rings, hulls.members,
+        hulls.xy, hulls.rings, hulls.members, shape, contour,
     )  # fmt: skip
     return by_name(SHAPE, shape) | by_name(DESCRIPTORS, contour)
 
@@ -127,7 +129,9 @@ def _measure(
     hull_xy: Floats,
     hull_rings: Integers,
     hull_members: Integers,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    shape: npt.NDArray[np.float32],
+    contour: npt.NDArray[np.float32],
+) -> None:
     """Measure n nuclei.
 
     Parameters
@@ -136,28 +140,24 @@ def _measure(
         Those of their `Outlines`, in µm.
     hull_xy, hull_rings, hull_members
         Those of the outlines of their convex hulls.
-
-    Returns
-    -------
     shape, contour
-        Fields of `Shape` and `Contour`, shape (n, 13) and (n, 6).
+        Get the fields of `Shape` and `Contour` in place of NaN, shape (n, 13) and (n, 6).
     """
-    count = len(members) - 1
-    shape = np.full((count, SHAPE_FIELDS), np.nan, np.float32)
-    contour = np.full((count, CONTOUR_FIELDS), np.nan, np.float32)
-    for i in range(count):
+    sums, own = np.empty(6), np.empty(6)
+    for i in range(len(members) - 1):
         if members[i] == members[i + 1] or hull_members[i] == hull_members[i + 1]:
             continue
         origin = xy[rings[members[i]]]
-        sums = np.zeros(6)
+        sums[:] = 0.0
         length = exterior_length = exterior_area = 0.0
         exteriors = 0
         for r in range(members[i], members[i + 1]):
             ring = xy[rings[r] : rings[r + 1]]
-            own = _integrals(ring, origin)
+            _integrals(ring, origin, own)
             perimeter = ring_length(ring)
             length += perimeter
-            sums += -own if holes[r] else own
+            for f in range(6):
+                sums[f] += -own[f] if holes[r] else own[f]
             if not holes[r]:
                 exteriors += 1
                 exterior_length += perimeter
@@ -173,12 +173,13 @@ def _measure(
         if exteriors == 1:
             circularity = 4 * math.pi * exterior_area / exterior_length**2
             r = members[i]
-            contour[i] = describe_contour(xy[rings[r] : rings[r + 1]])
-        shape[i] = Shape(
+            describe_contour(xy[rings[r] : rings[r + 1]], contour[i])
+        _integrals(hull, origin, own)
+        told = Shape(
             area=area,
             length=length,
             circularity=circularity,
-            solidity=area / _integrals(hull, origin)[0],
+            solidity=area / own[0],
             max_diameter=widest,
             min_diameter=least,
             major_axis=ellipse.major_axis,
@@ -189,16 +190,17 @@ def _measure(
             convexity=ring_length(hull) / exterior_length,
             elongation=1 - least / widest,
         )
-    return shape, contour
+        for f in range(SHAPE_FIELDS):
+            shape[i, f] = told[f]
 
 
 @numba.njit(nogil=True, cache=True)
-def _integrals(ring: Floats, origin: Floats) -> Floats:
-    """Integrals of 1, x, y, x², y², xy over the inside of a ring, from an origin near by.
+def _integrals(ring: Floats, origin: Floats, sums: Floats) -> None:
+    """Write the integrals of 1, x, y, x², y², xy over the inside of a ring, from an origin near by.
 
     The ring is closed, shape (v, 2); the origin has shape (2,), the integrals (6,).
     """
-    sums = np.zeros(6)
+    sums[:] = 0.0
     for k in range(len(ring) - 1):
         x0, y0 = ring[k, 0] - origin[0], ring[k, 1] - origin[1]
         x1, y1 = ring[k + 1, 0] - origin[0], ring[k + 1, 1] - origin[1]
@@ -209,7 +211,9 @@ def _integrals(ring: Floats, origin: Floats) -> Floats:
         sums[3] += cross * (x0 * x0 + x0 * x1 + x1 * x1) / 12
         sums[4] += cross * (y0 * y0 + y0 * y1 + y1 * y1) / 12
         sums[5] += cross * (2 * x0 * y0 + x0 * y1 + x1 * y0 + 2 * x1 * y1) / 24
-    return sums if sums[0] >= 0 else -sums
+    if not sums[0] >= 0:
+        for f in range(6):
+            sums[f] = -sums[f]
 
 
 class _Ellipse(NamedTuple):

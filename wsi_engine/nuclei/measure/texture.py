@@ -130,9 +130,12 @@ def measure_texture(view: PixelView) -> Measurements:
     field, sets, stain = view.field, view.pixels, view.stains.channels[0]
     slide = field.inside
     edges = (slide.x, slide.y, slide.x_stop - 1, slide.y_stop - 1)
-    haralick, chromatin = _texture(
-        field.rgb.reshape(-1, 3), field.window.width, edges,
-        sets.index, sets.offsets, view.amounts[0], view.stains.table[0], field.grid.mpp,
+    haralick = np.full((len(sets), HARALICK_FIELDS), np.nan, np.float32)
+    chromatin = np.full((len(sets), CHROMATIN_FIELDS), np.nan, np.float32)
+    _texture(
+        field.rgb.reshape(-1, 3), field.window.width, edges, sets.index, sets.offsets,
+        view.amounts[0], view.stains.table[0], (field.grid.pixel.x, field.grid.pixel.y),
+        haralick, chromatin,
     )  # fmt: skip
     return by_name(_haralick_columns(stain), haralick) | by_name(
         _chromatin_columns(stain), chromatin
@@ -148,8 +151,10 @@ def _texture(
     offsets: npt.NDArray[np.int64],
     amounts: npt.NDArray[np.float32],
     table: Floats,
-    mpp: float,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    mpp: tuple[float, float],
+    haralick: npt.NDArray[np.float32],
+    chromatin: npt.NDArray[np.float32],
+) -> None:
     """Measure n nuclei.
 
     Parameters
@@ -163,17 +168,11 @@ def _texture(
     table
         Share of each channel's value in the amount of the stain, shape (3, 256).
     mpp
-        Pixel size.
-
-    Returns
-    -------
+        Pixel size, across and down.
     haralick, chromatin
-        Fields of `Haralick` and `Chromatin`, shape (n, 13) and (n, 4).
+        Get the fields of `Haralick` and `Chromatin` in place of NaN, shape (n, 13) and (n, 4).
     """
-    count = len(offsets) - 1
-    haralick = np.full((count, HARALICK_FIELDS), np.nan, np.float32)
-    chromatin = np.full((count, CHROMATIN_FIELDS), np.nan, np.float32)
-    for i in range(count):
+    for i in range(len(offsets) - 1):
         pixels = index[offsets[i] : offsets[i + 1]]
         if len(pixels) == 0:
             continue
@@ -183,20 +182,22 @@ def _texture(
             left, right = min(left, pixel % width), max(right, pixel % width)
         top, bottom = pixels[0] // width, pixels[-1] // width
         # One pixel more on each side, so that no step leads out of the patch.
-        levels = np.full((bottom - top + 3, right - left + 3), -1, np.int8)
+        levels = np.empty((bottom - top + 3, right - left + 3), np.int8)
+        levels[:] = -1
         for k in range(len(pixels)):
             level = min(max(int(own[k] * (LEVELS / DARKEST_OD)), 0), LEVELS - 1)
             levels[pixels[k] // width - top + 1, pixels[k] % width - left + 1] = level
         _haralick(levels, haralick[i])
         gradient_mean, gradient_std = _gradient(rgb, width, edges, pixels, table, mpp)
         dark_fraction, dark_clumps = _clumps(levels, pixels, own, width, top, left)
-        chromatin[i] = Chromatin(
+        told = Chromatin(
             gradient_mean=gradient_mean,
             gradient_std=gradient_std,
             dark_fraction=dark_fraction,
             dark_clumps=float(dark_clumps),
         )
-    return haralick, chromatin
+        for f in range(CHROMATIN_FIELDS):
+            chromatin[i, f] = told[f]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -205,11 +206,12 @@ def _haralick(levels: npt.NDArray[np.int8], out: npt.NDArray[np.float32]) -> Non
 
     Levels of the pixels are framed by -1, which also stands for what is not in the nucleus.
     """
-    total = np.zeros(HARALICK_FIELDS)
+    total, counts = np.empty(HARALICK_FIELDS), np.empty((LEVELS, LEVELS), np.int32)
+    total[:] = 0.0
     used = 0
     for dy, dx in ((0, 1), (1, 1), (1, 0), (1, -1)):
-        counts = np.zeros((LEVELS, LEVELS), np.int32)
-        pairs = 0
+        counts[:] = 0
+        pairs = np.int64(0)
         for y in range(1, levels.shape[0] - 1):
             for x in range(1, levels.shape[1] - 1):
                 a, b = levels[y, x], levels[y + dy, x + dx]
@@ -223,7 +225,8 @@ def _haralick(levels: npt.NDArray[np.int8], out: npt.NDArray[np.float32]) -> Non
                 total[f] += features[f]
             used += 1
     if used:
-        out[:] = total / used
+        for f in range(HARALICK_FIELDS):
+            out[f] = total[f] / used
 
 
 @numba.njit(nogil=True, cache=True)
@@ -232,9 +235,9 @@ def _features(counts: npt.NDArray[np.int32], pairs: int) -> Haralick[float]:
 
     The counts have shape (LEVELS, LEVELS); only their upper half is filled.
     """
-    marginal = np.zeros(LEVELS)
-    sums = np.zeros(2 * LEVELS - 1)
-    differences = np.zeros(LEVELS)
+    marginal, differences = np.empty(LEVELS), np.empty(LEVELS)
+    sums = np.empty(2 * LEVELS - 1)
+    marginal[:], differences[:], sums[:] = 0.0, 0.0, 0.0
     asm = homogeneity = product = entropy = 0.0
     for i in range(LEVELS):
         for j in range(i, LEVELS):
@@ -251,12 +254,12 @@ def _features(counts: npt.NDArray[np.int32], pairs: int) -> Haralick[float]:
             homogeneity += both / (1 + (j - i) ** 2)
             product += (i + 1) * (j + 1) * both
             entropy -= both * math.log2(p)
-    mean, variance = _moments(marginal, 1)
-    difference_mean, difference_variance = _moments(differences, 0)
+    mean, variance = _moments(marginal, 1.0)
+    difference_mean, difference_variance = _moments(differences, 0.0)
     marginal_entropy = _entropy(marginal)
     # HXY1 and HXY2 are both twice the marginal entropy, the matrix being symmetric.
     information = max(2 * marginal_entropy - entropy, 0.0)
-    sum_mean, sum_variance = _moments(sums, 2)
+    sum_mean, sum_variance = _moments(sums, 2.0)
     return Haralick(
         angular_second_moment=asm,
         contrast=difference_variance + difference_mean**2,
@@ -275,7 +278,7 @@ def _features(counts: npt.NDArray[np.int32], pairs: int) -> Haralick[float]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _moments(p: Floats, first: int) -> tuple[float, float]:
+def _moments(p: Floats, first: float) -> tuple[float, float]:
     """Mean and variance of a distribution (k,) over first, first + 1, ..."""
     mean = variance = 0.0
     for k in range(len(p)):
@@ -302,7 +305,7 @@ def _gradient(
     edges: tuple[int, int, int, int],
     pixels: npt.NDArray[np.int64],
     table: Floats,
-    mpp: float,
+    mpp: tuple[float, float],
 ) -> tuple[float, float]:
     """Return mean and standard deviation; beyond the edge of the slide its last pixel repeats.
 
@@ -317,7 +320,7 @@ def _gradient(
         below = pixel + width if y < edges[3] else pixel
         dx = _amount(rgb, right, table) - _amount(rgb, left, table)
         dy = _amount(rgb, below, table) - _amount(rgb, above, table)
-        steep = math.hypot(dx, dy) / (2 * mpp)
+        steep = math.hypot(dx / (2 * mpp[0]), dy / (2 * mpp[1]))
         total += steep
         squares += steep * steep
     count = len(pixels)
@@ -363,17 +366,17 @@ def _clumps(
             if patch[y, x] == 0:
                 continue
             patch[y, x] = 0
-            stack[0] = y, x
+            stack[0, 0], stack[0, 1] = y, x
             waiting, size = 1, 0
             while waiting:
                 waiting -= 1
                 size += 1
-                v, u = stack[waiting]
+                v, u = stack[waiting, 0], stack[waiting, 1]
                 for b in range(v - 1, v + 2):
                     for a in range(u - 1, u + 2):
                         if patch[b, a]:
                             patch[b, a] = 0
-                            stack[waiting] = b, a
+                            stack[waiting, 0], stack[waiting, 1] = b, a
                             waiting += 1
             clumps += size >= SMALLEST_CLUMP_PX
     return dark / len(pixels), clumps

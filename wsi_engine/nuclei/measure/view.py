@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.nuclei.measure.outlines import Outlines
-from wsi_engine.nuclei.measure.pixels import Field, PixelSets, binned, cover, stain_amounts
+from wsi_engine.nuclei.measure.pixels import Field, PixelSets, cover, stain_amounts
 from wsi_engine.nuclei.measure.ring import rings
 from wsi_engine.nuclei.polygons import Polygons
-from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
-from wsi_engine.slide.protocol import RGB
+from wsi_engine.slide.frames import Mpp
 from wsi_engine.slide.stain_vectors import Stains
 
 
@@ -38,7 +37,7 @@ class OutlineView:
 
 @dataclass(frozen=True)
 class PixelView(OutlineView):
-    """Nuclei to measure on the pixels of a tile; not to be shared by threads.
+    """Nuclei to measure on pixels; not to be shared by threads.
 
     Attributes
     ----------
@@ -46,23 +45,16 @@ class PixelView(OutlineView):
         The nuclei and all that lie within the neighbourhood of one, in QuPath pixels, shape (m,).
     wanted
         Which of the crowd are to be measured: ``polygons == crowd[wanted]``; bool, shape (m,).
-    rgb, window, grid
-        The pixels of the tile, and where they lie.
+    field
+        The pixels to measure on, at about 0.5 µm.
     stains
         Stain vectors of the slide.
     """
 
     crowd: Polygons
     wanted: npt.NDArray[np.bool_]
-    rgb: RGB
-    window: ModelBox
-    grid: ModelGrid
+    field: Field
     stains: Stains
-
-    @cached_property
-    def field(self) -> Field:
-        """The pixels to measure on, at about 0.5 µm."""
-        return binned(self.rgb, self.window, self.grid)
 
     @cached_property
     def crowd_pixels(self) -> PixelSets:

@@ -10,16 +10,17 @@ Method: Graham et al., Medical Image Analysis 58 (2019), 101563.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.models.state_dict import State
+
 T = TypeVar("T")
 Array = npt.NDArray[np.float32]
-State = Mapping[str, npt.NDArray[np.generic]]
 
 _EPSILON = 1e-5
 """That of every batch normalisation of the network."""
@@ -71,7 +72,7 @@ class HoVerNet(ABC, Generic[T]):
         self._state = state
         self._placed: dict[str, tuple[T, T | None]] = {}
 
-    def maps(self, pixels: T, crop: int) -> T:
+    def maps(self, pixels: T, crop: int, *, types: bool = True) -> T:
         """Describe the way from pixels to maps.
 
         Parameters
@@ -79,7 +80,10 @@ class HoVerNet(ABC, Generic[T]):
         pixels
             (n, 3, h, w), 0 to 255; h and w multiples of 8, and 6 more for an ``original``.
         crop
-            What is cut off around the encoder's output, in pixels, a multiple of 8.
+            What is cut off around the encoder's output, in pixels, a multiple of 8. The outermost
+            half kernel of the maps is then spoilt: the last layers but one pad with zeros.
+        types
+            Whether the type is wanted, where there is one.
 
         Returns
         -------
@@ -90,9 +94,9 @@ class HoVerNet(ABC, Generic[T]):
         coarse, *skipped = self._encoded(pixels, crop)
         nuclear = self._branch("np", coarse, skipped, 1)
         maps = [self._sigmoid(nuclear), self._branch("hv", coarse, skipped, 2)]
-        if self.architecture.types:
-            types = self._branch("tp", coarse, skipped, self.architecture.types)
-            maps.append(self._largest(types))
+        if types and self.architecture.types:
+            kinds = self._branch("tp", coarse, skipped, self.architecture.types)
+            maps.append(self._largest(kinds))
         return self._joined(maps)
 
     def _encoded(self, x: T, crop: int) -> list[T]:

@@ -2,25 +2,80 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from wsi_engine.models.hovernet_network import Architecture, Array, HoVerNet, State
+from wsi_engine.models.hovernet_network import Architecture, Array, HoVerNet
+from wsi_engine.models.quantised import compiled_for_processor, openvino_core
+from wsi_engine.models.state_dict import State, read_state
 
 if TYPE_CHECKING:
     import openvino
 
 
-def described(architecture: Architecture, state: State, crop: int) -> openvino.Model:
+class OpenVinoHoVerNet:
+    """A network in fp32, compiled for the shape of each batch.
+
+    What it was compiled from is not kept: weights are read again for another shape.
+
+    Parameters
+    ----------
+    architecture
+        What it is like.
+    weights
+        File of a state dict that fits it.
+    """
+
+    def __init__(self, architecture: Architecture, weights: Path) -> None:
+        self._architecture, self._weights = architecture, weights
+        self._compiled: tuple[object, Any] = (None, None)
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[OpenVinoHoVerNet], tuple[Architecture, Path]]:
+        return OpenVinoHoVerNet, (self._architecture, self._weights)
+
+    def __call__(
+        self, batch: npt.NDArray[np.uint8], crop: int, *, types: bool = True
+    ) -> npt.NDArray[np.float32]:
+        """Predict from pixels; may be called by several threads at once."""
+        network = self._for(batch.shape, crop, types)
+        found = network.create_infer_request().infer(
+            [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
+        )
+        return np.asarray(found[0], np.float32)
+
+    def _for(self, shape: tuple[int, ...], crop: int, types: bool) -> openvino.CompiledModel:
+        wanted = (shape, crop, types)
+        with self._lock:
+            if self._compiled[0] != wanted:
+                self._compiled = (None, None)  # one at a time: each has weights of its own
+                self._compiled = (wanted, self._compile(*wanted))
+            compiled: openvino.CompiledModel = self._compiled[1]
+            return compiled
+
+    def _compile(self, shape: tuple[int, ...], crop: int, types: bool) -> openvino.CompiledModel:
+        state = read_state(self._weights)
+        network = described(self._architecture, state, crop, types=types)
+        network.reshape(list(shape))
+        return compiled_for_processor(network)
+
+
+def described(
+    architecture: Architecture, state: State, crop: int, *, types: bool = True
+) -> openvino.Model:
     """Describe the network to OpenVINO: uint8 (n, h, w, 3) to float32 (n, h, w, maps)."""
+    openvino_core()  # the first to load OpenVINO
     import openvino
     from openvino import opset13 as ops
 
     pixels = ops.parameter(openvino.PartialShape([-1, -1, -1, 3]), np.uint8)
     channels_first = ops.transpose(ops.convert(pixels, "f32"), np.array([0, 3, 1, 2]))
-    maps = _Described(architecture, state).maps(channels_first, crop)
+    maps = _Described(architecture, state).maps(channels_first, crop, types=types)
     return openvino.Model([ops.transpose(maps, np.array([0, 2, 3, 1]))], [pixels])
 
 

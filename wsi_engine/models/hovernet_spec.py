@@ -30,6 +30,11 @@ class Geometry:
     lost: int
     receptive_radius: int
 
+    @property
+    def margin(self) -> int:
+        """Border within which zeros are seen that the encoder pads with, in whole strides."""
+        return -(-self.receptive_radius // STRIDE) * STRIDE
+
 
 GEOMETRY = {"fast": Geometry(0, 46, 109), "original": Geometry(3, 92, 156)}
 

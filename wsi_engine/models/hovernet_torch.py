@@ -1,37 +1,54 @@
-"""HoVer-Net on a GPU, by torch."""
+"""HoVer-Net on a GPU, and where there is no OpenVINO, by torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from wsi_engine.models.hovernet_network import Architecture, Array, HoVerNet, State
-from wsi_engine.models.layers import fastest_dtype, twice
+from wsi_engine.models.hovernet_network import Architecture, Array, HoVerNet
+from wsi_engine.models.layers import twice
+from wsi_engine.models.state_dict import read_state
 
 
 class TorchHoVerNet(HoVerNet[torch.Tensor]):
-    """A network whose parameters lie on a device, in the precision that suits it."""
+    """A network in fp32 whose parameters lie on a device.
 
-    def __init__(self, architecture: Architecture, state: State, device: str) -> None:
-        super().__init__(architecture, state)
-        self._device = torch.device(device)
-        self._dtype = fastest_dtype(device)
+    Parameters
+    ----------
+    architecture
+        What it is like.
+    weights
+        File of a state dict that fits it.
+    device
+        As torch names it.
+    """
 
-    def __call__(self, batch: npt.NDArray[np.uint8], crop: int) -> npt.NDArray[np.float32]:
+    def __init__(self, architecture: Architecture, weights: Path, device: str) -> None:
+        super().__init__(architecture, read_state(weights))
+        self._file, self._device = weights, device
+
+    def __reduce__(self) -> tuple[type[TorchHoVerNet], tuple[Architecture, Path, str]]:
+        return TorchHoVerNet, (self.architecture, self._file, self._device)
+
+    def __call__(
+        self, batch: npt.NDArray[np.uint8], crop: int, *, types: bool = True
+    ) -> npt.NDArray[np.float32]:
         """Predict from pixels, uint8 (n, h, w, 3), as float32 (n, h, w, maps)."""
         with torch.inference_mode():
             pixels = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
             pixels = pixels.to(self._device).permute(0, 3, 1, 2)
-            maps = self.maps(pixels.to(self._dtype, memory_format=torch.channels_last), crop)
-            found: npt.NDArray[np.float32] = maps.permute(0, 2, 3, 1).float().cpu().numpy()
+            pixels = pixels.to(torch.float32, memory_format=torch.channels_last)
+            maps = self.maps(pixels, crop, types=types)
+            found: npt.NDArray[np.float32] = maps.permute(0, 2, 3, 1).cpu().numpy()
         return found
 
     def _constant(self, values: Array) -> torch.Tensor:
-        return torch.tensor(values).to(self._device, self._dtype)
+        return torch.tensor(values).to(self._device)
 
     def _convolved(
         self,
@@ -56,7 +73,7 @@ class TorchHoVerNet(HoVerNet[torch.Tensor]):
         return torch.relu(x)
 
     def _sigmoid(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(x.float())
+        return torch.sigmoid(x)
 
     def _added(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x + y

@@ -9,9 +9,9 @@ from pathlib import Path
 from wsi_engine.models.devices import CPU
 
 MOST_ON_PROCESSOR = 1 << 30
-MOST_ON_GPU = 4 << 30
-SHARE = 4
-"""Of the memory at hand, a quarter at most: the rest is for what else is open."""
+MOST_ON_GPU = 8 << 30
+SHARE, SHARE_OF_GPU = 4, 2
+"""At most a quarter of the memory at hand, and a half of a GPU's: the rest is for others."""
 
 _LIMITS_OF_CONTAINERS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -28,7 +28,7 @@ def memory_for_networks(device: str) -> int:
     if torch.device(device).type != "cuda":
         return MOST_ON_PROCESSOR
     _, whole = torch.cuda.mem_get_info(device)
-    return min(MOST_ON_GPU, whole // SHARE)
+    return min(MOST_ON_GPU, whole // SHARE_OF_GPU)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.models.devices import return_freed_memory
 from wsi_engine.models.hovernet_network import Architecture, Array, HoVerNet
 from wsi_engine.models.quantised import compiled_for_processor, openvino_core
 from wsi_engine.models.state_dict import State, read_state
@@ -62,7 +63,10 @@ class OpenVinoHoVerNet:
         state = read_state(self._weights)
         network = described(self._architecture, state, crop, types=types)
         network.reshape(list(shape))
-        return compiled_for_processor(network)
+        compiled = compiled_for_processor(network)
+        del state, network
+        return_freed_memory()
+        return compiled
 
 
 def described(

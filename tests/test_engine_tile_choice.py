@@ -98,3 +98,21 @@ def test_a_finished_result_stands_on_a_machine_with_other_memory(
     assert wsi_engine.run(sample.slide_path, tmp_path, **QUICK).is_earlier
     with pytest.raises(SettingsError, match=f"tile_size: {core} -> 512"):
         wsi_engine.run(sample.slide_path, tmp_path, tile_size=512, **QUICK)
+
+
+def test_tiles_of_another_size_are_not_gone_on_with(sample: SampleTruth, tmp_path: Path, machine):
+    def interrupt(progress: wsi_engine.Progress) -> None:
+        if progress.tiles == 2:
+            raise KeyboardInterrupt
+
+    machine(0.25)
+    with pytest.raises(KeyboardInterrupt):
+        wsi_engine.run(sample.slide_path, tmp_path, observe=interrupt, **QUICK)
+    machine(64)
+    with pytest.raises(SettingsError, match=r"unfinished run with tile_size: \d+ -> 1024;"):
+        wsi_engine.run(sample.slide_path, tmp_path, **QUICK)
+    # In an archive, whose machines differ, they are computed again.
+    result = wsi_engine.run(sample.slide_path, tmp_path, **QUICK, redo_foreign_tiles=True)
+    assert result.record.tiles.resumed == 0
+    (warning,) = (each for each in result.record.warnings if "computed again" in each)
+    assert "tile_size" in warning

@@ -26,7 +26,7 @@ _EPSILON = 1e-5
 """That of every batch normalisation of the network."""
 
 _GROWTH, _BOTTLENECK, _GROUPS = 32, 128, 4
-"""Of its dense units."""
+"""Growth, bottleneck and groups of its dense units."""
 
 CROP_PX = 64
 """What the encoder's zeros spoil around a window, so that its decoder need not look at it."""

@@ -16,7 +16,8 @@ from wsi_engine.models.hovernet_network import CROP_PX
 from wsi_engine.models.hovernet_spec import STRIDE, Geometry
 
 BYTES_PER_PX = 2800
-"""What the network takes in memory for each pixel of a window, in fp32, measured by OpenVINO."""
+"""What the network takes in memory for each pixel of a window, in fp32 by OpenVINO; a quarter more
+by torch."""
 
 
 class Network(Protocol):

@@ -12,9 +12,10 @@ import shapely
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.found_regions import regions_of_run
 from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.engine.tile_choice import choose_core, context_beyond_slide
 from wsi_engine.errors import RegionError, SlideError
 from wsi_engine.models.around import load_model
-from wsi_engine.models.protocol import Model, ModelSpec
+from wsi_engine.models.protocol import Model
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
@@ -153,9 +154,14 @@ def make_plan(
         fields = sample_fields(reader, area)
         model = loaded.to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
+    measurer = measurer_of(settings.measure, choose_stains(settings.stains, fields))
     reach = area if tissue is None else _reach(area, bounds, grid)
     tile_grid = TileGrid(
-        grid.extent, core_side(settings.tile_size, spec), spec.halo_px, spec.stride
+        grid.extent,
+        choose_core(settings, spec),
+        spec.halo_px,
+        spec.stride,
+        context_beyond_slide(spec, measurer.neighbourhood_um / min(grid.pixel.x, grid.pixel.y)),
     )
     return Plan(
         info=info,
@@ -167,17 +173,12 @@ def make_plan(
         regions=regions,
         area=area,
         reach=reach,
-        measurer=measurer_of(settings.measure, choose_stains(settings.stains, fields)),
+        measurer=measurer,
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(reach, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),
         given=given,
     )
-
-
-def core_side(tile_size: int, spec: ModelSpec) -> int:
-    """Round a tile's side up to what the model can take."""
-    return -(-tile_size // spec.stride) * spec.stride
 
 
 def _readers(slide: Slide, seen: ModelGrid, measured: ModelGrid) -> tuple[GridReader, GridReader]:

@@ -5,6 +5,15 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO    = demo
 
+# Asked before there is an environment, so that none is left that is of no use; any Python reads it.
+define require-usable-python
+@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("error: $(PYTHON) is Python \
+	%d.%d, and wsi-engine needs 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3.11" \
+	% tuple(sys.version_info[:2]))'
+@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) cannot make environments:" \
+	"install python3-venv, or give another: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
+endef
+
 .PHONY: demo test test-spatialdata check format bench docs clean
 
 demo: $(VENV)/.installed
@@ -21,6 +30,7 @@ test: $(VENV)/.installed-for-tests
 
 # SpatialData and squidpy cannot be installed beside TIAToolbox: they want other versions of dask.
 test-spatialdata:
+	$(require-usable-python)
 	$(PYTHON) -m venv $(VENV)-spatialdata
 	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy
 	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py
@@ -44,6 +54,7 @@ clean:
 	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)
 
 $(VENV)/bin/python:
+	$(require-usable-python)
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python

@@ -64,7 +64,8 @@ def prepare(build: str, folder: Path, *, here: bool) -> Build:
     """Make a build ready to run."""
     files = checkout(build, folder / "files")
     python = Path(sys.executable)
-    environment = dict(os.environ)
+    # Else every import would compile its source again, as no installation does.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     if here:
         environment["PYTHONPATH"] = str(files)
     else:

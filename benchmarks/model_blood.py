@@ -70,7 +70,7 @@ def count(model: StarConvexModel, image: np.ndarray, picture: Path | None) -> fl
     if picture is not None:
         shown = Image.fromarray(image)
         draw = ImageDraw.Draw(shown)
-        for ring in nuclei.xy.reshape(len(nuclei), -1, 2) * prediction.scale:
+        for ring in np.split(nuclei.xy * prediction.scale, nuclei.offsets[1:])[:-1]:
             draw.polygon([tuple(point) for point in ring], outline=(0, 160, 0))
         shown.crop((0, 0, 512, 512)).save(picture)
     return len(nuclei) / (SIDE * MPP / 1000) ** 2

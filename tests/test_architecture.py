@@ -21,14 +21,15 @@ import wsi_engine
 PACKAGE = Path(wsi_engine.__file__).parent
 
 ROOMS = """
-errors   version   closing   digests   plugins kernel_cache
+errors   version   closing   digests   plugins kernel_cache kernels installing
 writing  study
 slide    bundled_files
 schedule phantom
 nuclei
 config   models    store     qupath
 sample   results   evaluation
-convert  training  corrections regions
+convert  corrections regions
+training
 export   report
 engine
 archive  doctor

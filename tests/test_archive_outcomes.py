@@ -27,7 +27,7 @@ from wsi_engine import run as run_slide
 from wsi_engine.archive.events import Event
 from wsi_engine.archive.register import FOLDER
 from wsi_engine.archive.run import ArchiveSummary
-from wsi_engine.cli import DAMAGED, main
+from wsi_engine.cli import ExitCode, main
 from wsi_engine.engine.plan import make_plan
 from wsi_engine.errors import EngineError, ListenerError, OutputError, SettingsError
 from wsi_engine.results.failure import read_failure
@@ -435,7 +435,7 @@ def test_a_damaged_slide_among_good_ones(capsys, tmp_path: Path, output: Path):
     damaged = write_slide(tmp_path / "slides" / "damaged.tif", 5)
     overwrite_tile(damaged, 0, 1, 1)
     code, _, err = cli(capsys, tmp_path / "slides", "-o", output)
-    assert code == DAMAGED
+    assert code == ExitCode.DAMAGED
     assert "damaged: 1 damaged region(s)" in err
     assert int(table(output)["damaged"]["damaged_regions"]) == 1
 

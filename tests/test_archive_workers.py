@@ -25,6 +25,7 @@ from tests.support.archives import (
 )
 from wsi_engine import run_archive
 from wsi_engine.archive.events import Event
+from wsi_engine.errors import OutputError
 from wsi_engine.results.failure import read_failure
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
@@ -197,6 +198,78 @@ def test_a_scheduler_that_runs_already(tmp_path: Path):
         assert cluster.scheduler_info["workers"]
     assert (len(summary.done), summary.computed) == (4, 2)
     assert sorted(heard.computed()) == [f"slide_{k:03d}" for k in range(4)]
+
+
+def test_a_worker_of_a_scheduler_that_is_killed_costs_no_slide(tmp_path: Path):
+    distributed = pytest.importorskip("distributed")
+    write_slides(tmp_path / "slides", 6)
+    killer, out = Killer({1: 0.0}), tmp_path / "out"
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1"
+    ) as cluster:
+        address = cluster.scheduler_address
+        options = {"scheduler": address, "listen": killer, **SETTINGS}
+        summary = run_archive([tmp_path / "slides"], out, **options)
+    assert len(killer.of("worker_died")) == 1
+    assert len(summary.done) == 6
+
+
+def test_jobs_need_no_dask(tmp_path: Path, monkeypatch):
+    for module in ("dask", "distributed"):
+        monkeypatch.setitem(sys.modules, module, None)
+    slides, heard = write_slides(tmp_path / "slides", 3), Heard()
+    summary = run_archive(slides, tmp_path / "out", jobs=2, listen=heard, **SETTINGS)
+    assert len(summary.done) == 3
+    pids = {event.facts["pid"] for event in heard.of("slide_started")}
+    assert pids
+    assert os.getpid() not in pids
+
+
+def test_workers_end_when_the_command_is_killed(tmp_path: Path):
+    slides, log = tmp_path / "slides", tmp_path / "log.jsonl"
+    for k in range(2):
+        write_slide(slides / f"slide_{k}.tif", k, side=1280, nuclei=200)
+    more = ("--jobs", "2", "--tile-size", "64")
+    process = subprocess.Popen(command(slides, tmp_path / "out", log, *more))
+    while not (log.exists() and log.read_text().count("slide_started") == 2):
+        assert process.poll() is None
+        time.sleep(0.05)
+    pids = {line["pid"] for line in logged([log]) if line["event"] == "slide_started"}
+    kill(process.pid)
+    process.wait()
+    patience = time.monotonic() + 10
+    while any(is_alive(pid) for pid in pids):
+        assert time.monotonic() < patience
+        time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2:3]
+
+
+def test_a_script_without_its_guard_is_told_so(tmp_path: Path):
+    write_slides(tmp_path / "slides", 2)
+    script = tmp_path / "script.py"
+    script.write_text("import wsi_engine\nwsi_engine.run_archive(['slides'], 'out', jobs=2)\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "WorkerError: worker processes end before they are ready" in done.stderr
+    assert 'if __name__ == "__main__"' in done.stderr.splitlines()[-1]
+
+
+def test_what_is_no_fault_of_a_slide_ends_the_run_in_a_sentence(tmp_path: Path):
+    slides, out = write_slides(tmp_path / "slides", 2), tmp_path / "out"
+
+    def listen(event: Event) -> None:
+        if event.event == "archive_started":
+            (out / ".archive" / "claims").write_text("in the way")
+
+    with pytest.raises(OutputError, match="claims"):
+        run_archive(slides, out, jobs=2, listen=listen, **SETTINGS)
 
 
 def test_ctrl_c_ends_workers_at_once_and_the_next_run_goes_on(tmp_path: Path):

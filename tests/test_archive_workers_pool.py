@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.archives import SETTINGS, Heard, write_slide, write_slides
 from wsi_engine import run_archive
-from wsi_engine.archive import dask_workers, driver
+from wsi_engine.archive import driver
 from wsi_engine.archive.cache import CacheSettings
 from wsi_engine.archive.dask_workers import DaskPool
 from wsi_engine.archive.inputs import SlideJob
@@ -35,7 +35,7 @@ def test_there_are_no_more_workers_than_slides(tmp_path, monkeypatch, done_befor
         asked.append(number)
         return InProcessPool(listen)
 
-    monkeypatch.setattr(dask_workers, "local_pool", pool)
+    monkeypatch.setattr("wsi_engine.archive.run.LocalPool", pool)
     if done_before:
         run_archive(slides[:done_before], tmp_path / "out", **SETTINGS)
     run_archive(slides, tmp_path / "out", jobs=4, **SETTINGS)

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from PIL import Image
 from tests.support.slides import overwrite_place, real_slide
 from wsi_engine.archive.inputs import ListedSlide
 from wsi_engine.archive.register import Register
-from wsi_engine.cli import DAMAGED, INTERRUPTED, main
+from wsi_engine.cli import ExitCode, main
 from wsi_engine.doctor import Finding
+from wsi_engine.models.registry import available_models
 from wsi_engine.models.watershed import Watershed
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.failure import Failure, write_failure
@@ -71,6 +73,20 @@ def test_evaluate_says_how_good_the_sample_came_out(capsys, sample: SampleTruth,
     assert code == 0
     f1 = float(out.split("F1 at IoU 0.5")[1].split()[0])
     assert 0.9 < f1 <= 1
+
+
+def test_evaluate_takes_the_pixel_size_of_a_result(capsys, sample: SampleTruth, tmp_path: Path):
+    run_cli(capsys, "run", sample.slide_path, "-o", tmp_path)
+    folder = tmp_path / "sample"
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["slide"]["mpp"] = {"x": 0.5, "y": 0.5}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+    def diameters(*more: object) -> list[dict[str, object]]:
+        _, out, _ = run_cli(capsys, "evaluate", folder, sample.truth_path, "--json", *more)
+        return json.loads(out)["recall_by_diameter"]
+
+    assert diameters() == diameters("--mpp", 0.5) != diameters("--mpp", 0.25)
 
 
 def test_a_folder_of_slides_and_a_pattern(capsys, sample: SampleTruth, tmp_path: Path):
@@ -156,6 +172,17 @@ def test_commands_that_inform(capsys, arguments: list[str], words: list[str]):
     assert code == 0
     for word in words:
         assert word in out
+
+
+def test_models_say_where_their_weights_are_from(capsys):
+    _, out, _ = run_cli(capsys, "models")
+    told = dict(re.findall(r"^(\S+)\n(?: .*\n)*? weights +(.*?) *$", out, re.MULTILINE))
+    for name in ("starconvex", "unet", "mask-rcnn"):
+        assert told[name] == "come with the package, or --weights FILE"
+    assert told["watershed"] == told["threshold"] == "none needed"
+    assert told["ensemble"] == "those of the methods that vote"
+    assert told["hovernet_fast-pannuke"] == "downloaded when first used, or --weights FILE"
+    assert told.keys() >= available_models().keys()
 
 
 def test_doctor_shows_how_to_install_extras(capsys, monkeypatch):
@@ -403,7 +430,7 @@ def test_a_damaged_tile_is_reported_and_the_rest_is_done(
     slide = tmp_path / "damaged.tif"
     _damage(sample, slide)
     code, _, err = run_cli(capsys, "run", slide, "-o", tmp_path, "--tile-size", 256)
-    assert code == DAMAGED
+    assert code == ExitCode.DAMAGED
     assert "damaged region" in err
     record = json.loads((tmp_path / "damaged" / "run.json").read_text(encoding="utf-8"))
     whole = json.loads(_run_record(capsys, sample, tmp_path).read_text(encoding="utf-8"))
@@ -427,7 +454,7 @@ def test_ctrl_c_leaves_nothing_half_written(sample: SampleTruth, tmp_path: Path)
             break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
-    assert process.wait() == INTERRUPTED
+    assert process.wait() == ExitCode.INTERRUPTED
     assert "error: interrupted" in rest
     assert "Traceback" not in rest
     left = {path.name for path in tmp_path.glob("sample/*")}

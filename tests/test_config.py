@@ -56,6 +56,34 @@ def test_an_unusable_value_is_named(setting: str, value: object):
         make_settings(**{setting: value})
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("tile_size", 0, "tile_size = 0: give a number from 64 or 'auto'"),
+        ("tile_size", "much", "tile_size = 'much': give a whole number or 'auto'"),
+        ("simplify_um", 3, "simplify_um = 3: give a number up to 2"),
+        ("min_area", 0, "min_area = 0: give a number above 0"),
+        ("device", "tpu", "device = 'tpu': give auto, cpu, cuda or cuda:0,1"),
+        ("stains", "H&F", "stains = 'H&F': give 'H&E', 'H-DAB' or 'estimated'"),
+        ("workers", "many", "workers = 'many': give a whole number or 'auto'"),
+        ("tissue", "perhaps", "tissue = 'perhaps': give true or false"),
+        ("roi", 3, "roi = 3: give the name of a file"),
+    ],
+)
+def test_what_a_setting_takes_is_told(setting: str, value: object, sentence: str):
+    with pytest.raises(SettingsError) as caught:
+        make_settings(**{setting: value})
+    assert str(caught.value) == sentence
+
+
+def test_every_error_that_is_known_to_pydantic_has_a_sentence():
+    """A setting that takes what no other takes needs words of its own."""
+    for name in RunSettings.model_fields:
+        with pytest.raises(SettingsError) as caught:
+            make_settings(**{name: object()})
+        assert "another value" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "tile_size: [", "\x00"])
 def test_a_file_that_holds_no_settings(tmp_path: Path, text: str):
     preset = tmp_path / "preset.yaml"

@@ -454,6 +454,37 @@ def test_a_file_of_which_nothing_is_left_is_an_error(tmp_path):
     assert not (tmp_path / "out.geojson").exists()
 
 
+@pytest.mark.parametrize("target", ["out.geojson", "out.parquet"])
+@pytest.mark.parametrize(
+    ("geometry", "why"),
+    [
+        ({"type": "Polygon", "coordinates": [[0, 0], [9, 0], [9, 9]]}, "in place of"),
+        ({"type": "GeometryCollection", "geometries": []}, "a GeometryCollection"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_read_is_an_error(tmp_path, geometry, why, target):
+    """A ring that is not nested; a collection, which QuPath does not have."""
+    features = [{"type": "Feature", "geometry": geometry, "properties": {}}] * 2
+    source = tmp_path / "in.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(ConversionError, match=rf"none of the 2 objects .*in\.geojson.*{why}"):
+        convert(source, tmp_path / target)
+    assert not (tmp_path / target).exists()
+
+
+def test_an_empty_file_has_nothing_to_lose(tmp_path):
+    source = tmp_path / "in.geojson"
+    source.write_text('{"type": "FeatureCollection", "features": []}')
+    assert convert(source, tmp_path / "out.geojson").count == 0
+
+
+def test_utf_16_is_told_as_such(tmp_path):
+    source = tmp_path / "in.geojson"
+    source.write_bytes('{"type": "FeatureCollection", "features": []}'.encode("utf-16"))
+    with pytest.raises(ConversionError, match=r"in\.geojson is UTF-16: save it as UTF-8"):
+        convert(source, tmp_path / "out.geojson")
+
+
 def test_a_failed_conversion_leaves_the_old_file(tmp_path):
     target = tmp_path / "x.geojson"
     target.write_text("old")

@@ -90,7 +90,7 @@ def test_what_a_run_found_is_measured_the_same_again(
     first = found.nuclei.arrow.to_pandas().set_index("id")
     second = again.nuclei.arrow.to_pandas().set_index("id").loc[first.index]
     assert len(second) > 100
-    names = list(first.columns[5 + len(LABEL_COLUMNS) :])
+    names = list(first.columns[7 + len(LABEL_COLUMNS) :])
     assert len(names) > 70
     np.testing.assert_array_equal(second[names].to_numpy(), first[names].to_numpy())
     assert again.record.warnings == ()

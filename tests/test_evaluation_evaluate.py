@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from wsi_engine.cli import main
 from wsi_engine.errors import DatasetError, GeoJSONError
 from wsi_engine.evaluation.evaluate import evaluate
 from wsi_engine.evaluation.overlays import FOUND, INVENTED, MISSED, draw_overlay, write_worst_page
@@ -92,7 +94,7 @@ def test_annotations_are_nuclei_where_there_is_nothing_else(tmp_path: Path) -> N
     assert report.overall.pooled()["f1"] == 1
 
 
-def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Path) -> None:
+def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Path, capsys) -> None:
     truth = json.loads(geojson_of(TRUTH))
     field = {"type": "Polygon", "coordinates": [[[0, 0], [99, 0], [99, 99], [0, 99], [0, 0]]]}
     area = {"objectType": "annotation"}
@@ -106,6 +108,12 @@ def test_predictions_outside_of_the_annotated_field_are_not_judged(tmp_path: Pat
     (tmp_path / "p.geojson").write_text(json.dumps(prediction))
     report = evaluate(tmp_path / "p.geojson", tmp_path / "t.geojson", mpp=1)
     assert report.overall.pooled()["precision"] == 1
+    assert report.figures()["images"][0]["left_out"] == 1
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "p.geojson"), str(tmp_path / "t.geojson")])
+    said = re.sub(" +", " ", capsys.readouterr().out)
+    assert "nuclei 3 true, 3 found" in said
+    assert "not judged 1 found where not all nuclei are known" in said
 
 
 def test_nothing_counts_in_areas_that_are_to_be_ignored(tmp_path: Path) -> None:
@@ -207,3 +215,83 @@ def test_figures_are_json(tmp_path: Path):
     assert figures["overall"]["dice"] == 1
     assert set(figures["by_class"]) == {"Tumor", "Immune"}
     assert [image["name"] for image in figures["images"]] == ["a"]
+
+
+def scored(path: Path, boxes: list[tuple[int, int, int, int, str]], scores: list[float]) -> Path:
+    """Write a prediction as the engine does, each nucleus with its score."""
+    document = json.loads(geojson_of(boxes))
+    for item, value in zip(document["features"], scores, strict=True):
+        item["properties"]["measurements"] = {"Detection score": value}
+    path.write_text(json.dumps(document))
+    return path
+
+
+class TestDetails:
+    """Which nuclei are missed, how far a score can be trusted, how many findings are red."""
+
+    def test_they_add_up_over_images(self, tmp_path: Path) -> None:
+        """Also where only one of the images has scores; each image's own are left out."""
+        for folder in ("p", "t"):
+            (tmp_path / folder).mkdir()
+        for name in "ab":
+            write(tmp_path / f"t/{name}.geojson", TRUTH)
+        scored(tmp_path / "p/a.geojson", TRUTH[:2], [0.95, 0.85])
+        write(tmp_path / "p/b.geojson", TRUTH)
+        figures = evaluate(tmp_path / "p", tmp_path / "t", mpp=0.25).figures()
+        assert sum(row["nuclei"] for row in figures["recall_by_diameter"]) == 2 * len(TRUTH)
+        assert sum(b["nuclei"] for b in figures["calibration"]["bins"]) == 2
+        assert all("details" not in image for image in figures["images"])
+
+    def test_recall_by_diameter(self, tmp_path: Path) -> None:
+        # Squares of 4, 8 and 16 px at 0.5 µm are as large as discs of 2.3, 4.5 and 9.0 µm.
+        truth = [(0, 0, 4, 4, ""), (10, 0, 4, 4, ""), (20, 0, 8, 8, ""), (0, 20, 16, 16, "")]
+        files = write(tmp_path / "p.png", truth[1:3]), write(tmp_path / "t.geojson", truth)
+        rows = evaluate(*files, mpp=0.5).figures()["recall_by_diameter"]
+        assert [row["diameter_um"] for row in rows] == [
+            "<3", "3-4", "4-5", "5-6", "6-8", "8-10", "10-12", ">12",
+        ]  # fmt: skip
+        assert [(row["nuclei"], row["recall"]) for row in rows] == [
+            (2, 0.5), (0, None), (1, 1.0), (0, None), (0, None), (1, 0.0), (0, None), (0, None),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("kind", ["geojson", "png"])
+    def test_calibration_of_the_score(self, tmp_path: Path, kind: str) -> None:
+        """Also where polygons are drawn onto the pixels of a label image."""
+        truth = write(tmp_path / f"t.{kind}", TRUTH)
+        boxes = [*TRUTH[:2], (30, 25, 5, 5, ""), (40, 25, 5, 5, "")]
+        prediction = scored(tmp_path / "p.geojson", boxes, [1.0, 0.95, 0.93, 0.42])
+        found = evaluate(prediction, truth, mpp=0.25).figures()["calibration"]
+        bins = {b["from"]: b for b in found["bins"] if b["nuclei"]}
+        assert bins[0.9]["nuclei"] == 3
+        assert bins[0.9]["precision"] == pytest.approx(2 / 3)
+        assert bins[0.9]["mean_score"] == pytest.approx(0.96)
+        assert bins[0.4]["precision"] == 0
+        # Three are off by 0.96 - 2/3, one by 0.42.
+        assert found["expected_calibration_error"] == pytest.approx((3 * 0.96 - 2 + 0.42) / 4)
+        assert found["mean_score"] == pytest.approx((3 * 0.96 + 0.42) / 4)
+        assert found["precision"] == pytest.approx(0.5)
+
+    def test_there_is_none_without_scores(self, tmp_path: Path) -> None:
+        files = write(tmp_path / "p.png", TRUTH), write(tmp_path / "t.png", TRUTH)
+        assert {"calibration", "red"}.isdisjoint(evaluate(*files, mpp=1).figures())
+
+    @pytest.mark.parametrize(("predicted", "true"), [("geojson", "geojson"), ("png", "geojson")])
+    def test_red_findings(self, tmp_path: Path, predicted: str, true: str) -> None:
+        pixels = np.full((40, 50, 3), (230, 200, 215), np.uint8)
+        pixels[0:10, 0:10] = (90, 60, 140)
+        pixels[20:30, 0:10] = pixels[25:30, 30:35] = (190, 40, 40)
+        Image.fromarray(pixels).save(tmp_path / "image.png")
+        boxes = [TRUTH[0], TRUTH[2], (30, 25, 5, 5, "")]
+        report = evaluate(
+            write(tmp_path / f"p.{predicted}", boxes), write(tmp_path / f"t.{true}", TRUTH),
+            mpp=0.25, images=tmp_path / "image.png",
+        )  # fmt: skip
+        found = report.figures()["red"]
+        assert (found["found"], found["red"], found["red_false"]) == (3, 2, 1)
+        assert found["share"] == pytest.approx(2 / 3)
+
+    def test_an_image_of_another_size(self, tmp_path: Path) -> None:
+        Image.new("RGB", (30, 20)).save(tmp_path / "image.png")
+        files = write(tmp_path / "p.png", TRUTH), write(tmp_path / "t.png", TRUTH)
+        with pytest.raises(DatasetError, match=r"image of t has 30 x 20 pixels, its labels \d+ x"):
+            evaluate(*files, mpp=0.25, images=tmp_path / "image.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from wsi_engine.export import csv_table
 from wsi_engine.export.export import export_result
 from wsi_engine.export.formats import FORMATS, help_of, markdown, takers
 from wsi_engine.export.options import HELP
+from wsi_engine.installing import install_command
 from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.rules.rule import Severity
 from wsi_engine.qupath.validation import validate
@@ -229,7 +231,7 @@ def test_corrections_that_cannot_be_read_are_not_passed_over(result):
 @pytest.mark.parametrize("to", ["anndata", "spatialdata"])
 def test_a_missing_package_is_named_with_its_extra(result, monkeypatch, to):
     monkeypatch.setitem(sys.modules, to, None)
-    with pytest.raises(ExportError, match=rf'pip install "wsi-engine\[{to}\]"'):
+    with pytest.raises(ExportError, match=re.escape(install_command(to))):
         export_result(result, to)
 
 
@@ -286,7 +288,8 @@ def test_geopandas_reads_what_is_in_the_result(any_result, um):
     assert frame.crs is None
     assert shapely.equals_identical(frame.geometry.to_numpy(), shapes).all()
     assert frame["id"].tolist() == expected["id"].to_pylist()
-    assert [*frame.columns] == expected.column_names
+    assert [*frame.columns] == [name for name in expected.column_names if name != "bbox"]
+    assert set(frame["slide"]) <= {any_result.name}
     for name in expected.column_names:
         if pa.types.is_float32(expected.schema.field(name).type):
             same(frame[name], expected[name])
@@ -305,6 +308,16 @@ def test_a_part_of_the_slide_is_read_by_its_box(result):
     bounds = shapely.bounds(shapes)
     expected = (bounds[:, :2] <= box[2:]).all(axis=1) & (bounds[:, 2:] >= box[:2]).all(axis=1)
     assert 0 < len(found) == expected.sum() < len(shapes)
+
+
+def test_results_of_before_boxes_and_slides_get_both(tmp_path):
+    folder = case(tmp_path, "values missing")
+    (now,) = export_result(folder, "geoparquet", tmp_path / "now.parquet")
+    table = pq.read_table(folder / "nuclei.parquet")
+    pq.write_table(table.drop_columns(["bbox", "slide"]), folder / "nuclei.parquet")
+    (before,) = export_result(folder, "geoparquet", tmp_path / "before.parquet")
+    found, expected = pq.read_table(before), pq.read_table(now)
+    assert found.select(expected.column_names).equals(expected)
 
 
 def test_duckdb_reads_it_and_averages_over_what_is_defined(tmp_path):
@@ -381,7 +394,7 @@ def test_pandas_reads_every_value(any_result, tmp_path, name):
     frame, expected = pd.read_csv(path, keep_default_na=False, na_values=[""]), truth(any_result)
     assert frame["id"].tolist() == expected["id"].to_pylist()
     places = [f"Centroid {axis} {unit}" for unit in ("px", "µm") for axis in "XY"]
-    left_out = {"geometry", "x", "y"}
+    left_out = {"geometry", "bbox", "x", "y", "slide"}
     names = ["id", "class", "score", *places]
     names += [n for n in expected.column_names if n not in (*names, *left_out)]
     assert [*frame.columns] == names

@@ -58,10 +58,22 @@ def test_geopandas_opens_it(path, nuclei):
     assert frame.geometry.name == "geometry"
     assert shapely.equals_identical(frame.geometry.to_numpy(), nuclei.polygons).all()
     assert list(frame.columns) == [
-        *["id", "geometry", "x", "y", "class", "score"],
+        *["id", "geometry", "x", "y", "class", "score", "slide"],
         *[f"probability: {name}" for name in CLASSES],
         *measured(nuclei),
     ]
+
+
+def test_geopandas_reads_a_part_of_it(path):
+    chunks = [some_nuclei(50, len(CLASSES), seed=k) for k in range(3)]
+    shapes = np.concatenate([chunk.polygons for chunk in chunks])
+    left, top, right, bottom = shapely.total_bounds(shapes)
+    box = (left, top, (left + right) / 2, (top + bottom) / 2)
+    found = geopandas.read_parquet(write(path, *chunks), bbox=box)
+    bounds = shapely.bounds(shapes)
+    expected = (bounds[:, :2] <= box[2:]).all(axis=1) & (bounds[:, 2:] >= box[:2]).all(axis=1)
+    assert 0 < len(found) == expected.sum() < len(shapes)
+    assert shapely.equals_identical(found.geometry.to_numpy(), shapes[expected]).all()
 
 
 def test_every_column_holds_what_was_written(path, nuclei):
@@ -162,6 +174,8 @@ def test_the_metadata_say_what_the_numbers_mean(path, nuclei):
         "encoding": "WKB",
         "geometry_types": ["Polygon"],
         "crs": None,
+        "edges": "planar",
+        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
     }
     facts = json.loads(metadata[b"wsi_engine"])
     assert facts == {

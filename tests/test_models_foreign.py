@@ -31,6 +31,7 @@ from tests.support.foreign import (
 )
 from tests.support.runs import write_small_slide
 from wsi_engine.cli import main
+from wsi_engine.installing import install_command
 from wsi_engine.models.foreign import onnx_file
 from wsi_engine.models.foreign.model import load_card
 from wsi_engine.models.foreign.torchscript_code import CodeError, looked_at, require_arithmetic
@@ -423,7 +424,7 @@ def test_onnx_with_another_input_is_refused(tmp_path, model, words):
 
 def test_without_onnxruntime_the_pip_line_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert 'pip install "wsi-engine[onnx]"' in refused(onnx_card(tmp_path))
+    assert install_command("onnx") in refused(onnx_card(tmp_path))
 
 
 class Saves(nn.Module):

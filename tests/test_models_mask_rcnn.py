@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import wsi_engine
 from tests.support.dense_maps import MARGIN_PX, ious, label_discs
 from tests.support.drawn_boxes import drawn_mask_rcnn
 from wsi_engine.errors import ModelError
+from wsi_engine.installing import install_command
 from wsi_engine.models.layers import folded, normalise
 from wsi_engine.models.learning import LabelledCrop
 from wsi_engine.models.maskrcnn import decoding, detection, pooling
@@ -470,5 +472,5 @@ class TestWeights:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "torchvision", None)
         for attempt in (lambda: load_mask_rcnn(path), LEARNER.network):
-            with pytest.raises(ModelError, match=r'pip install "wsi-engine\[maskrcnn\]"'):
+            with pytest.raises(ModelError, match=re.escape(install_command("maskrcnn"))):
                 attempt()

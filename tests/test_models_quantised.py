@@ -103,7 +103,7 @@ def test_the_file_is_small() -> None:
 
 def test_neither_threads_nor_batch_nor_tile_change_a_bit(model, pixels, monkeypatch) -> None:
     whole = model.maps(pixels[None])[0]
-    assert whole.dtype == np.float16
+    assert whole.dtype == np.float32
     assert whole.shape == (160, 160, 33)
     batch = model.maps(np.stack([pixels[::-1], pixels]))
     assert np.array_equal(batch[1], whole)

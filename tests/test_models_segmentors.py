@@ -14,6 +14,7 @@ from tiatoolbox import rcParam
 from tiatoolbox.models.architecture.unet import UNetModel
 
 from wsi_engine.errors import ModelError
+from wsi_engine.installing import install_command
 from wsi_engine.models.regions.loading import load_regions_model
 from wsi_engine.models.regions.segmentor_spec import MARGIN_PX, SPECS, STRIDE
 
@@ -95,4 +96,4 @@ def test_without_tiatoolbox_there_is_the_line_that_installs_it(monkeypatch, weig
     monkeypatch.setitem(sys.modules, "tiatoolbox", None)
     with pytest.raises(ModelError) as caught:
         load_regions_model(MASK, weights)
-    assert 'pip install "wsi-engine[tiatoolbox]"' in str(caught.value)
+    assert install_command("tiatoolbox") in str(caught.value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapely
 
@@ -115,6 +117,27 @@ def test_parts_that_do_not_touch_are_nuclei_of_their_own(tmp_path: Path):
     ]  # fmt: skip
     assert found.ids == [identity(1), None, identity(2)]
     assert found.divided == 1
+
+
+def test_a_class_that_is_not_read_as_one_is_told(tmp_path: Path):
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]]}
+    said = [
+        {"cell_type": "Tumor", "area": 81},
+        {"type_str": "Stroma"},
+        {"objectType": "detection", "classification": '{"name": "Tumor"}'},
+        {"objectType": "detection", "classification": {"name": "Tumor"}, "class": "Tumor"},
+    ]
+    for chosen, elsewhere, in_text in [
+        (said[:2], ("cell_type", "type_str"), 0),
+        (said[2:], (), 1),
+        (said[3:], (), 0),
+    ]:
+        features = [{"type": "Feature", "geometry": square, "properties": each} for each in chosen]
+        path = tmp_path / "x.geojson"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        found = read_nuclei(path)
+        assert (found.elsewhere, found.in_text) == (elsewhere, in_text)
+        assert found.take(np.array([0])).elsewhere == elsewhere
 
 
 def test_the_parts_of_a_corrected_nucleus_are_all_taken_in():

@@ -16,6 +16,9 @@ from wsi_engine.cli import main
 from wsi_engine.errors import ManifestError, ResultError
 from wsi_engine.regions.cohort import build_cohort, read_manifest
 from wsi_engine.regions.measure import measure_regions
+from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.quality_files import write_flags
+from wsi_engine.slide.quality.flag import Flag
 
 
 @pytest.fixture
@@ -60,9 +63,60 @@ def test_files_hold_the_table_and_its_dictionary(output):
         "cohort_columns.json",
     ]
     assert pq.read_table(output / "cohort.parquet").equals(report.table)
-    assert pa.csv.read_csv(output / "cohort.csv").column_names == report.table.column_names
+    assert pa.csv.read_csv(output / "cohort.csv").column_names[:5] == [
+        *("slide", "region", "kind", "class", "Quality flags")
+    ]
     entries = json.loads((output / "cohort_columns.json").read_text(encoding="utf-8"))
     assert [entry["name"] for entry in entries] == report.table.column_names
+
+
+def test_a_spreadsheet_gets_what_a_person_reads_first_and_all_on_request(output, tmp_path):
+    rng = np.random.default_rng(1)
+    names = ["Area µm^2", "Circularity", "Hematoxylin: Mean", "Hematoxylin: Haralick Entropy (F8)"]
+    measurements = {name: rng.uniform(1, 2, 30) for name in names}
+    write_result(output / "d", rng.uniform(0, 4000, (30, 2)), measurements=measurements)
+    study = manifest(tmp_path, "slide,patient\na.1,1\nb,2\nc,3\nd,=4\n")
+    table = build_cohort(output, study).table
+    spread = pa.csv.read_csv(output / "cohort.csv")
+    assert spread.column_names == [
+        *("slide", "region", "kind", "class", "patient", "Quality flags"),
+        *("Area mm^2", "Searched area mm^2", "Nuclei", "Nuclei per mm^2"),
+        *("Area µm^2: Mean", "Area µm^2: Std.Dev.", "Area µm^2: Median", "Area µm^2: CV"),
+        "Clark-Evans: R",
+        *("Nuclei: Tumor", "Nuclei: Tumor %", "Nuclei: unclassified", "Nuclei: unclassified %"),
+        *("Circularity: Mean", "Circularity: Std.Dev.", "Circularity: Median"),
+        *(f"Hematoxylin: Mean: {figure}" for figure in ("Mean", "Std.Dev.", "Median")),
+    ]
+    assert spread["Nuclei"].to_pylist() == table["Nuclei"].to_pylist()
+    assert spread["patient"].to_pylist()[-1] == "'=4", "no formula for Excel"
+
+    build_cohort(output, study, all_columns=True)
+    everything = pa.csv.read_csv(output / "cohort.csv").column_names
+    assert everything[: len(spread.column_names)] == spread.column_names
+    assert sorted(everything) == sorted(table.column_names)
+    assert "Hematoxylin: Haralick Entropy (F8): P95" in everything
+
+
+def test_what_quality_checks_found_is_said_in_every_row_of_a_slide(output):
+    blurred = Flag("blur", "bad", 0.4, "", "Blurred.")
+    fine, unknown = Flag("pen", "ok", 0.0, "mm²", ""), Flag("folds", "not checked", None, "", "")
+    red = Flag("red cells", "look", 0.1, "", "Red.")
+    write_flags(SlideResult(output / "a.1"), [blurred, fine, red, unknown], output / "a.1")
+    write_flags(SlideResult(output / "b"), [fine, unknown], output / "b")
+    flags = build_cohort(output).table["Quality flags"].to_pylist()
+    assert flags == [*["blur: bad, red cells: look"] * 2, *["ok"] * 3, *[None] * 2]
+
+
+def test_the_command_says_where_the_other_columns_are(output, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["cohort", str(output)])
+    assert "columns are in cohort.parquet, or --all-columns" in capsys.readouterr().out
+    essential = (output / "cohort.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["cohort", str(output), "--all-columns"])
+    assert "or --all-columns" not in capsys.readouterr().out
+    everything = (output / "cohort.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+    assert everything.startswith(essential + ",")
 
 
 def test_a_second_cohort_over_the_first_is_the_same(output):

@@ -29,11 +29,11 @@ from wsi_engine.report.examples import SHOWN, choose_examples
 from wsi_engine.report.map_frame import MapFrame, scale_bar
 from wsi_engine.report.maps import class_colours, density
 from wsi_engine.report.plausibility import nuclei_flag, pixel_size_flag
-from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.slide import report_on, write_report
 from wsi_engine.report.svg import tag
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.quality_files import read_flags, write_flags
 from wsi_engine.sample import SampleTruth
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.frames import Mpp

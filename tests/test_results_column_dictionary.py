@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import wsi_engine
@@ -63,13 +64,23 @@ def test_every_column_of_the_table_is_described_and_qupath_gets_the_essential(
     assert [entry["name"] for entry in entries if entry["in_geojson"]] == ESSENTIAL
 
 
+def test_tables_of_several_slides_can_be_joined(sample: SampleTruth, tmp_path: Path):
+    tables = []
+    for name in ("one.tif", "two.tif"):
+        (tmp_path / name).symlink_to(sample.slide_path)
+        result = wsi_engine.run(tmp_path / name, tmp_path / "out", model="watershed", measure=())
+        tables.append(result.nuclei.arrow)
+    joined = pa.concat_tables(tables).group_by("slide").aggregate([("id", "count")]).to_pydict()
+    assert joined == {"slide": ["one", "two"], "id_count": [len(table) for table in tables]}
+
+
 def test_groups_and_what_qupath_gets_are_settings(sample: SampleTruth, tmp_path: Path):
     entries, table, qupath = run(
         sample, tmp_path / "all", measure=("texture",), geojson_measurements="all", stains="H-DAB"
     )
     assert [entry["name"] for entry in entries] == table
-    assert len(table) == 10 + 17
-    assert qupath == {"Detection score", *table[10:]}
+    assert len(table) == 12 + 17
+    assert qupath == {"Detection score", *table[12:]}
     _, table, qupath = run(sample, tmp_path / "none", measure=(), geojson_measurements="none")
-    assert len(table) == 10
+    assert len(table) == 12
     assert qupath == {"Detection score"}

@@ -132,12 +132,34 @@ def vms(folder: Path) -> Path:
     return folder / "case.vms"
 
 
-@pytest.mark.parametrize("write", [mirax, vms])
+def folder_of(name: str, beside: str):
+    """A slide of a format that other packages read, with its pixels in a folder."""
+
+    def write(folder: Path) -> Path:
+        (folder / beside / "stack1").mkdir(parents=True)
+        for part in ("stack1/frame_t.ets", "0001.tif", "index.xml"):
+            (folder / beside / part).write_bytes(part.encode() * 100)
+        (folder / name).write_bytes(b"II*\0")
+        return folder / name
+
+    return write
+
+
+FOLDERS = [folder_of("case.i2syntax", "case"), folder_of("case.VSI", "_case_")]
+
+
+@pytest.mark.parametrize("write", FOLDERS)
+def test_a_search_does_not_look_for_slides_in_the_folder_of_one(tmp_path: Path, write):
+    write(tmp_path)
+    (tmp_path / "other.svs").write_bytes(b"II*\0")
+    assert [path.name for path in find_slides([str(tmp_path)])] == ["other.svs"]
+
+
+@pytest.mark.parametrize("write", [mirax, vms, *FOLDERS])
 def test_each_file_of_a_slide_counts(tmp_path: Path, write):
     main = write(tmp_path)
     files = slide_files(main)
     assert len(files) == 4
-    assert [path.name for path in find_slides([str(tmp_path)])] == [main.name]
     for file in files[1:]:
         first, watch = fingerprint(main), FileWatch(main)
         time.sleep(0.02)
@@ -145,6 +167,12 @@ def test_each_file_of_a_slide_counts(tmp_path: Path, write):
         assert fingerprint(main) != first
         with pytest.raises(SlideChangedError):
             watch.check(now=True)
+
+
+@pytest.mark.parametrize("write", [mirax, vms])
+def test_a_search_finds_a_slide_of_several_files_once(tmp_path: Path, write):
+    main = write(tmp_path)
+    assert [path.name for path in find_slides([str(tmp_path)])] == [main.name]
 
 
 def test_a_slide_of_several_files_keeps_its_fingerprint_under_another_name(tmp_path: Path):

@@ -18,11 +18,18 @@ from tests.support.artefacts import INKS, MPP, band, defocused, folded, generate
 from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, glass, real_slide
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.nuclei.redness import is_red
-from wsi_engine.slide.frames import ModelBox, Mpp
+from wsi_engine.slide.frames import LevelBox, ModelBox, Mpp
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.pyramid import write_pyramid
-from wsi_engine.slide.quality import Flag, Overview, assess_slide, read_slide_overview
+from wsi_engine.slide.quality import (
+    Flag,
+    Overview,
+    assess_slide,
+    focus,
+    read_slide_overview,
+    red_cells,
+)
 from wsi_engine.slide.quality.assess import tissue_flag
 from wsi_engine.slide.quality.flag import level_of
 from wsi_engine.slide.quality.focus import FIELD_PX, SHARPNESS, focus_flag, sharpness
@@ -118,6 +125,36 @@ def test_a_sharp_crop_at_40x_is_in_focus(tmp_path: Path):
     everywhere = np.ones(image.shape[:2], bool)
     write_pyramid(tmp_path / "soft.tif", defocused(image, everywhere, 1.25, mpp=0.25), 0.25)
     assert assessed(tmp_path / "soft.tif")["blur"].level == "bad"
+
+
+@pytest.mark.parametrize("module", [focus, red_cells])
+def test_whole_pixels_of_the_slide_are_looked_at(monkeypatch, module):
+    """Resampled from 0.499 to 0.5 µm, some fields would be sharp, some blurred, and their colours
+    mixed with those of their surroundings."""
+    fields = []
+
+    def seen(field, *_):
+        fields.append(field)
+        return np.zeros(field.shape[:2]) if module is red_cells else 1.0
+
+    monkeypatch.setattr(module, "sharpness" if module is focus else "lab_b", seen)
+    with open_slide(real_slide(CMU)) as slide:
+        width, height = slide.info.levels[0].width, slide.info.levels[0].height
+        area = shapely.box(0, 0, width, height)
+        if module is focus:
+            focus_flag(slide, slide.info, area)
+        else:
+            places = np.random.default_rng(0).uniform(0, [width, height], (300, 2))
+            red_cells_flag(slide, slide.info, places)
+        pixels = slide.read(0, LevelBox(0, 0, width, height))
+    there = [
+        pixels[y : y + FIELD_PX, x : x + FIELD_PX]
+        for y in range(0, height - FIELD_PX + 1, FIELD_PX)
+        for x in range(0, width - FIELD_PX + 1, FIELD_PX)
+    ]
+    known = {part.tobytes() for part in there}
+    assert len(fields) > 20
+    assert sum(field.tobytes() in known for field in fields) >= min(len(there), 30)
 
 
 def test_glass_is_not_out_of_focus():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +23,12 @@ from tests.support.slides import (
     paint_tissue,
     real_slide,
 )
+from wsi_engine.closing import Closing
 from wsi_engine.errors import ResolutionError
+from wsi_engine.slide.frames import Level0Box, Mpp
+from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.protocol import Level, SlideInfo
 from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.tissue import find_tissue, outline
@@ -389,3 +394,40 @@ def test_the_mask_of_a_large_slide_is_bounded(tmp_path, monkeypatch):
     tissue = tissue_in(tmp_path, image)
     assert max(sides) == 300
     assert covered(tissue, inside) > 0.98
+
+
+class _Gradient(Closing):
+    """A slide of one level that is made as it is read, and remembers the largest read in bytes."""
+
+    def __init__(self, width: int, height: int) -> None:
+        level = Level(0, width, height, 1.0, 256, 256)
+        bounds = Level0Box(0, 0, width, height)
+        self.info = SlideInfo(
+            Path("wide.tif"), "drawn", (level,), bounds, Mpp(0.25, 0.25), "drawn", None, 1, ()
+        )
+        self.largest_read = 0
+
+    def read(self, level, box):
+        rows, columns = np.ogrid[box.y : box.y + box.height, box.x : box.x + box.width]
+        grey = (rows * 7 + columns * 3) // 64 % 251
+        pixels = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+        self.largest_read = max(self.largest_read, pixels.nbytes)
+        return pixels
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(60_000, 500), (500, 60_000), (6_000, 5_000), (900, 700)]
+)
+def test_what_is_held_of_a_level_is_bounded_whatever_its_sides(monkeypatch, width, height):
+    slide = _Gradient(width, height)
+    grid = make_grid(slide.info, 0.25 * max(width, height) / 1000)
+    whole = GridReader(slide, grid).read(grid.extent)
+    assert slide.largest_read > 1_800_000
+    slide.largest_read = 0
+    monkeypatch.setattr(tissue_module, "LARGEST_READ_BYTES", 400_000)
+    np.testing.assert_array_equal(tissue_module.read_overview(GridReader(slide, grid)), whole)
+    # Averages at the border of a square need up to two more pixels, and the last one is whole.
+    assert slide.largest_read < 1.6 * 400_000

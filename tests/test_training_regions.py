@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.slides import CMU, real_slide
 from tests.support.two_tissues import TwoTissues, write_two_tissues
 from wsi_engine.cli import main
 from wsi_engine.errors import TrainingError
+from wsi_engine.installing import install_command
 from wsi_engine.models.regions.labelling import Labelling, Tidying
 from wsi_engine.models.regions.loading import load_regions_model
 from wsi_engine.models.regions.pixel_classifier import read_pixel_classifier
@@ -174,7 +176,7 @@ def test_without_scikit_learn_there_is_the_line_that_installs_it(
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(TrainingError, match=r'pip install "wsi-engine\[regions\]"'):
+    with pytest.raises(TrainingError, match=re.escape(install_command("regions"))):
         train_regions([(tissues.path, annotations)], tmp_path / "model", QUICK)
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from tests.support.discs import config_of, draw_field
+from tests.support.discs import config_of, draw_field, write_fields
 from wsi_engine.errors import SettingsError, TrainingError
+from wsi_engine.models.dense.model import load_dense
 from wsi_engine.models.layers import normalise
 from wsi_engine.models.starconvex.model import load_starconvex, load_weights
 from wsi_engine.models.starconvex.network import StarConvexNet
 from wsi_engine.training.batches import make_batch
 from wsi_engine.training.config import TrainConfig
 from wsi_engine.training.sampling import Sampler
-from wsi_engine.training.starting import start_from
+from wsi_engine.training.starting import start_from, with_shape_of_init
 from wsi_engine.training.train import load_sources, train
 
 SHAPES = {
@@ -31,13 +32,7 @@ SHAPES = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    for patient in "ab":
-        image, labels = draw_field(ord(patient))
-        Image.fromarray(image).save(tmp_path / "images" / f"{patient}_0.png")
-        np.save(tmp_path / "labels" / f"{patient}_0.npy", labels)
-    return tmp_path
+    return write_fields(tmp_path)
 
 
 def shaken(network: StarConvexNet) -> StarConvexNet:
@@ -184,3 +179,36 @@ class TestShapeOfTheWeights:
     def test_what_is_stated_counts(self, data: Path) -> None:
         with pytest.raises(TrainingError, match=r"has network\.channels"):
             train(config_of(data, init=str(self.weights(data))))
+
+
+@pytest.mark.parametrize("method", ["unet", "fcn", "cnn-watershed", "two-stage", "contour-aware"])
+def test_so_have_those_of_the_other_methods(data: Path, method: str) -> None:
+    """`init` with the name of a method starts from what is shipped of it."""
+    document = config_of(data, method=method, init=method, network={}).model_dump()
+    del document["network"]
+    config = with_shape_of_init(TrainConfig.model_validate(document))
+    network = config.learner.network()
+    crops = [make_batch(Sampler(load_sources(config)[0]), config, 0)]
+    start_from(network, config.learner, None, crops)
+    pixels = normalise(torch.from_numpy(draw_field(5)[0][None]))
+    with torch.no_grad():
+        wanted = load_dense(config.learner.method).network(pixels)
+        torch.testing.assert_close(network.eval()(pixels), wanted, atol=2e-2, rtol=2e-2)
+
+
+def test_what_it_starts_from_is_measured_and_stays_the_best(data: Path) -> None:
+    """Training that only harms is noticed, and does no harm."""
+    good = train(config_of(data, steps=60, learning_rate=0.02, validate_every=60))
+    ruined = config_of(data, init=str(good.best), output=data / "second", learning_rate=5.0,
+                       steps=3, warmup_steps=1, validate_every=3)  # fmt: skip
+    result = train(ruined)
+    assert result.f1_before is not None
+    assert result.f1_before == pytest.approx(good.f1, abs=0.1)
+    assert result.f1 < result.f1_before
+    first = json.loads((data / "second/log.jsonl").read_text().splitlines()[0])
+    assert (first["step"], first["validation/f1"]) == (0, result.f1_before)
+    image = draw_field(5)[0][None]
+    kept, began = (
+        load_weights(path).maps(image).astype(float) for path in (result.best, good.best)
+    )
+    assert np.abs(kept - began).max() < 0.05 * max(1, np.abs(began).max())

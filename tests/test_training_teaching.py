@@ -110,6 +110,16 @@ def test_fields_of_a_slide_are_a_set(teacher: StarConvexModel, tmp_path: Path) -
     assert labels.max() > 100
 
 
+def test_a_student_sees_the_pixels_that_a_run_shows(
+    teacher: StarConvexModel, tmp_path: Path
+) -> None:
+    """Nothing is resampled where whole pixels of the slide are nearly those of the network."""
+    image = np.tile(draw_field(4)[0], (11, 11, 1))[:1024, :1024]
+    write_pyramid(tmp_path / "slide.tif", image, 0.499)
+    teach_slide(teacher, tmp_path / "slide.tif", None, tmp_path / "set")
+    np.testing.assert_array_equal(read_image(tmp_path / "set/images/slide_0_0.png"), image)
+
+
 def test_the_command(data: Path) -> None:
     shipped = Path("wsi_engine/models/weights/starconvex.safetensors")
     weights = Path(__file__).parents[1] / shipped

@@ -125,3 +125,31 @@ class TestClassF1:
 
     def test_there_is_none_where_no_class_is_known(self) -> None:
         assert "class_f1" not in self.figures([-1, -1, -1])
+
+
+class TestUsualThreshold:
+    """What has proved good is not overruled by a handful of nuclei."""
+
+    def chosen(self, copies: int, usual: float | None) -> float:
+        part = ValidationSet("discs", (field(CENTRES, 0.5, pale=1),) * copies)
+        return calibrated(MODEL, [part], usual)[0].threshold
+
+    @pytest.mark.parametrize("copies", [1, 33])
+    def test_few_nuclei_leave_it(self, copies: int) -> None:
+        """However much better another threshold is on them."""
+        assert self.chosen(copies, None) == pytest.approx(0.2)
+        assert self.chosen(copies, 0.5) == pytest.approx(0.5)
+
+    def test_many_overrule_it(self) -> None:
+        assert self.chosen(60, 0.5) < 0.45
+
+
+def test_the_margin_of_a_nucleus_that_nobody_knows_is_not_found_in_vain() -> None:
+    """Only its rim reaches into what is known; it is as if it were not there."""
+    truth = field(CENTRES, 0.25)
+    prediction = predict(MODEL, truth.image, 0.25)
+    truth.labels[truth.labels == 3] = UNKNOWN
+    truth.labels[:, 82:] = np.where(truth.labels[:, 82:] == UNKNOWN, 0, truth.labels[:, 82:])
+    (score,) = evaluate_fields(MODEL, [truth], [prediction]).images
+    counts = score.at_iou[0]
+    assert (counts.tp, counts.fp, counts.fn) == (2, 0, 0)

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.nuclei.measure.columns import GROUP_NAMES
@@ -338,7 +339,38 @@ def make_settings(config: Path | None = None, **overrides: Any) -> RunSettings:
         if first["type"] == "extra_forbidden":
             known = ", ".join(RunSettings.model_fields)
             raise SettingsError(f"there is no setting {name!r}; there are {known}") from None
-        raise SettingsError(f"{name} = {first['input']!r}: {first['msg']}") from None
+        # A setting that takes words or numbers has an error for each of them.
+        about = [each for each in error.errors() if each["loc"][:1] == (name,)]
+        wanted = " or ".join(dict.fromkeys(_wanted(name, each) for each in about))
+        raise SettingsError(f"{name} = {first['input']!r}: give {wanted}") from None
+
+
+_WANTED = {
+    "greater_than_equal": "a number from {ge:g}",
+    "greater_than": "a number above {gt:g}",
+    "less_than_equal": "a number up to {le:g}",
+    "literal_error": "{expected}",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "path_type": "the name of a file",
+    "string_type": "a text",
+    "tuple_type": "a list",
+    "dict_type": "names with values",
+}
+"""What a setting takes, by pydantic's type of error."""
+
+
+def _wanted(name: str, error: ErrorDetails) -> str:
+    """Say what a setting takes, in words that follow "give"."""
+    if error["type"] == "string_pattern_mismatch":
+        return setting_of(RunSettings.model_fields[name]).help.rpartition(": ")[2]
+    wanted = _WANTED.get(error["type"], f"another value, as {error['msg']}")
+    return wanted.format(**error.get("ctx", {}))
 
 
 def _read_preset(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import openslide
 import torch
 
+from wsi_engine.installing import install_command
 from wsi_engine.models import quantised
 from wsi_engine.models.compiling import COMPILERS, compiling_obstacle
 from wsi_engine.models.devices import (
@@ -23,11 +24,12 @@ from wsi_engine.models.devices import (
 from wsi_engine.version import __version__
 
 EXTRAS = {
-    "tiatoolbox": "HoVer-Net models: pip install 'wsi-engine[tiatoolbox]'",
-    "torchvision": "Mask R-CNN: pip install 'wsi-engine[maskrcnn]'",
-    "onnxruntime": "networks in ONNX, --model card.yaml: pip install 'wsi-engine[onnx]'",
-    "geopandas": "result.nuclei.to_geopandas(): pip install 'wsi-engine[geopandas]'",
+    "tiatoolbox": ("HoVer-Net models", "tiatoolbox"),
+    "torchvision": ("Mask R-CNN", "maskrcnn"),
+    "onnxruntime": ("networks in ONNX, --model card.yaml", "onnx"),
+    "geopandas": ("result.nuclei.to_geopandas()", "geopandas"),
 }
+"""What packages that may be absent are for, and the extra that each comes with, by module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def examine() -> list[Finding]:
         _bf16(),
         Finding("openslide", f"{openslide.__library_version__} (python {openslide.__version__})"),
     ]
-    findings += [_extra(name, purpose) for name, purpose in EXTRAS.items()]
+    findings += [_extra(name, *what) for name, what in EXTRAS.items()]
     return findings
 
 
@@ -92,7 +94,7 @@ def _bf16() -> Finding:
     return Finding("bf16", text, "" if native else "networks that torch runs are in fp32 here")
 
 
-def _extra(name: str, purpose: str) -> Finding:
+def _extra(name: str, purpose: str, extra: str) -> Finding:
     if importlib.util.find_spec(name) is None:
-        return Finding(name, "not installed", purpose)
+        return Finding(name, "not installed", f"{purpose}: {install_command(extra)}")
     return Finding(name, importlib.metadata.version(name))

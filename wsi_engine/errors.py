@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def reason_for(error: Exception) -> str:
+    """Say why a file cannot be read, without the number and the name that Python puts around it."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 class EngineError(Exception):
     """Base class of every error that the engine raises on purpose.
 

@@ -1,4 +1,4 @@
-"""A place for compiled kernels where numba finds none of its own."""
+"""Compiled kernels: a place for them where numba finds none, and word when one is compiled."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "NUMBA_CACHE_DIR"
+
+COMPILING = "compiling what decodes and measures, once after the installation: some 15 s"
 
 
 def provide_kernel_cache() -> None:
@@ -33,6 +36,27 @@ def provide_kernel_cache() -> None:
         "each run, some 15 s: set %s to a folder that is kept",
         VARIABLE,
     )
+
+
+@cache
+def tell_when_compiling() -> None:
+    """From now on, log it when this process compiles its first kernel that is not kept yet."""
+    from numba.core import event
+
+    class Teller(event.Listener):  # type: ignore[misc]
+        is_silent = False
+
+        def on_start(self, compiled: object) -> None:
+            del compiled
+            if not self.is_silent:
+                self.is_silent = True
+                log.info("%s", COMPILING)
+
+        def on_end(self, compiled: object) -> None:
+            del compiled
+
+    # A kernel that numba finds compiled is no such event.
+    event.register("numba:compile", Teller())
 
 
 def _installation() -> Path:

@@ -1,4 +1,4 @@
-"""The demo sample: a small slide of real and of generated tissue, with its truth beside it."""
+"""The demo sample: a small slide of generated tissue, with its truth beside it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import shapely
-import skimage.data
-from PIL import Image
 
+from wsi_engine.errors import OutputError
 from wsi_engine.phantom import Kind, lay_out_tissue, render_tissue, scatter_nuclei
 from wsi_engine.phantom.render import GLASS_RGB
 from wsi_engine.qupath.features import Feature, annotation_feature, detection_features
@@ -24,9 +23,8 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 SAMPLE_MPP = 0.25
 """Pixel size of the sample in µm."""
 
-_REAL_FIELD_PX = 1024
-# Glass around the fields, chosen so that no field begins or ends at a tile border.
-_LEFT_PX, _BETWEEN_PX, _GLASS_PX, _UPWARDS_PX = 331, 347, 1024, 3
+# Glass around the field, chosen so that it neither begins nor ends at a tile border.
+_GLASS_PX, _LEFT_PX, _UPWARDS_PX = 1024, 331, 3
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "wsi-engine sample")
 _CLASSES = {
@@ -47,8 +45,7 @@ class SampleTruth:
     mpp
         Pixel size in µm.
     field
-        The generated field, in full-resolution pixels. Every nucleus in it is known; of the
-        rest of the slide nothing is.
+        The field of tissue, in full-resolution pixels, in which every nucleus is known.
     outlines
         Shape (n, 48, 2), float64: the nuclei as written, (x, y) in full-resolution pixels
         (corners), rounded to 0.01, rings left open.
@@ -67,8 +64,8 @@ class SampleTruth:
 def write_sample(path: Path, seed: int = 0, field_px: int = 2048) -> SampleTruth:
     """Write the demo sample and, beside it, its truth as ``<stem>_truth.geojson``.
 
-    On a glass-coloured ground lie two fields: on the left real tissue, on the right generated
-    H&E-like tissue in which every nucleus is known exactly.
+    On a glass-coloured ground lies a field of generated tissue, stained as with haematoxylin and
+    eosin, in which every nucleus is known exactly.
 
     Parameters
     ----------
@@ -77,7 +74,7 @@ def write_sample(path: Path, seed: int = 0, field_px: int = 2048) -> SampleTruth
     seed
         The same seed gives the same files.
     field_px
-        Side of the generated field in pixels; 2048 gives a slide of 4096 x 3072.
+        Side of the field in pixels; 2048 gives a slide of 3072 x 3072.
 
     Returns
     -------
@@ -86,29 +83,20 @@ def write_sample(path: Path, seed: int = 0, field_px: int = 2048) -> SampleTruth
     Raises
     ------
     OutputError
-        If a file cannot be written.
-
-    Notes
-    -----
-    The real tissue is ``skimage.data.immunohistochemistry()``: colonic glands, DAB and
-    haematoxylin, 512 x 512 px, from the Center for Microscopy and Molecular Imaging, with no
-    known copyright restrictions; it is part of scikit-image's wheel, nothing is downloaded.
-    scikit-image does not document its pixel size. 0.5 µm is assumed (its epithelial nuclei
-    then measure about 7 x 12 µm), so it is enlarged twofold. Measure nothing in µm on it.
+        If a file cannot be written, or is not named as a TIFF.
     """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{path}: name the sample .tif, which it is")
     rng = np.random.default_rng(seed)
     shape = (field_px, field_px)
     tissue = lay_out_tissue(shape, SAMPLE_MPP, rng)
     nuclei = scatter_nuclei(tissue, rng)
     generated = render_tissue(shape, nuclei, SAMPLE_MPP, rng, tissue)
 
-    height = max(field_px, _REAL_FIELD_PX) + _GLASS_PX
-    width = field_px + _REAL_FIELD_PX + _GLASS_PX
-    slide = _glass((height, width), rng)
-    left = _LEFT_PX + _REAL_FIELD_PX + _BETWEEN_PX
-    top = (height - field_px) // 2 - _UPWARDS_PX
-    _lay_on(slide, generated, left, top)
-    _lay_on(slide, _real_tissue(), _LEFT_PX, (height - _REAL_FIELD_PX) // 2 - _UPWARDS_PX)
+    side = field_px + _GLASS_PX
+    slide = _glass((side, side), rng)
+    left, top = _LEFT_PX, _GLASS_PX // 2 - _UPWARDS_PX
+    slide[top : top + field_px, left : left + field_px] = generated
 
     truth = SampleTruth(
         slide_path=path,
@@ -132,18 +120,6 @@ def _glass(shape: tuple[int, int], rng: np.random.Generator) -> RGB:
     for channel, level in enumerate(GLASS_RGB):
         glass[..., channel] = np.rint(level + rng.standard_normal(shape, dtype=np.float32))
     return glass
-
-
-def _real_tissue() -> RGB:
-    """Return scikit-image's immunohistochemistry image at the sample's pixel size."""
-    image = Image.fromarray(skimage.data.immunohistochemistry())
-    side = (_REAL_FIELD_PX, _REAL_FIELD_PX)
-    return np.asarray(image.resize(side, Image.Resampling.LANCZOS))
-
-
-def _lay_on(slide: RGB, field: RGB, left: int, top: int) -> None:
-    """Put a field on the slide, in place."""
-    slide[top : top + field.shape[0], left : left + field.shape[1]] = field
 
 
 def _truth_features(truth: SampleTruth, seed: int) -> list[Feature]:

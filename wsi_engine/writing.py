@@ -21,6 +21,7 @@ _PROBLEMS = {
     errno.ENOENT: "there is no such folder",
     errno.ENOTDIR: "part of the path is a file",
     errno.EEXIST: "a file is in the way",
+    errno.EISDIR: "a folder is in the way",
     errno.ENAMETOOLONG: "the name is too long",
     errno.EFBIG: "a file would grow larger than is allowed there",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from wsi_engine.training.config import TrainConfig
 
@@ -19,6 +20,17 @@ def draw_field(seed: int) -> tuple[np.ndarray, np.ndarray]:
         labels[np.hypot(rows - y, columns - x) < rng.uniform(6, 11)] = k
     image = np.where((labels > 0)[..., None], (90, 60, 140), (225, 170, 205))
     return np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8), labels
+
+
+def write_fields(folder: Path) -> Path:
+    """Write a field of each of two patients, a and b, into a folder as `config_of` takes them."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for patient in "ab":
+        image, labels = draw_field(ord(patient))
+        Image.fromarray(image).save(folder / "images" / f"{patient}_0.png")
+        np.save(folder / "labels" / f"{patient}_0.npy", labels)
+    return folder
 
 
 def config_of(folder: Path, **changes: object) -> TrainConfig:

@@ -59,7 +59,8 @@ def write_result(
     )
     columns = {k: np.array(v, np.float32) for k, v in (measurements or {}).items()}
     folder.mkdir(parents=True)
-    with GeoParquetWriter(folder / "nuclei.parquet", classes, list(columns), {}) as writer:
+    table = folder / "nuclei.parquet"
+    with GeoParquetWriter(table, classes, list(columns), {}, slide=folder.name) as writer:
         ids = nucleus_ids(namespace_of(folder.name, "model"), anchors)
         writer.write(ids, nuclei, columns)
     ids = nucleus_ids(namespace_of(folder.name, "tissue"), np.arange(20.0).reshape(10, 2))

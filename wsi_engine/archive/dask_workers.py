@@ -1,12 +1,9 @@
-"""A pool of Dask workers, on this machine or on many."""
+"""A pool of Dask workers, on as many machines as there are."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import queue
-import signal
 import time
 import uuid
 from contextlib import suppress
@@ -110,8 +107,6 @@ class DaskPool(WorkerPool):
     def close(self) -> None:
         """End the workers; slides under way end where they are."""
         is_busy = any(worker.task is not None for worker in self._workers.values())
-        if is_busy and self._cluster is not None:
-            _end_processes(self._cluster)
         patience = _SHORT_GOODBYE_S if is_busy else _LONG_GOODBYE_S
         # Whoever has not gone by then sees that the scheduler has.
         with suppress(TimeoutError, OSError):
@@ -184,37 +179,6 @@ class DaskPool(WorkerPool):
 _HERE = {"127.0.0.1", "localhost", "::1"}
 
 
-def local_pool(workers: int, listen: Listener) -> DaskPool:
-    """Start workers on this machine that share its processors and GPUs.
-
-    Raises
-    ------
-    ClusterError
-        When Dask is not installed.
-    """
-    distributed = import_distributed()
-    import dask
-
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    settings = {
-        "distributed.worker.multiprocessing-method": "spawn",
-        "distributed.scheduler.allowed-failures": 0,
-        # The workers' own share of threads is set where a slide begins.
-        "distributed.worker.profile.enabled": False,
-    }
-    with dask.config.set(settings):
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
-    return _pool_of(cluster, listen)
-
-
 def cluster_pool(kind: str, workers: int, listen: Listener) -> DaskPool:
     """Start workers on a cluster, as Dask's configuration files describe it.
 
@@ -223,7 +187,9 @@ def cluster_pool(kind: str, workers: int, listen: Listener) -> DaskPool:
     ClusterError
         When it cannot be started.
     """
-    return _pool_of(start(kind, workers), listen)
+    cluster = start(kind, workers)
+    client = import_distributed().Client(cluster, set_as_default=False)
+    return DaskPool(client, listen, cluster)
 
 
 def scheduler_pool(address: str, listen: Listener) -> DaskPool:
@@ -235,20 +201,6 @@ def scheduler_pool(address: str, listen: Listener) -> DaskPool:
         When it does not answer.
     """
     return DaskPool(connect(address), listen)
-
-
-def _pool_of(cluster: Any, listen: Listener) -> DaskPool:
-    distributed = import_distributed()
-    return DaskPool(distributed.Client(cluster, set_as_default=False), listen, cluster)
-
-
-def _end_processes(cluster: Any) -> None:
-    """End the workers of this machine at once: Dask would wait for their slides."""
-    for nanny in getattr(cluster, "workers", {}).values():
-        if getattr(nanny, "pid", None) is not None:
-            nanny.auto_restart = False
-            with suppress(ProcessLookupError):
-                os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _do_in_worker(task: SlideTask, label: str, topic: str) -> Outcome:

@@ -16,6 +16,7 @@ EventName = Literal[
     "slide_started",
     "slide_progress",
     "slide_warning",
+    "slide_note",
     "slide_done",
     "slide_failed",
     "slide_elsewhere",

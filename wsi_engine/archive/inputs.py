@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from wsi_engine.archive.names import is_url
 from wsi_engine.archive.remote import file_system
@@ -17,6 +17,8 @@ from wsi_engine.slide.beside_slides import holds_no_slides, slides_among
 from wsi_engine.slide.finding import find_slides
 from wsi_engine.slide.readers import has_slide_suffix
 from wsi_engine.slide.slide_files import slide_files
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,14 @@ def parse_share(text: str) -> tuple[int, int]:
     raise SettingsError(f"--share {text}: give k/n, such as 1/8 for the first of eight shares")
 
 
-def share_first(jobs: list[SlideJob], share: tuple[int, int]) -> list[SlideJob]:
+def share_first(slides: list[T], share: tuple[int, int]) -> list[T]:
     """Put one of n equal shares before the others, which follow in turn.
 
     So drivers that are started with different shares begin far from each other, and yet no
     slide depends on one of them.
     """
     number, shares = share
-    parts = [jobs[k::shares] for k in range(shares)]
+    parts = [slides[k::shares] for k in range(shares)]
     return [job for k in range(shares) for job in parts[(number - 1 + k) % shares]]
 
 

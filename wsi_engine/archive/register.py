@@ -60,8 +60,7 @@ class Register:
         slides = list(slides)
         with clear_write_errors(self._output), exclusive(self._output):
             known = self.entries()
-            naming = _Naming(self._output, known)
-            names = naming.names_of(slides)
+            names = _Naming(self._output, known).names_of(slides)
             for slide in slides:
                 entry = known.setdefault(names[slide.path], {"facts": {}})
                 entry["path"] = slide.path
@@ -69,10 +68,18 @@ class Register:
                     entry["facts"] = dict(slide.facts)
             with atomic_path(self.path) as partial:
                 partial.write_text(json.dumps({"slides": known}, indent=1), encoding="ascii")
-        return [
-            SlideJob(slide.path, names[slide.path], slide.overrides, slide.facts)
-            for slide in slides
-        ]
+        return _named(slides, names)
+
+    def name(self, slides: Iterable[ListedSlide]) -> list[SlideJob]:
+        """Return every slide with the name that `enter` would give it; nothing is kept.
+
+        Raises
+        ------
+        ResultError
+            When the register cannot be read.
+        """
+        slides = list(slides)
+        return _named(slides, _Naming(self._output, self.entries()).names_of(slides))
 
     def entries(self) -> dict[str, dict[str, Any]]:
         """Return path and facts of every slide by the name of its result."""
@@ -97,6 +104,12 @@ class Register:
                 "is not known; restore it, or use another output folder"
             ) from None
         return dict(entries)
+
+
+def _named(slides: list[ListedSlide], names: dict[str, str]) -> list[SlideJob]:
+    return [
+        SlideJob(slide.path, names[slide.path], slide.overrides, slide.facts) for slide in slides
+    ]
 
 
 @contextmanager

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, default_folder
 from wsi_engine.archive.driver import Driver
 from wsi_engine.archive.events import Event, Listener, guarded, ignore
-from wsi_engine.archive.inputs import ListedSlide, SlideJob, list_slides, share_first
-from wsi_engine.archive.manifest import read_manifest
-from wsi_engine.archive.names import is_url
-from wsi_engine.archive.outcome import Outcome, result_of
-from wsi_engine.archive.register import Register
+from wsi_engine.archive.inputs import share_first
+from wsi_engine.archive.local_workers import LocalPool
+from wsi_engine.archive.outcome import Outcome
 from wsi_engine.archive.summary import write_views
-from wsi_engine.archive.task import SlideTask
+from wsi_engine.archive.tasks import list_tasks
 from wsi_engine.archive.workers import InProcessPool, WorkerPool
-from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.config import make_settings
 from wsi_engine.engine.workers.dask import check_one
 from wsi_engine.errors import SettingsError
-from wsi_engine.models.around import members_of
-from wsi_engine.results.failure import read_failure
-from wsi_engine.slide.readers import has_slide_suffix, is_slide_folder
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,8 @@ def run_archive(
     manifest
         CSV with a row per slide; see docs/archive.md.
     jobs
-        Number of worker processes, each with one slide at a time; 1 for this process alone.
+        Number of worker processes, each with one slide at a time; 1 for this process alone. They
+        are spawned, so a script needs ``if __name__ == "__main__":`` around the call.
     scheduler
         Address of a Dask scheduler whose workers do the slides, such as ``tcp://host:8786``.
     cluster
@@ -164,68 +160,27 @@ def run_archive(
         )
     started, listen = time.monotonic(), guarded(listen)
     output = Path(output).absolute()
-    chosen = make_settings(Path(config) if config else None, **settings)
-    members_of(chosen)
-    rows = read_manifest(Path(manifest)) if manifest is not None else ()
-    inputs = [str(slide) for slide in slides]
-    listed = list_slides(inputs, rows, leave_out=output)
-    todo = share_first(Register(output).enter(listed), share)
-    cache = cache or CacheSettings(default_folder())
-    again = _Again(failed=retry_failed or force, done=force)
-    fills_in = chosen.mpp is not None and not chosen.override_mpp and not _is_one(inputs, rows)
-    tasks = [_task(job, output, chosen, cache, again, fills_in) for job in todo]
-    driver = Driver(output, tasks, wait, listen)
+    tasks = list_tasks(
+        [str(slide) for slide in slides],
+        Path(manifest) if manifest is not None else None,
+        output,
+        make_settings(Path(config) if config else None, **settings),
+        cache or CacheSettings(default_folder()),
+        retry_failed=retry_failed,
+        force=force,
+        keep_names=True,
+    )
+    driver = Driver(output, share_first(tasks, share), wait, listen)
     driver.look()
     if driver.left:
         with _pool(jobs, driver.left, scheduler, cluster, listen) as pool:
             driver.work(pool)
     write_views(output)
-    order = {slide.path: k for k, slide in enumerate(listed)}
-    todo.sort(key=lambda job: order[job.path])
-    outcomes = [driver.outcomes[job.name] for job in todo if job.name in driver.outcomes]
+    names = [task.job.name for task in tasks]
+    outcomes = [driver.outcomes[name] for name in names if name in driver.outcomes]
     summary = ArchiveSummary(output, tuple(outcomes), time.monotonic() - started)
     listen(Event("archive_ended", facts=_counts(summary)))
     return summary
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """Choose what is done again of what had ended before this run began."""
-
-    failed: bool
-    done: bool
-
-
-def _is_one(inputs: list[str], rows: tuple[ListedSlide, ...]) -> bool:
-    """Whether a single slide was named, not a folder, pattern or table that may hold others."""
-    if len(inputs) != 1 or rows:
-        return False
-    (name,) = inputs
-    is_file = has_slide_suffix(name) and "*" not in name if is_url(name) else Path(name).is_file()
-    return is_file or is_slide_folder(Path(name))
-
-
-def _task(
-    job: SlideJob,
-    output: Path,
-    chosen: RunSettings,
-    cache: CacheSettings,
-    again: _Again,
-    mpp_fills_in: bool,
-) -> SlideTask:
-    settings = chosen
-    if job.overrides:
-        settings = make_settings(None, **{**chosen.model_dump(), **job.overrides})
-    # What a manifest says of one slide is said of no other.
-    mpp_fills_in = mpp_fills_in and "mpp" not in job.overrides
-    task = SlideTask(job, output, settings, cache, mpp_fills_in)
-    if again.done:
-        record = result_of(task.folder)
-        task = replace(task, redo_of=record.finished if record is not None else "")
-    failure = read_failure(task.folder)
-    if failure is None or (task.counts(failure) and not again.failed):
-        return task
-    return replace(task, attempt=failure.attempts + 1, retry_of=failure.when)
 
 
 def _pool(
@@ -233,14 +188,16 @@ def _pool(
 ) -> WorkerPool:
     if scheduler is None and cluster is None and jobs == 1:
         return InProcessPool(listen)
-    from wsi_engine.archive.dask_workers import cluster_pool, local_pool, scheduler_pool
+    # Workers share the processors: one that finds no slide would take its share for nothing.
+    workers = min(jobs, slides)
+    if scheduler is None and cluster is None:
+        return LocalPool(workers, listen)
+    from wsi_engine.archive.dask_workers import cluster_pool, scheduler_pool
 
     if scheduler is not None:
         return scheduler_pool(scheduler, listen)
-    if cluster is not None:
-        return cluster_pool(cluster, min(jobs, slides), listen)
-    # Workers share the processors: one that finds no slide would take its share for nothing.
-    return local_pool(min(jobs, slides), listen)
+    assert cluster is not None
+    return cluster_pool(cluster, workers, listen)
 
 
 def _counts(summary: ArchiveSummary) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def write_views(output: Path) -> None:
     """
     with clear_write_errors(output), exclusive(output):
         entries = Register(output).entries()
-        rows = [_row(output / name, entry["path"]) for name, entry in sorted(entries.items())]
+        rows = [
+            summary_row(output / name, entry["path"]) for name, entry in sorted(entries.items())
+        ]
         facts = {name: entry["facts"] for name, entry in entries.items()}
         with atomic_path(output / DATABASE) as partial:
             partial.write_bytes(_database(rows, facts))
@@ -47,7 +49,8 @@ def write_views(output: Path) -> None:
             partial.write_text(_table(rows, facts), encoding="utf-8")
 
 
-def _row(folder: Path, path: str) -> Row:
+def summary_row(folder: Path, path: str) -> Row:
+    """Sum up what is in the folder of a slide, whose file has a path."""
     path = _printable(path)
     record = result_of(folder)
     if record is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.archive.cache import CacheSettings, local_copy
-from wsi_engine.archive.events import Event, Listener
+from wsi_engine.archive.events import Event, EventName, Listener
 from wsi_engine.archive.inputs import SlideJob
 from wsi_engine.archive.outcome import Outcome, done, failed, result_of
 from wsi_engine.archive.register import FOLDER
@@ -27,6 +27,7 @@ from wsi_engine.results.failure import Failure, forget_failure, read_failure, wr
 from wsi_engine.results.layout import TILES, WORK
 from wsi_engine.results.record import RunRecord
 from wsi_engine.slide.opening import open_slide
+from wsi_engine.slide.protocol import SlideInfo
 from wsi_engine.slide.resolution import filling_in_warnings, resolution_warnings
 from wsi_engine.store.claim import Claim, owner
 from wsi_engine.store.journal import JournalDamagedError, read_journal
@@ -130,12 +131,33 @@ def _is_up_to_date(task: SlideTask, record: RunRecord) -> bool:
         return False  # whoever does the slide meets the same, and reports it
 
 
+def refusal_of(task: SlideTask) -> str | None:
+    """Say why a run would refuse to touch what is in the folder; ``None`` if it would not."""
+    from wsi_engine.engine.basis import basis_of
+    from wsi_engine.engine.resume import finished_run
+
+    if task.job.is_remote or task.redo_of is not None:
+        return None
+    path = Path(task.job.path)
+    try:
+        for settings in _possible_settings(task, path):
+            finished_run(task.folder, basis_of(path, settings))
+    except EngineError as error:
+        return str(error)
+    return None
+
+
 def _possible_settings(task: SlideTask, path: Path | None) -> list[RunSettings]:
     """Return the settings that a slide may get: those that it does get, if it can be opened."""
     if not task.mpp_fills_in:
         return [task.settings]
     sizes = [task.settings.mpp, None] if path is None else [_mpp_for(task, path)[0]]
     return [task.settings.model_copy(update={"mpp": mpp}) for mpp in sizes]
+
+
+def mpp_for(task: SlideTask, info: SlideInfo) -> float | None:
+    """Return the pixel size to be stated for the slide of a task."""
+    return None if task.mpp_fills_in and info.mpp is not None else task.settings.mpp
 
 
 def _mpp_for(task: SlideTask, path: Path) -> tuple[float | None, list[str]]:
@@ -145,9 +167,9 @@ def _mpp_for(task: SlideTask, path: Path) -> tuple[float | None, list[str]]:
         return None, []
     with open_slide(path) as slide:
         info = slide.info
-    if task.mpp_fills_in and info.mpp is not None:
-        return None, filling_in_warnings(info, stated)
-    return stated, resolution_warnings(info, stated)
+    mpp = mpp_for(task, info)
+    said = filling_in_warnings if mpp is None else resolution_warnings
+    return mpp, said(info, stated)
 
 
 def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Outcome:
@@ -170,7 +192,7 @@ def do_slide(task: SlideTask, listen: Listener, worker: str | None = None) -> Ou
         facts = {"attempt": task.attempt, "host": platform.node(), "pid": os.getpid()}
         listen(Event("slide_started", name, worker, facts))
         try:
-            with _warnings_as_events(name, worker, listen):
+            with _log_as_events(name, worker, listen):
                 return _run(task, _reporter(name, worker, listen))
         except BusyError:
             return claimed_by_another(task)
@@ -310,15 +332,19 @@ def _reporter(name: str, worker: str | None, listen: Listener) -> Callable[[Prog
 
 
 @contextmanager
-def _warnings_as_events(name: str, worker: str | None, listen: Listener) -> Iterator[None]:
+def _log_as_events(name: str, worker: str | None, listen: Listener) -> Iterator[None]:
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            listen(Event("slide_warning", name, worker, {"text": record.getMessage()}))
+            is_warning = record.levelno >= logging.WARNING
+            kind: EventName = "slide_warning" if is_warning else "slide_note"
+            listen(Event(kind, name, worker, {"text": record.getMessage()}))
 
     logger = logging.getLogger("wsi_engine")
-    before, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [Handler(logging.WARNING)], False
+    before, propagate, level = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [Handler(logging.INFO)], False
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.handlers, logger.propagate = before, propagate
+        logger.setLevel(level)

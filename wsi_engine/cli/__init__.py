@@ -4,7 +4,7 @@ A command imports what it needs when it is called: ``--help`` answers at once, a
 computes with a network waits for torch.
 """
 
-from wsi_engine.cli.app import INTERRUPTED, main
-from wsi_engine.cli.console import DAMAGED
+from wsi_engine.cli.app import main
+from wsi_engine.cli.exit_codes import ExitCode
 
-__all__ = ["DAMAGED", "INTERRUPTED", "main"]
+__all__ = ["ExitCode", "main"]

@@ -21,6 +21,7 @@ from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event
+    from wsi_engine.archive.forecast import Forecast
     from wsi_engine.archive.run import ArchiveSummary
 
 MOST_ROWS = 20
@@ -40,9 +41,10 @@ class ArchiveDisplay(Closing):
         self._console = shown_on
         self._tally = Tally()
         self._printed_at = time.monotonic()
+        self._said: set[str] = set()
         self._live = (
             Live(get_renderable=self._render, console=shown_on, refresh_per_second=4)
-            if shown_on.is_terminal
+            if shown_on.is_terminal and not shown_on.quiet
             else None
         )
         if self._live is not None:
@@ -54,6 +56,11 @@ class ArchiveDisplay(Closing):
         name, facts = event.slide, event.facts
         if event.event == "slide_warning":
             console.print_warning(f"{name}: {facts['text']}")
+        elif event.event == "slide_note":
+            # Several workers may say the same.
+            if facts["text"] not in self._said:
+                console.print_note(facts["text"])
+            self._said.add(facts["text"])
         elif event.event == "slide_failed":
             console.print_error(f"{name}: {facts['reason']}")
         elif event.event == "worker_died":
@@ -105,7 +112,7 @@ def print_summary(summary: ArchiveSummary) -> None:
     nuclei = sum(outcome.nuclei for outcome in summary.done)
     text = f"{_slides(done)}, {nuclei:,} nuclei"
     if earlier:
-        text += f" ({earlier} were done already)"
+        text += f" ({earlier} {'was' if earlier == 1 else 'were'} done already)"
     facts = {"done": text, "table": summary.output / TABLE, "database": summary.output / DATABASE}
     console.print_facts(facts)
     for outcome in summary.damaged[:MOST_ROWS]:
@@ -130,6 +137,50 @@ def print_summary(summary: ArchiveSummary) -> None:
             f"{_slides(len(summary.failed))} failed{skipped}; the reasons are in "
             f"{summary.output / TABLE}"
         )
+
+
+def print_forecast(forecast: Forecast) -> None:
+    """Print what a run would do: the first slides one by one, then all in numbers."""
+    todo, done, failed = (forecast.those(state) for state in ("to do", "done", "failed"))
+    table = Table("slide", "mm²", "of tissue", "time", box=None, padding=(0, 2, 0, 0))
+    for slide in todo[:MOST_ROWS]:
+        areas = (_area(slide.slide_mm2), _area(slide.tissue_mm2))
+        table.add_row(escape(slide.slide), *areas, _duration(slide.seconds))
+    if todo:
+        console.out.print(table, soft_wrap=True)
+    if len(todo) > MOST_ROWS:
+        console.out.print(f"and {_slides(len(todo) - MOST_ROWS)} more", highlight=False)
+    most = "at most " if forecast.is_bounded else ""
+    facts = {"to do": _slides(len(todo))}
+    if todo:
+        slide_mm2 = sum(slide.slide_mm2 or 0.0 for slide in todo)
+        tissues = [slide.tissue_mm2 for slide in todo if slide.tissue_mm2 is not None]
+        facts["to do"] += f", {slide_mm2:,.1f} mm², {most}{sum(tissues):,.1f} mm² of tissue"
+        if len(tissues) < len(todo):
+            facts["to do"] += f" without that of {_slides(len(todo) - len(tissues))}"
+        facts["time"] = f"{most}{_duration(forecast.seconds)}"
+        facts["estimated by"] = forecast.basis
+    facts["done already"] = _slides(len(done))
+    if failed:
+        facts["failed earlier"] = f"{_slides(len(failed))}, left alone without --retry-failed"
+    if elsewhere := forecast.those("elsewhere"):
+        facts["at another run"] = _slides(len(elsewhere))
+    console.print_facts(facts)
+    bad = forecast.those("cannot be done")
+    for slide in bad[:MOST_ROWS]:
+        console.print_warning(str(slide.reason))
+    if len(bad) > MOST_ROWS:
+        console.print_warning(f"{_slides(len(bad) - MOST_ROWS)} more cannot be done")
+
+
+def _area(mm2: float | None) -> str:
+    return "?" if mm2 is None else f"{mm2:,.2f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known"
+    return "less than 1 s" if seconds < 1 else str(timedelta(seconds=round(seconds)))
 
 
 def _numbers(tally: Tally) -> str:

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-DAMAGED = 3
-"""Exit code of a run that finished, but could not read all of a slide."""
-
 out = Console()
 err = Console(stderr=True)
+
+
+def be_quiet(quiet: bool) -> None:
+    """Print nothing but errors from now on, and what is asked for as JSON; or everything again."""
+    out.quiet = err.quiet = quiet
 
 
 def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
@@ -33,18 +35,27 @@ def print_warning(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print one red sentence to standard error."""
+    """Print one red sentence to standard error, even if all else is quiet."""
+    quiet, err.quiet = err.quiet, False
     err.print(f"error: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    err.quiet = quiet
 
 
-class _WarningHandler(logging.Handler):
+def print_note(text: str) -> None:
+    """Print one sentence that asks for nothing to standard error."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print_warning(record.getMessage())
+        is_warning = record.levelno >= logging.WARNING
+        (print_warning if is_warning else print_note)(record.getMessage())
 
 
-def show_log_warnings() -> None:
-    """Print what the engine logs as warnings."""
+def show_log() -> None:
+    """Print what the engine logs: warnings as such, the rest as notes."""
     logger = logging.getLogger("wsi_engine")
-    logger.handlers = [_WarningHandler(logging.WARNING)]
+    logger.handlers = [_LogHandler(logging.INFO)]
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]

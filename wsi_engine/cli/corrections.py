@@ -83,6 +83,7 @@ def _print_applied(applied: Applied) -> None:
             "corrections": ", ".join(f"{n:,} {k}" for k, n in applied.corrections.counts.items()),
             "nuclei": f"{applied.nuclei:,}",
         }
+        | ({"areas that were checked": f"{applied.checked:,}"} if applied.checked else {})
     )
     for kind, count in applied.left_out.items():
         console.print_warning(f"{count:,} objects are no nuclei and were left out: {kind}")

@@ -8,15 +8,14 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-TERMINATED = 143
-"""Exit code after SIGTERM."""
+from wsi_engine.cli.exit_codes import ExitCode
 
 PATIENCE_S = 4.0
 """Batch systems send SIGKILL five seconds or more after SIGTERM."""
 
 
 def end_on_sigterm(on_end: Callable[[], None]) -> None:
-    """From now on, end with `TERMINATED` on SIGTERM.
+    """From now on, end with `ExitCode.TERMINATED` on SIGTERM.
 
     Threads that are busy with a batch get some seconds to end, and then are not waited for:
     what is on disk is as good after that as after a power cut.
@@ -31,7 +30,7 @@ def end_on_sigterm(on_end: Callable[[], None]) -> None:
 
     def give_up() -> None:
         on_end()
-        os._exit(TERMINATED)
+        os._exit(ExitCode.TERMINATED)
 
     def end(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -39,6 +38,6 @@ def end_on_sigterm(on_end: Callable[[], None]) -> None:
         impatience = threading.Timer(PATIENCE_S, give_up)
         impatience.daemon = True
         impatience.start()
-        raise SystemExit(TERMINATED)
+        raise SystemExit(ExitCode.TERMINATED)
 
     signal.signal(signal.SIGTERM, end)

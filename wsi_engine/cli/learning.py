@@ -29,24 +29,62 @@ MEASURES = {
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_default.yaml.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="YAML file, see configs/train_default.yaml; with --from-corrections folders of "
+            "results, and such a file if there is one."
+        ),
+    ],
+    from_corrections: Annotated[
+        bool,
+        typer.Option(
+            "--from-corrections", help="Learn from results that were corrected in QuPath."
+        ),
+    ] = False,
+    slides: Annotated[
+        Path | None, typer.Option(help="Folder of the slides, if they have moved since the run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the weights.")
+    ] = None,
 ) -> None:
     """Train the network of a method, or go on with a run that was stopped."""
     from wsi_engine.training.config import TrainConfig
+    from wsi_engine.training.finetuning import config_for_corrections
     from wsi_engine.training.train import train as train_network
 
-    settings = TrainConfig.load(config)
+    documents = [path for path in files if path.suffix.lower() in (".yaml", ".yml")]
+    if len(documents) > 1 or (not from_corrections and files != documents):
+        raise SettingsError(
+            f"{files[-1]} is one too many: give one YAML file, or --from-corrections and folders "
+            "of results"
+        )
+    if from_corrections:
+        results = [path for path in files if path not in documents]
+        document = documents[0] if documents else None
+        settings = config_for_corrections(results, document, output=output, slides=slides)
+    else:
+        settings = TrainConfig.load(documents[0])
+        if output is not None:
+            settings = settings.model_copy(update={"output": output})
     result = train_network(settings, console=console.err)
     shown: dict[str, Any] = {
         "best weights": result.best,
         "last weights": result.weights,
         "threshold": f"{result.threshold:.2f}",
-        "validation F1": f"{result.f1:.3f}",
+        "validation F1": f"{result.f1:.3f}, {result.f1_best:.3f} at best"
+        + ("" if result.f1_before is None else f", {result.f1_before:.3f} at the start"),
         "validation PQ": f"{result.pq:.3f}",
     }
     if result.class_f1 is not None:
         shown["validation F1 with class"] = f"{result.class_f1:.3f}"
     console.print_facts(shown)
+    if result.f1_before is not None and result.f1_best <= result.f1_before:
+        console.print_warning(
+            "nothing on the way was better than the weights that the run started from: the best "
+            "are these"
+        )
     console.out.print(f"Next: wsi-engine run SLIDE -o OUT --model {settings.method} --weights FILE")
 
 
@@ -97,10 +135,15 @@ def evaluate(
     ],
     truth: Annotated[Path, typer.Argument(help="What is there; the same kinds.")],
     mpp: Annotated[
-        float, typer.Option(help="Pixel size in µm that both refer to, for distances.")
-    ] = 0.25,
+        float | None,
+        typer.Option(
+            help="Pixel size in µm that both refer to, for distances and diameters; by default "
+            "that of the result, if one is given, else 0.25."
+        ),
+    ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Images, for a page of the worst ones.")
+        Path | None,
+        typer.Option(help="Images, for a page of the worst ones and the share of red findings."),
     ] = None,
     worst: Annotated[Path, typer.Option(help="The page to write.")] = Path("worst.html"),
     as_json: Annotated[
@@ -111,18 +154,29 @@ def evaluate(
     from wsi_engine.evaluation.evaluate import evaluate as evaluate_segmentations
     from wsi_engine.evaluation.overlays import write_worst_page
 
+    if mpp is None:
+        mpp = _pixel_size(predicted, truth)
     predicted, truth = _nuclei_of_result(predicted), _nuclei_of_result(truth)
-    report = evaluate_segmentations(predicted, truth, mpp=mpp)
+    report = evaluate_segmentations(predicted, truth, mpp=mpp, images=images)
     if as_json:
         typer.echo(json.dumps(report.figures(), indent=2, ensure_ascii=False))
     else:
         _print_evaluation("all nuclei", report.overall)
+        _print_details(report.overall.details().figures())
         for name, evaluation in report.by_class.items():
             _print_evaluation(name, evaluation)
     if images is not None:
         write_worst_page(worst, report, predicted, truth, images)
         if not as_json:
             console.out.print(f"worst images: {worst}", highlight=False)
+
+
+def _pixel_size(*paths: Path) -> float:
+    """Return the pixel size of the first path that is the folder of a result, else 0.25 µm."""
+    from wsi_engine.results.finished import SlideResult
+    from wsi_engine.results.folder import has_result
+
+    return next((SlideResult(p).mpp.mean for p in paths if p.is_dir() and has_result(p)), 0.25)
 
 
 def _nuclei_of_result(path: Path) -> Path:
@@ -153,9 +207,30 @@ def _print_evaluation(name: str, evaluation: Evaluation) -> None:
         "nuclei": f"{sum(c.tp + c.fn for c in counts):,} true, "
         f"{sum(c.tp + c.fp for c in counts):,} found",
     }
+    if left_out := sum(image.left_out for image in evaluation.images):
+        shown["not judged"] = f"{left_out:,} found where not all nuclei are known"
     for key, label in MEASURES.items():
         value = figures[key]
         shown[label] = f"{value:.3f}" if isinstance(value, float) else str(value)
     for key in ("splits", "merges"):
         shown[key] = f"{pooled[key]:.0f}"
     console.print_facts(shown, title=name)
+
+
+def _print_details(details: dict[str, Any]) -> None:
+    """Print which nuclei are missed, how far scores can be trusted, and what is red."""
+    shown: dict[str, Any] = {
+        f"recall, {row['diameter_um']} µm": f"{row['recall']:.3f} of {row['nuclei']:,}"
+        for row in details["recall_by_diameter"]
+        if row["nuclei"]
+    }
+    if "calibration" in details and details["calibration"]["precision"] is not None:
+        score = details["calibration"]
+        shown["calibration error of the score"] = (
+            f"{score['expected_calibration_error']:.3f}, mean score {score['mean_score']:.3f}, "
+            f"precision {score['precision']:.3f}"
+        )
+    if "red" in details:
+        red = details["red"]
+        shown["red"] = f"{red['red']:,} of {red['found']:,} found, {red['red_false']:,} no nuclei"
+    console.print_facts(shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,8 +11,12 @@ from rich.table import Table
 
 from wsi_engine.bundled_files import Bundle, copy_bundle
 from wsi_engine.cli import console
+from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import make_settings
+
+if TYPE_CHECKING:
+    from wsi_engine.models.registry import ModelEntry
 
 
 def models(
@@ -36,7 +40,7 @@ def models(
                 "resolution": f"{spec.mpp:g} µm per pixel",
                 "classes": ", ".join(spec.classes) or "none",
                 "licence": spec.licence,
-                "weights": "embedded" if spec.embedded else "downloaded, or --weights FILE",
+                "weights": _weights_of(entry),
             },
             title=name,
         )
@@ -46,10 +50,25 @@ def models(
                 "what": "Regions of tissue, for --regions-model; TIAToolbox",
                 "resolution": f"{regions.mpp:g} µm per pixel",
                 "classes": ", ".join(regions.regions),
-                "weights": "downloaded, or --regions-weights FILE",
+                "weights": "downloaded when first used, or --regions-weights FILE",
             },
             title=name,
         )
+
+
+def _weights_of(entry: ModelEntry) -> str:
+    """Say where the weights of a model are from."""
+    from wsi_engine.models import ensemble
+    from wsi_engine.models.registry import package_of
+
+    if entry.name == ensemble.NAME:
+        return "those of the methods that vote"
+    if entry.weights is not None:
+        return "come with the package, or --weights FILE"
+    if not entry.spec.embedded:
+        return "downloaded when first used, or --weights FILE"
+    package = package_of(entry.name)
+    return "none needed" if package is None else f"come with {package}"
 
 
 def _check_model(name: str) -> None:
@@ -60,7 +79,7 @@ def _check_model(name: str) -> None:
     for finding in findings:
         console.out.print(finding, highlight=False, markup=False, soft_wrap=True)
     if findings:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
     console.out.print(f"{name} keeps every promise", highlight=False, markup=False, soft_wrap=True)
 
 

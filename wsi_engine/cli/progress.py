@@ -17,19 +17,10 @@ from rich.progress import Progress as Bars
 
 from wsi_engine.cli.console import err
 from wsi_engine.closing import Closing
+from wsi_engine.engine.stages import STAGES
 
 if TYPE_CHECKING:
     from wsi_engine.engine.progress import Progress
-
-STAGES = {
-    "tissue": "looking for tissue",
-    "regions": "looking for regions",
-    "calibration": "calibrating",
-    "compiling": "compiling the network, once for this machine (a minute or so)",
-    "nuclei": "finding nuclei",
-    "measuring": "measuring",
-    "writing": "writing",
-}
 
 
 class TerminalProgress(Closing):
@@ -96,8 +87,8 @@ class LineProgress(Closing):
 
 
 def progress_display() -> TerminalProgress | LineProgress:
-    """Return bars on a terminal, plain lines elsewhere."""
-    return TerminalProgress(err) if err.is_terminal else LineProgress(err)
+    """Return bars on a terminal, and plain lines elsewhere, which are not seen if all is quiet."""
+    return TerminalProgress(err) if err.is_terminal and not err.quiet else LineProgress(err)
 
 
 def _rates(progress: Progress) -> str:

@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from wsi_engine.cli import console
+from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.convert.kinds import DIALECTS, KINDS, Kind
 from wsi_engine.errors import EngineError, SettingsError
 from wsi_engine.qupath.rules.rule import NEWEST, VERSIONS, Severity, spelled
@@ -128,7 +129,7 @@ def validate(
     if as_json:
         print(orjson.dumps([report.as_dict() for report in reports]).decode())
     if failed or any(r.aborts(qupath) or (strict and not r.is_clean_in(qupath)) for r in judged):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _print_validation(report: Report, version: str) -> None:

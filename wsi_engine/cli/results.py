@@ -36,11 +36,19 @@ def cohort(
     manifest: Annotated[
         Path | None, typer.Option(help="CSV with a column slide, and others to join in.")
     ] = None,
+    all_columns: Annotated[
+        bool,
+        typer.Option("--all-columns", help="All columns in cohort.csv, the essential ones first."),
+    ] = False,
 ) -> None:
     """Join the regions of all finished slides into one table, with a page to look at."""
     from wsi_engine.report.cohort import write_cohort_report
 
-    _print_regions(write_cohort_report(output, manifest))
+    written = write_cohort_report(output, manifest, all_columns=all_columns)
+    _print_regions(written)
+    if not all_columns:
+        text = f"all {written.table.num_columns} columns are in cohort.parquet, or --all-columns"
+        console.out.print(text, highlight=False)
 
 
 def report(

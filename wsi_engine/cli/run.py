@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,15 +15,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsi_engine.cli import console
-from wsi_engine.cli.console import DAMAGED
+from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.cli.progress import progress_display
 from wsi_engine.cli.settings_options import takes_settings
 from wsi_engine.config import RunSettings, make_settings
-from wsi_engine.errors import OutputError, SettingsError
+from wsi_engine.errors import OutputError, SettingsError, reason_for
 from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
     from wsi_engine.archive.events import Event, Listener
+    from wsi_engine.archive.outcome import Outcome
     from wsi_engine.results.result import RunResult
 
 MANY = "Many slides"
@@ -77,6 +81,12 @@ def run(
     log_format: Annotated[
         str, typer.Option(help="What is shown meanwhile: text or json.", rich_help_panel=MANY)
     ] = "text",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what became of slides as JSON, nothing else.")
+    ] = False,
     **settings: Any,
 ) -> None:
     """Find every nucleus on slides and write them for QuPath."""
@@ -106,6 +116,9 @@ def run(
         raise SettingsError("name slides, a folder of them, or a --manifest")
     chosen = make_settings(**settings)
     members_of(chosen)
+    if dry_run:
+        _forecast(named, output, settings | archive | {"force": force}, as_json)
+        return
     is_one = len(named) == 1 and _is_slide(Path(named[0])) and not (output / FOLDER).exists()
     wants_many = manifest is not None or share or log
     if is_one and not wants_many and log_format == "text":
@@ -115,10 +128,10 @@ def run(
         if is_remote and not force and _is_up_to_date(slide, output, chosen):
             jobs, scheduler, cluster = 1, None, None  # nobody has to wait in a queue for nothing
         with split_options(jobs, scheduler, cluster) as processes:
-            _run_one(slide, output, settings | processes | {"force": force})
+            _run_one(slide, output, settings | processes | {"force": force}, as_json)
     else:
         archive["force"] = force
-        _run_many(named, output, settings | archive, log, log_format == "json")
+        _run_many(named, output, settings | archive, log, log_format == "json", as_json)
 
 
 def _is_slide(path: Path) -> bool:
@@ -134,22 +147,46 @@ def _is_up_to_date(slide: Path, output: Path, chosen: RunSettings) -> bool:
     return is_up_to_date(output / folder_name(slide.stem), slide, chosen) is not None
 
 
-def _run_one(slide: Path, output: Path, options: dict[str, Any]) -> None:
+def _forecast(named: list[str], output: Path, options: dict[str, Any], as_json: bool) -> None:
+    from wsi_engine.archive.forecast import forecast_archive
+    from wsi_engine.cli.archive import print_forecast
+
+    for name in ("jobs", "scheduler", "cluster", "share", "wait"):
+        del options[name]
+    forecast = forecast_archive(named, output, **options)
+    if as_json:
+        typer.echo(json.dumps(forecast.figures(), indent=2, ensure_ascii=False))
+    else:
+        print_forecast(forecast)
+
+
+def _run_one(slide: Path, output: Path, options: dict[str, Any], as_json: bool) -> None:
     from wsi_engine.archive.names import folder_name
+    from wsi_engine.archive.outcome import done
     from wsi_engine.engine.run import run as run_slide
 
     with progress_display() as observe:
         name = folder_name(slide.stem)
         result = run_slide(slide, output, name=name, observe=observe, **options)
-    _print_result(result)
+    if as_json:
+        outcome = done(name, result.record, computed=not result.is_earlier)
+        _print_json(output, {name: str(slide.absolute())}, [outcome])
+    else:
+        _print_result(result)
     if not result.is_complete:
-        raise typer.Exit(DAMAGED)
+        raise typer.Exit(ExitCode.DAMAGED)
 
 
 def _run_many(
-    named: list[str], output: Path, options: dict[str, Any], log: Path | None, as_json: bool
+    named: list[str],
+    output: Path,
+    options: dict[str, Any],
+    log: Path | None,
+    log_is_shown: bool,
+    as_json: bool,
 ) -> None:
     from wsi_engine.archive.events import JsonLog
+    from wsi_engine.archive.register import Register
     from wsi_engine.archive.run import run_archive
     from wsi_engine.cli.archive import ArchiveDisplay, print_summary
 
@@ -159,9 +196,9 @@ def _run_many(
             try:
                 stream = open_things.enter_context(log.open("a", encoding="utf-8"))
             except OSError as error:
-                raise OutputError(f"cannot write to {log}: {error.strerror}") from None
+                raise OutputError(f"cannot write to {log}: {reason_for(error)}") from None
             listeners.append(JsonLog(stream))
-        shown = JsonLog(sys.stderr) if as_json else open_things.enter_context(ArchiveDisplay())
+        shown = JsonLog(sys.stderr) if log_is_shown else open_things.enter_context(ArchiveDisplay())
         listeners.append(shown)
 
         def listen(event: Event) -> None:
@@ -169,15 +206,39 @@ def _run_many(
                 listener(event)
 
         summary = run_archive(named, output, listen=listen, **options)
-    if not as_json:
+    if as_json:
+        paths = {name: entry["path"] for name, entry in Register(output).entries().items()}
+        _print_json(output, paths, summary.outcomes)
+    elif not log_is_shown:
         print_summary(summary)
     if summary.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
     if summary.damaged:
-        raise typer.Exit(DAMAGED)
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _print_json(output: Path, paths: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
+    """Print the rows of ``summary.csv``, and what became of each slide in this very run."""
+    from wsi_engine.archive.summary import summary_row
+
+    slides = []
+    for outcome in outcomes:
+        folder = output.absolute() / outcome.name
+        row = asdict(summary_row(folder, paths[outcome.name]))
+        row |= {
+            "status": outcome.status,
+            "computed": outcome.computed,
+            "folder": str(folder),
+        }
+        if outcome.failure is not None:
+            row |= {"reason": outcome.failure.reason, "error": outcome.failure.error}
+        slides.append(row)
+    typer.echo(json.dumps({"slides": slides}, indent=2, ensure_ascii=False))
 
 
 def _print_result(result: RunResult) -> None:
+    from wsi_engine.results.quality_files import doubts_in
+
     record = result.record
     if result.is_earlier:
         text = f"{record.slide.name}: already finished on {record.finished}; --force to do it again"
@@ -199,7 +260,8 @@ def _print_result(result: RunResult) -> None:
         for path in sorted(result.folder.iterdir()):
             table.add_row("file", escape(str(path)))
     console.out.print(table, soft_wrap=True)
-    for warning in record.warnings:
+    doubts = doubts_in(result.folder) if result.folder is not None else []
+    for warning in (*record.warnings, *doubts):
         console.print_warning(f"{record.slide.name}: {warning}")
     if not result.is_complete:
         lost = len(record.unreadable)

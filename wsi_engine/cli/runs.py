@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsi_engine.cli import console
+from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.errors import ResultError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def verify(
     for problem in problems:
         console.out.print(problem, highlight=False, markup=False, soft_wrap=True)
     if problems:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
     console.out.print(f"{len(slides)} slide(s): all is as it was written", highlight=False)
 
 
@@ -61,7 +62,8 @@ def _print_status(found: list[SlideStatus], not_begun: int) -> None:
         when = (slide.finished or "").replace("T", " ")[:16]
         rest = (when, slide.running or "")
         table.add_row(escape(slide.folder), slide.state, tiles, nuclei, *map(escape, rest))
-    console.out.print(table)
+    if found:
+        console.out.print(table)
     for slide in found:
         if slide.reason is not None:
             text = f"{slide.folder}: {slide.reason}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsi_engine.cli import console
-from wsi_engine.cli.console import DAMAGED
+from wsi_engine.cli.exit_codes import ExitCode
 from wsi_engine.cli.progress import progress_display
 from wsi_engine.cli.settings_options import takes_settings
-from wsi_engine.errors import ResolutionError
 from wsi_engine.results.layout import RECORD
 
 if TYPE_CHECKING:
+    from wsi_engine.engine.inspection import Inspection
     from wsi_engine.results.result import Result
 
 SETTINGS_OF_MEASURING = (
@@ -43,76 +44,75 @@ def measure(
         )
     _print_measured(result)
     if not result.is_complete:
-        raise typer.Exit(DAMAGED)
+        raise typer.Exit(ExitCode.DAMAGED)
 
 
 def info(
     slide: Annotated[Path, typer.Argument(help="A slide.")],
     mpp: Annotated[float | None, typer.Option(help="Pixel size in µm.")] = None,
     model: Annotated[str, typer.Option(help="Whose reading level to show.")] = "starconvex",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print it as JSON, and nothing else.")
+    ] = False,
 ) -> None:
     """Show what is known of a slide and how the engine would read it."""
+    from wsi_engine.engine.inspection import inspect
     from wsi_engine.models.registry import find_model
-    from wsi_engine.slide.grid_reader import GridReader
-    from wsi_engine.slide.opening import open_slide
-    from wsi_engine.slide.resolution import resolution_warnings, with_resolution
-    from wsi_engine.slide.tissue import find_tissue
-    from wsi_engine.slide.whole_pixels import make_model_grid, reason_for
 
-    spec = find_model(model).spec
-    with open_slide(slide) as opened:
-        facts = opened.info
-        shown: dict[str, Any] = {
-            "file": facts.path.name,
-            "vendor": facts.vendor,
-            "size": f"{facts.width} x {facts.height} px",
-            "levels": ", ".join(
-                f"{level.index}: {level.width} x {level.height} (1/{level.downsample:.6g})"
-                for level in facts.levels
-            ),
-            "bounds": f"{facts.bounds.width} x {facts.bounds.height} px at "
-            f"({facts.bounds.x}, {facts.bounds.y})",
-            "objective": f"{facts.objective_power:g}x" if facts.objective_power else "unknown",
-            "focal planes": facts.focal_planes,
-            "associated images": ", ".join(facts.associated_images) or "none",
-        }
-        try:
-            usable = with_resolution(facts, mpp)
-        except ResolutionError as error:
-            console.print_facts(shown | {"pixel size": "unknown"})
-            console.print_warning(str(error))
-            return
-        assert usable.mpp is not None
-        tissue = find_tissue(opened, usable)
-        reader = GridReader(opened, make_model_grid(usable, spec.mpp))
-        grid, level = reader.grid, reader.level
-        shown["pixel size"] = f"{usable.mpp.x:g} x {usable.mpp.y:g} µm ({usable.mpp_source})"
-        shown["tissue"] = f"{tissue.area_mm2:.3f} mm² in {len(tissue.pieces)} piece(s)"
-        shown["read level"] = (
-            f"{level.index} ({level.downsample * usable.mpp.mean:.4g} µm) "
-            f"for {spec.name} at {spec.mpp} µm"
-        )
-        shown["model sees"] = (
-            f"{grid.pixel.x:.4g} x {grid.pixel.y:.4g} µm: {reason_for(grid, spec.mpp)}"
-        )
-        console.print_facts(shown)
-        if tissue.unreadable:
-            console.print_warning(
-                f"{facts.path.name} is damaged: {len(tissue.unreadable)} region(s) cannot be read"
-            )
-        for warning in resolution_warnings(facts, mpp):
-            console.print_warning(warning)
+    found = inspect(slide, find_model(model).spec, mpp)
+    if as_json:
+        typer.echo(json.dumps(found.figures(), indent=2, ensure_ascii=False))
+    else:
+        _print_inspection(found)
 
 
 def sample(
     path: Annotated[Path, typer.Argument(help="Slide to write, a .tif.")],
     seed: Annotated[int, typer.Option(help="Another seed, another tissue.")] = 0,
 ) -> None:
-    """Write a small slide with two fields of tissue, one with known truth."""
+    """Write a small slide of drawn H&E tissue, and the truth about its nuclei."""
     from wsi_engine.sample import write_sample
 
     written = write_sample(path, seed)
     console.print_facts({"slide": written.slide_path, "truth": written.truth_path})
+
+
+def _print_inspection(found: Inspection) -> None:
+    facts = found.info
+    shown: dict[str, Any] = {
+        "file": facts.path.name,
+        "vendor": facts.vendor,
+        "size": f"{facts.width} x {facts.height} px",
+        "levels": ", ".join(
+            f"{level.index}: {level.width} x {level.height} (1/{level.downsample:.6g})"
+            for level in facts.levels
+        ),
+        "bounds": f"{facts.bounds.width} x {facts.bounds.height} px at "
+        f"({facts.bounds.x}, {facts.bounds.y})",
+        "objective": f"{facts.objective_power:g}x" if facts.objective_power else "unknown",
+        "focal planes": facts.focal_planes,
+        "associated images": ", ".join(facts.associated_images) or "none",
+        "pixel size": "unknown",
+    }
+    if facts.mpp is not None:
+        shown["pixel size"] = f"{facts.mpp.x:g} x {facts.mpp.y:g} µm ({facts.mpp_source})"
+    if found.tissue is not None:
+        pieces = len(found.tissue.pieces)
+        shown["tissue"] = f"{found.tissue.area_mm2:.3f} mm² in {pieces} piece(s)"
+    if found.stain is not None:
+        shown["stain"] = found.stain.sentence
+    if found.reading is not None:
+        reading = found.reading
+        assert facts.mpp is not None
+        shown["read level"] = (
+            f"{reading.level.index} ({reading.level.downsample * facts.mpp.mean:.4g} µm) "
+            f"for {reading.model} at {reading.mpp} µm"
+        )
+        x, y = reading.pixel_um
+        shown["model sees"] = f"{x:.4g} x {y:.4g} µm: {reading.reason}"
+    console.print_facts(shown)
+    for warning in found.warnings:
+        console.print_warning(warning)
 
 
 def _print_measured(result: Result) -> None:

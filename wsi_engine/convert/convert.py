@@ -27,6 +27,7 @@ from wsi_engine.convert.types import Types, read_types
 from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.reader import iter_objects
 from wsi_engine.qupath.writer import GeoJSONWriter, write_objects
 from wsi_engine.slide.opening import open_slide
@@ -120,8 +121,9 @@ def convert(
     known = None if types is None else read_types(types)
     placement = _placement(source, kind, scale, origin, shift_bounds)
 
+    problems: list[Problem] = []
     objects = Finishing(
-        _read(source, kind, known, as_is),
+        _read(source, kind, known, as_is, problems),
         placement,
         namespace,
         mpp,
@@ -144,6 +146,12 @@ def convert(
                 f"{source.name}: none of its {objects.left_out:,} objects has an area, so nothing "
                 "is written: is --scale right?"
             )
+        unread = [problem for problem in problems if problem.skipped]
+        if unread and not objects.count:
+            raise ConversionError(
+                f"none of the {len(unread):,} objects could be read, so nothing is written: "
+                f"{unread[0]}"
+            )
     if objects.divided:
         log.warning(
             "%s: %d objects have several parts that do not touch: each part is an object of its "
@@ -156,7 +164,13 @@ def convert(
     return Conversion(kind, objects.count, objects.left_out)
 
 
-def _read(path: Path, kind: Kind, types: Types | None, as_is: bool) -> Iterator[PathObject]:
+def _read(
+    path: Path,
+    kind: Kind,
+    types: Types | None,
+    as_is: bool,
+    problems: list[Problem] | None = None,
+) -> Iterator[PathObject]:
     match kind:
         case "cellvit":
             return read_cellvit(path, types=types, pixel_centres=not as_is)
@@ -169,7 +183,7 @@ def _read(path: Path, kind: Kind, types: Types | None, as_is: bool) -> Iterator[
         case "labels":
             return read_label_image(path)
         case "qupath":
-            return iter_objects(path)
+            return iter_objects(path, problems=problems)
 
 
 def _placement(

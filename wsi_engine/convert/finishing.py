@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.errors import ConversionError
+from wsi_engine.errors import ConversionError, reason_for
 from wsi_engine.nuclei.identity import ENGINE_NAMESPACE
 from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
@@ -177,7 +177,7 @@ def namespace_of_file(path: Path) -> uuid.UUID:
     except FileNotFoundError:
         raise ConversionError(f"{path}: no such file") from None
     except OSError as error:
-        raise ConversionError(f"{path} cannot be read: {error}") from None
+        raise ConversionError(f"{path} cannot be read: {reason_for(error)}") from None
     return uuid.uuid5(ENGINE_NAMESPACE, f"converted/{digest}")
 
 

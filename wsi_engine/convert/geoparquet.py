@@ -190,8 +190,8 @@ class _ForeignRows:
     def __init__(self, of_engine: bool) -> None:
         self._of_engine = of_engine
         self._renamed = _OF_ENGINE if of_engine else {}
-        # Where the engine anchors a nucleus follows from its shape.
-        self._ignored = {"x", "y"} if of_engine else set()
+        # Where the engine anchors a nucleus follows from its shape, and so does its box.
+        self._ignored = {"x", "y", "bbox", "slide"} if of_engine else set()
 
     def properties(self, batch: pa.RecordBatch) -> Iterator[tuple[Any, dict[str, Any]]]:
         columns = {

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
-from wsi_engine.errors import ConversionError
+from wsi_engine.errors import ConversionError, reason_for
 
 BLOCK_BYTES = 1 << 22
 MAX_VALUE_BYTES = 1 << 28
@@ -73,7 +73,7 @@ def json_members(path: Path, opened: frozenset[str] = frozenset()) -> Iterator[M
     except FileNotFoundError:
         raise ConversionError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise ConversionError(f"{path.name} cannot be read: {error}") from None
+        raise ConversionError(f"{path.name} cannot be read: {reason_for(error)}") from None
 
 
 class _Cursor:

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Literal, get_args
 
-from wsi_engine.errors import ConversionError
+from wsi_engine.errors import ConversionError, reason_for
 
 Kind = Literal["qupath", "geoparquet", "cellvit", "hovernet", "tiatoolbox", "labels"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -49,7 +49,9 @@ def kind_of_source(path: Path) -> Kind:
     except FileNotFoundError:
         raise ConversionError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise ConversionError(f"{path} cannot be read: {error}") from None
+        raise ConversionError(f"{path} cannot be read: {reason_for(error)}") from None
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConversionError(f"{path.name} is UTF-16: save it as UTF-8")
     if head.startswith(b"SQLite format 3\0"):
         return "tiatoolbox"
     if head.startswith(b"PAR1"):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from wsi_engine.errors import ConversionError
+from wsi_engine.errors import ConversionError, reason_for
 from wsi_engine.nuclei.polygons import polygons_from_rings
 from wsi_engine.nuclei.tracing import trace_labels
 from wsi_engine.qupath.objects import PathObject
@@ -64,7 +64,7 @@ def _labels(path: Path) -> npt.NDArray[np.int32]:
     except FileNotFoundError:
         raise ConversionError(f"{path}: no such file") from None
     except (OSError, EOFError, ValueError, UnidentifiedImageError) as error:
-        raise ConversionError(f"{path.name} cannot be read: {error}") from None
+        raise ConversionError(f"{path.name} cannot be read: {reason_for(error)}") from None
     pixels = np.asarray(pixels)
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
         raise ConversionError(

@@ -23,6 +23,9 @@ from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.roi import ROI
 from wsi_engine.results.nucleus_table import GeoParquetReader
 
+MOST_OUTLINES = 100_000
+"""Deleted nuclei beyond this number leave no outline: nobody has looked at each of so many."""
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -40,6 +43,9 @@ class Changes:
         Nuclei of an unknown id that were known by their place.
     overlapping
         Nuclei passed over because another one lies in their place.
+    outlines
+        Outlines that those which are lacking or edited have in the result, by id; of no more
+        than `MOST_OUTLINES` that are lacking.
     """
 
     lacking: tuple[str, ...]
@@ -48,6 +54,7 @@ class Changes:
     duplicates: int
     by_place: int
     overlapping: int
+    outlines: dict[str, shapely.Polygon]
 
 
 def find_changes(
@@ -71,6 +78,7 @@ def find_changes(
     """
     edited: dict[str, PathObject] = {}
     added: dict[str, PathObject] = {}
+    outlines: dict[str, shapely.Polygon] = {}
     before = earlier.edited | earlier.added
     with _snapshot(table, before) as snapshot:
         comparison = Comparison(snapshot)
@@ -80,13 +88,18 @@ def find_changes(
                 selection.left_out[FLAT] += 1
             elif change.row >= 0:
                 identity = snapshot.ids_at(np.array([change.row]))[0]
-                if identity in before and not item.metadata:
+                if identity not in before:
+                    outlines[identity] = snapshot.shapes(np.array([change.row]))[0][0]
+                elif not item.metadata:
                     item = replace(item, metadata=before[identity].metadata)
                 edited[identity] = replace(item, id=identity)
             else:
                 identity = item.id or _id_by_shape(item.geometry, earlier)
                 added[identity] = replace(item, id=identity)
-        lacking = snapshot.ids_at(np.flatnonzero(comparison.missing))
+        missing = np.flatnonzero(comparison.missing)
+        lacking = snapshot.ids_at(missing)
+        some = snapshot.shapes(missing[:MOST_OUTLINES])[0]
+        outlines.update(zip(lacking, some.tolist(), strict=False))
     alone = _without_overlaps(added)
     return Changes(
         tuple(lacking),
@@ -95,6 +108,7 @@ def find_changes(
         comparison.duplicates,
         comparison.by_place,
         comparison.overlapping + len(added) - len(alone),
+        outlines,
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
+import shapely
 
 from wsi_engine.digests import digest_of
 from wsi_engine.errors import CorrectionsError, GeoJSONError
@@ -37,6 +39,11 @@ class Corrections:
         detections of one polygon each, on the 0.01 px grid.
     applied
         Name and sha256 of each file that was taken in, in this order.
+    outlines
+        By id the outlines that nuclei of the engine had before they were deleted or edited, in
+        QuPath pixels, as far as they are known.
+    checked
+        Areas in which a person has looked at everything, in QuPath pixels.
     """
 
     slide: str
@@ -45,6 +52,8 @@ class Corrections:
     edited: dict[str, PathObject]
     added: dict[str, PathObject]
     applied: tuple[tuple[str, str], ...] = ()
+    outlines: Mapping[str, shapely.Polygon] = field(default_factory=dict)
+    checked: tuple[shapely.Geometry, ...] = ()
 
     @staticmethod
     def none(slide: str, model: str) -> Corrections:
@@ -52,7 +61,7 @@ class Corrections:
         return Corrections(slide, model, frozenset(), {}, {})
 
     def __bool__(self) -> bool:
-        return bool(self.deleted or self.edited or self.added)
+        return bool(self.deleted or self.edited or self.added or self.checked)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -64,6 +73,9 @@ class Corrections:
         deleted: Iterable[str],
         edited: Mapping[str, PathObject],
         added: Mapping[str, PathObject],
+        *,
+        outlines: Mapping[str, shapely.Polygon] = MappingProxyType({}),
+        checked: Sequence[shapely.Geometry] = (),
     ) -> Corrections:
         """Return these corrections and later ones, the later winning.
 
@@ -73,6 +85,10 @@ class Corrections:
             Ids of nuclei of the engine, or of added ones, which then never were.
         edited, added
             Nuclei by id; one of the engine that was deleted and is added again counts as edited.
+        outlines
+            What deleted and edited nuclei looked like before; the earliest that is known stays.
+        checked
+            Areas that were looked over now; without any, those of before stay.
         """
         gone, mine, drawn = set(self.deleted), dict(self.edited), dict(self.added)
         for identity in deleted:
@@ -84,7 +100,15 @@ class Corrections:
         for identity, item in added.items():
             (mine if identity in gone else drawn)[identity] = item
             gone.discard(identity)
-        return replace(self, deleted=frozenset(gone), edited=mine, added=drawn)
+        known = {**outlines, **self.outlines}
+        return replace(
+            self,
+            deleted=frozenset(gone),
+            edited=mine,
+            added=drawn,
+            outlines={i: known[i] for i in sorted(known) if i in gone or i in mine},
+            checked=tuple(checked) or self.checked,
+        )
 
     def new_classes(self, known: Sequence[str]) -> list[str]:
         """Return the classes that a model does not know, sorted."""
@@ -98,12 +122,19 @@ class Corrections:
 
     def write(self, path: Path) -> None:
         """Write the record; the same corrections give the same bytes."""
-        about = {
+        about: dict[str, Any] = {
             "slide": self.slide,
             "model": self.model,
             "deleted": sorted(self.deleted),
             "applied": [{"file": file, "sha256": digest} for file, digest in self.applied],
         }
+        if self.outlines:
+            about["outlines"] = {
+                identity: shapely.get_coordinates(shape.exterior).tolist()
+                for identity, shape in sorted(self.outlines.items())
+            }
+        if self.checked:
+            about["checked"] = [shapely.to_geojson(area) for area in self.checked]
         objects = [
             replace(item, metadata=item.metadata | {SOURCE_KEY: source})
             for source, items in ((EDITED, self.edited), (ADDED, self.added))
@@ -160,8 +191,13 @@ def read_corrections(folder: Path) -> Corrections | None:
             edited=sources[EDITED],
             added=sources[ADDED],
             applied=tuple((entry["file"], entry["sha256"]) for entry in about["applied"]),
+            outlines={i: shapely.Polygon(ring) for i, ring in about.get("outlines", {}).items()},
+            checked=tuple(shapely.from_geojson(text) for text in about.get("checked", ())),
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, GeoJSONError) as error:
+    except (
+        OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, GeoJSONError,
+        shapely.errors.ShapelyError,
+    ) as error:  # fmt: skip
         raise CorrectionsError(
             f"{path} cannot be read ({error}): apply the corrected file again, after moving "
             "this one away"

@@ -28,6 +28,7 @@ def write_corrected(
     destination: Path,
     corrections: Corrections,
     *,
+    slide: str,
     mpp: Mpp,
     regions: Regions | None,
     split: int | None,
@@ -45,6 +46,8 @@ def write_corrected(
         Folder of ``nuclei.parquet`` and ``columns.json``.
     destination
         Another folder, that gets them and the GeoJSON.
+    slide
+        Name of the result.
     mpp
         Pixel size of the slide.
     regions
@@ -75,6 +78,7 @@ def write_corrected(
             table.classes,
             columns,
             for_qupath,
+            slide,
             table.facts,
             split,
             corrections.new_classes(table.classes),

@@ -55,6 +55,8 @@ class Applied:
         Nuclei of an unknown id that were known by their place, as after QuPath's "Update IDs".
     overlapping
         Nuclei passed over because another one lies in their place.
+    checked
+        Number of areas in the file in which everything was looked at.
     """
 
     deleted: int
@@ -66,6 +68,7 @@ class Applied:
     duplicates: int
     by_place: int
     overlapping: int
+    checked: int = 0
 
 
 def apply_corrections(
@@ -151,7 +154,14 @@ def _apply(
                 "some of them, or --yes if they shall go"
             )
         nuclei = len(table)
-    corrections = earlier.followed_by(lacking, changes.edited, changes.added)
+    checked = [*(earlier.checked if partial else ()), *selection.checked]
+    corrections = earlier.followed_by(
+        lacking,
+        changes.edited,
+        changes.added,
+        outlines=changes.outlines,
+        checked=list(dict.fromkeys(checked)),
+    )
     if corrections != earlier:
         corrections = replace(corrections, applied=(*earlier.applied, *_digests(edited)))
         nuclei = _rewrite(earlier, corrections, result, record)
@@ -167,6 +177,7 @@ def _apply(
         duplicates=changes.duplicates,
         by_place=changes.by_place,
         overlapping=changes.overlapping,
+        checked=len(selection.checked),
     )
 
 
@@ -187,6 +198,7 @@ def _rewrite(
             folder,
             result.growing,
             corrections,
+            slide=folder.name,
             mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
             regions=regions,
             split=settings.split,

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.engine.notebook import observing
 from wsi_engine.engine.placed_nuclei import LARGEST_UM, PlacedNuclei
-from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.engine.progress import Observer, Progress
 from wsi_engine.engine.provenance import (
     describe_measurements,
     describe_settings,
@@ -24,6 +25,7 @@ from wsi_engine.engine.provenance import (
 from wsi_engine.engine.tile_choice import PREFERRED_PX
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import GeoJSONError, ResultError
+from wsi_engine.kernel_cache import tell_when_compiling
 from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
@@ -64,7 +66,7 @@ def measure(
     output: str | Path,
     *,
     config: str | Path | None = None,
-    observe: Observer = ignore,
+    observe: Observer | None = None,
     force: bool = False,
     **settings: Any,
 ) -> Result:
@@ -83,7 +85,7 @@ def measure(
     config
         YAML file with settings.
     observe
-        Function that is called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then; by default a bar in a notebook.
     force
         Replace what a `run` left in the folder. What was measured before is always replaced.
     **settings
@@ -108,12 +110,17 @@ def measure(
     True
     """
     chosen = make_settings(Path(config) if config else None, **settings)
-    with open_slide(slide) as opened, ResultFolder(Path(output), Path(slide).stem) as folder:
+    tell_when_compiling()
+    with (
+        open_slide(slide) as opened,
+        ResultFolder(Path(output), Path(slide).stem) as folder,
+        observing(observe) as observer,
+    ):
         if not force:
             _refuse_a_run(folder)
         found = read_nuclei(nuclei)
         with clear_write_errors(folder.path):
-            record = _measure(opened, found, Path(nuclei).name, chosen, folder, observe)
+            record = _measure(opened, found, Path(nuclei).name, chosen, folder, observer)
             record = folder.publish(record, replaced=_OF_A_RESULT)
             folder.forget_tiles()
     return Result(folder.path, record)
@@ -167,7 +174,9 @@ def _measure(
     if "context" in settings.measure:
         context = measure_context(placed.anchors, placed.grid.slide_mpp)
     for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
-    with NucleusFiles(folder.growing, classes, columns, for_qupath, facts, settings.split) as files:
+    with NucleusFiles(
+        folder.growing, classes, columns, for_qupath, folder.path.name, facts, settings.split
+    ) as files:
         for done, (rows, values) in enumerate(placed.measured(settings.threads), start=1):
             some = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
             files.write([ids[k] for k in rows], some, Labels.of_other_program(len(rows)))
@@ -248,6 +257,17 @@ def _left_out(found: ForeignNuclei, without_area: int, shared: int, source: str)
         warnings.append(
             f"{source}: {found.divided:,} objects have several parts that do not touch: each part "
             "is a nucleus of its own"
+        )
+    if found.elsewhere:
+        names = " and ".join(map(repr, found.elsewhere))
+        warnings.append(
+            f"{source}: nuclei have no class, but {names}, which QuPath does not know: write it as "
+            '"classification": {"name": ...}'
+        )
+    if found.in_text:
+        warnings.append(
+            f"{source}: {found.in_text:,} classes are JSON within a text, and their whole text is "
+            "their name: write the object itself"
         )
     if without_area:
         warnings.append(f"{source}: {without_area:,} objects without an area were left out")

@@ -34,7 +34,7 @@ from wsi_engine.slide.tissue import Tissue, find_tissue
 from wsi_engine.slide.unreadable import area_of, without
 from wsi_engine.slide.whole_pixels import make_measured_grid, make_model_grid
 
-RESULT_VERSION = 7
+RESULT_VERSION = 8
 """Counted up when the same settings come to give other nuclei."""
 
 NEARLY_ALL = 0.999
@@ -207,6 +207,11 @@ def _working_area(
             )
         if lost > 0:
             where += f", of which {100 * lost:.0f} % could not be read"
+        if tissue.is_grey:
+            raise SlideError(
+                f"{info.path.name} is not supported: it is grey, and nuclei are told by the "
+                "colours of their stains; save it in colour"
+            )
         raise RegionError(
             f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
         )

@@ -148,12 +148,14 @@ def make_record(
     SlideError
         When nothing could be read of the area.
     """
-    state, tissue, area_mm2 = run_log.tracker.state, plan.tissue, plan.area_mm2
-    if area_mm2 == 0:
+    state, tissue = run_log.tracker.state, plan.tissue
+    if plan.area_mm2 == 0:
         raise SlideError(
             f"{plan.info.path.name} is damaged: nothing could be read where nuclei were looked "
             "for; copy the slide again from where it was scanned"
         )
+    # So that whoever divides what is written, as `apply` does, gets the density that is written.
+    area_mm2 = round(plan.area_mm2, 6) or plan.area_mm2
     return RunRecord(
         files={},  # until they are published
         slide=describe_slide(plan.info, plan.slide_fingerprint),
@@ -167,7 +169,7 @@ def make_record(
         ),
         nuclei=FoundNuclei(
             count=state.nuclei,
-            area_mm2=round(area_mm2, 6),
+            area_mm2=area_mm2,
             density_per_mm2=round(state.nuclei / area_mm2, 2),
         ),
         corrections=corrections,

@@ -11,8 +11,9 @@ from typing import Any
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.record import corrections_for
 from wsi_engine.engine.basis import basis_of, basis_of_tiles, found_regions_name
+from wsi_engine.engine.notebook import observing
 from wsi_engine.engine.plan import make_plan
-from wsi_engine.engine.progress import Observer, ignore
+from wsi_engine.engine.progress import Observer
 from wsi_engine.engine.provenance import RunLog, now
 from wsi_engine.engine.resume import (
     finished_run,
@@ -24,6 +25,7 @@ from wsi_engine.engine.slide_run import SlideRun
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.engine.workers.computing import Processes
 from wsi_engine.errors import SettingsError
+from wsi_engine.kernel_cache import tell_when_compiling
 from wsi_engine.models.devices import CPU, resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
 from wsi_engine.models.protocol import Model
@@ -39,6 +41,8 @@ from wsi_engine.slide.stain_vectors import stain_warnings
 
 log = logging.getLogger(__name__)
 
+_How = tuple[RunSettings, Model | None, Observer, bool, bool, Processes]
+
 
 def run(
     slide: str | Path,
@@ -47,7 +51,7 @@ def run(
     model: str | Path | Model | None = None,
     name: str | None = None,
     config: str | Path | None = None,
-    observe: Observer = ignore,
+    observe: Observer | None = None,
     force: bool = False,
     jobs: int = 1,
     executor: Executor | None = None,
@@ -75,7 +79,7 @@ def run(
     config
         YAML file with settings.
     observe
-        Function that is called with a ``Progress`` now and then.
+        Function that is called with a ``Progress`` now and then; by default a bar in a notebook.
     force
         Start again, whatever is there. Without it a result of other settings is not replaced.
     jobs
@@ -124,9 +128,15 @@ def run(
         _require_alone(given, chosen, processes)
     slide = main_file(Path(slide))
     name = slide.stem if name is None else name
-    how = (chosen, given, observe, force, redo_foreign_tiles, processes)
-    if output is not None:
-        return _run_slide(slide, Path(output), name, *how, kept=True)
+    with observing(observe) as observer:
+        how = (chosen, given, observer, force, redo_foreign_tiles, processes)
+        if output is not None:
+            return _run_slide(slide, Path(output), name, *how, kept=True)
+        return _run_in_memory(slide, name, how)
+
+
+def _run_in_memory(slide: Path, name: str, how: _How) -> RunResult:
+    """Run a slide without keeping files; the result holds the nuclei."""
     with tempfile.TemporaryDirectory(prefix="wsi-engine-") as scratch:
         result = _run_slide(slide, Path(scratch), name, *how, kept=False)
         kept = RunResult(None, result.record)
@@ -159,6 +169,7 @@ def _run_slide(
     kept: bool,
 ) -> RunResult:
     regions, report = kept and settings.regions, kept and settings.report
+    tell_when_compiling()
     devices = resolve_devices(settings.device)
     if devices[0] == CPU:
         reuse_freed_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 import openslide
@@ -33,6 +34,7 @@ def versions() -> dict[str, str]:
     return known
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return metadata.version(name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ import shapely
 
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.evaluation.polygons import Polygons
+from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
@@ -23,7 +25,7 @@ IGNORED = "Ignore*"
 """QuPath's own class of areas in which nothing counts."""
 
 _FAR_PX = 2.0**31
-_Drawn = tuple[shapely.Geometry, str]
+_Drawn = tuple[shapely.Geometry, str, float]
 
 _POINTS = (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT)
 # A rectangle that QuPath rounded is still one.
@@ -92,7 +94,7 @@ class Drawing:
             counted = everywhere - shapely.union_all(self.annotations.shapes[ignored])
             nuclei = nuclei.within(counted)
             field = counted if field is None else field & counted
-        return Polygons(nuclei.shapes, nuclei.classes, field)
+        return replace(nuclei, field=field)
 
     @cached_property
     def _is_field(self) -> Mask:
@@ -138,12 +140,13 @@ def read_drawing(path: Path) -> Drawing:
     points: list[_Drawn] = []
     for item in _objects(path):
         shape, name = nucleus_outline(item), item.class_name or ""
+        score = float(item.measurements.get(SCORE_NAME, math.nan))
         if shapely.get_type_id(shape) in _POINTS:
-            points.extend((point, name) for point in shapely.get_parts(shape))
+            points.extend((point, name, math.nan) for point in shapely.get_parts(shape))
         elif shape.area > 0 and is_nucleus(item):
-            detections.append((shape, name))
+            detections.append((shape, name, score))
         elif shape.area > 0 and item.object_type == "annotation":
-            annotations.append((shape, name))
+            annotations.append((shape, name, score))
     return Drawing(_polygons(detections), _polygons(annotations), _polygons(points))
 
 
@@ -165,5 +168,7 @@ def _objects(path: Path) -> Iterator[PathObject]:
 
 def _polygons(objects: list[_Drawn]) -> Polygons:
     shapes = np.empty(len(objects), object)
-    shapes[:] = [shape for shape, _ in objects]
-    return Polygons(shapes, np.array([name for _, name in objects], np.str_))
+    shapes[:] = [shape for shape, _, _ in objects]
+    names = np.array([name for _, name, _ in objects], np.str_)
+    scores = np.array([score for _, _, score in objects], np.float64)
+    return Polygons(shapes, names, scores=None if np.isnan(scores).all() else scores)

@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import shapely
 
 from wsi_engine.errors import DatasetError
+from wsi_engine.evaluation.images import read_image
 from wsi_engine.evaluation.metrics import (
     Evaluation,
     ImageScore,
     centroids,
     detections,
     overlaps,
+    present,
     score,
 )
 from wsi_engine.evaluation.pairing import files_by_stem, is_segmentation, paired, stem_of
 from wsi_engine.evaluation.polygons import Polygons
 from wsi_engine.evaluation.segmentations import Segmentation, polygon_overlaps, read_segmentation
+from wsi_engine.nuclei.redness import red_labels
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,17 @@ class Report:
         """Return all measures, pooled and by image, as JSON has them."""
         return {
             "overall": self.overall.pooled(),
+            **self.overall.details().figures(),
             "by_class": {name: found.pooled() for name, found in self.by_class.items()},
-            "images": [asdict(image) for image in self.overall.images],
+            "images": [_of_image(image) for image in self.overall.images],
         }
+
+
+def _of_image(image: ImageScore) -> dict[str, Any]:
+    """Return the measures of an image; details are told of all images together."""
+    figures = asdict(image)
+    del figures["details"]
+    return figures
 
 
 def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:
@@ -65,27 +78,63 @@ def pair_segmentations(prediction: Path, truth: Path) -> list[tuple[Path, Path]]
     return [(predicted, true) for true, predicted in pairs]
 
 
-def score_pair(name: str, prediction: Segmentation, truth: Segmentation, mpp: float) -> ImageScore:
+def score_pair(
+    name: str,
+    prediction: Segmentation,
+    truth: Segmentation,
+    mpp: float,
+    pixels: npt.NDArray[np.uint8] | None = None,
+) -> ImageScore:
     """Measure one prediction. Where one side is a label image, the other is drawn like it.
 
     Where the truth states in which field it was annotated, only predictions whose centroid
-    lies there are judged.
+    lies there are judged. Which predictions are red is told where the image's pixels are given.
+
+    Raises
+    ------
+    DatasetError
+        If label images and pixels differ in size.
     """
+    scores, red = None, None
     if isinstance(prediction, Polygons) and isinstance(truth, Polygons):
-        if truth.field is not None:
-            prediction = prediction.within(truth.field)
-        found = detections(truth.centroids, prediction.centroids, mpp)
-        return score(name, polygon_overlaps(truth.shapes, prediction.shapes), found)
+        judged = prediction if truth.field is None else prediction.within(truth.field)
+        found = detections(truth.centroids, judged.centroids, mpp)
+        if pixels is not None:
+            red = _are_red(judged, pixels)
+        return score(
+            name, polygon_overlaps(truth.shapes, judged.shapes), found, mpp,
+            scores=judged.scores, red=red, left_out=len(prediction) - len(judged),
+        )  # fmt: skip
     if isinstance(prediction, Polygons):
         assert isinstance(truth, np.ndarray)
-        prediction = prediction.draw((truth.shape[0], truth.shape[1]))
+        parts = prediction.parts()
+        prediction = parts.draw((truth.shape[0], truth.shape[1]))
+        if parts.scores is not None:
+            scores = parts.scores[present(prediction) - 1]
     elif isinstance(truth, Polygons):
         truth = truth.draw((prediction.shape[0], prediction.shape[1]))
     found = detections(centroids(truth), centroids(prediction), mpp)
-    return score(name, overlaps(truth, prediction), found)
+    if pixels is not None:
+        if pixels.shape[:2] != prediction.shape:
+            raise DatasetError(
+                f"the image of {name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its labels "
+                f"{prediction.shape[1]} x {prediction.shape[0]}: give the image that was segmented"
+            )
+        number = int(prediction.max(initial=0))
+        red = red_labels(prediction, number, pixels)[present(prediction) - 1]
+    return score(name, overlaps(truth, prediction), found, mpp, scores=scores, red=red)
 
 
-def evaluate(prediction: Path, truth: Path, *, mpp: float) -> Report:
+def _are_red(prediction: Polygons, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Tell which polygons are red, shape (n,): those of which any part is."""
+    _, owner = shapely.get_parts(prediction.shapes, return_index=True)
+    drawn = prediction.draw((pixels.shape[0], pixels.shape[1]))
+    red = np.zeros(len(prediction), bool)
+    red[owner[red_labels(drawn, len(owner), pixels)]] = True
+    return red
+
+
+def evaluate(prediction: Path, truth: Path, *, mpp: float, images: Path | None = None) -> Report:
     """Measure predictions against the truth.
 
     Parameters
@@ -95,19 +144,27 @@ def evaluate(prediction: Path, truth: Path, *, mpp: float) -> Report:
         the same names.
     mpp
         Size in µm of the full-resolution pixels that labels and polygons refer to.
+    images
+        The image, or a folder of images with the same names: where they are given, the report
+        says how many predictions are red.
 
     Raises
     ------
     DatasetError
         If a file cannot be read, or prediction and truth do not belong together.
     """
+    sources = {p.stem: p for p in images.iterdir()} if images and images.is_dir() else {}
+
+    def pixels_of(name: str) -> npt.NDArray[np.uint8] | None:
+        return None if images is None else read_image(sources.get(name, images))
+
     overall: list[ImageScore] = []
     by_class: dict[str, list[ImageScore]] = {}
     for predicted_path, true_path in pair_segmentations(prediction, truth):
         name = stem_of(true_path)
         predicted, true = read_segmentation(predicted_path), read_segmentation(true_path)
         try:
-            overall.append(score_pair(name, predicted, true, mpp))
+            overall.append(score_pair(name, predicted, true, mpp, pixels_of(name)))
         except DatasetError as error:
             raise DatasetError(f"{predicted_path}: {error}") from error
         if isinstance(predicted, Polygons) and isinstance(true, Polygons):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from wsi_engine.errors import DatasetError
+from wsi_engine.errors import DatasetError, reason_for
 from wsi_engine.nuclei import raster
 
 UNKNOWN = raster.UNKNOWN
@@ -81,4 +81,4 @@ def _read_array(path: Path) -> npt.NDArray[np.generic]:
             convert = file.mode in ("P", "CMYK", "LA", "PA")
             return np.asarray(file.convert("RGB") if convert else file)
     except (OSError, EOFError, ValueError, UnidentifiedImageError, tifffile.TiffFileError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+        raise DatasetError(f"{path} cannot be read: {reason_for(error)}") from error

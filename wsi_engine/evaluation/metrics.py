@@ -8,8 +8,10 @@ unique and needs no assignment (Kirillov et al., "Panoptic Segmentation", CVPR 2
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +21,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import KDTree
 
 from wsi_engine.errors import DatasetError
+from wsi_engine.evaluation.details import Details, details_of
 
 Labels = npt.NDArray[np.integer]
 Areas = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -231,6 +234,10 @@ class ImageScore:
         Counts at each of `IOU_THRESHOLDS`.
     detection
         Counts of centroids within 6 µm.
+    left_out
+        Number of predictions that were not judged, as they lie where truth is not known.
+    details
+        The nuclei by size, score and colour; found is what has an IoU above a half.
     """
 
     name: str
@@ -243,6 +250,8 @@ class ImageScore:
     dice: float
     splits: int
     merges: int
+    details: Details = field(repr=False, compare=False)
+    left_out: int = 0
 
     @property
     def f1(self) -> float:
@@ -250,8 +259,32 @@ class ImageScore:
         return self.at_iou[0].f1
 
 
-def score(name: str, pairs: Overlaps, detection: Counts) -> ImageScore:
-    """Compute all measures of one image."""
+def score(
+    name: str,
+    pairs: Overlaps,
+    detection: Counts,
+    mpp: float,
+    *,
+    scores: npt.NDArray[np.float64] | None = None,
+    red: npt.NDArray[np.bool_] | None = None,
+    left_out: int = 0,
+) -> ImageScore:
+    """Compute all measures of one image.
+
+    Parameters
+    ----------
+    mpp
+        Pixel size in µm.
+    scores
+        Scores of the predicted nuclei, where they have any.
+    red
+        Which of the predicted nuclei are red, where it is known.
+    left_out
+        Number of predictions that are not judged.
+    """
+    matched = pairs.iou > 0.5
+    is_found = np.isin(np.arange(len(pairs.true_areas)), pairs.true[matched])
+    is_true = np.isin(np.arange(len(pairs.predicted_areas)), pairs.predicted[matched])
     pq, dq, sq = panoptic_quality(pairs)
     splits, merges = splits_and_merges(pairs)
     return ImageScore(
@@ -265,6 +298,8 @@ def score(name: str, pairs: Overlaps, detection: Counts) -> ImageScore:
         dice=dice(pairs),
         splits=splits,
         merges=merges,
+        left_out=left_out,
+        details=details_of(pairs.true_areas, is_found, is_true, mpp, scores, red),
     )
 
 
@@ -279,7 +314,7 @@ def score_image(name: str, truth: Labels, prediction: Labels, mpp: float) -> Ima
         Their pixel size in µm.
     """
     found = detections(centroids(truth), centroids(prediction), mpp)
-    return score(name, overlaps(truth, prediction), found)
+    return score(name, overlaps(truth, prediction), found, mpp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +357,10 @@ class Evaluation:
             "splits": float(sum(image.splits for image in chosen)),
             "merges": float(sum(image.merges for image in chosen)),
         }
+
+    def details(self) -> Details:
+        """Return the nuclei of all images by size, score and colour."""
+        return functools.reduce(operator.add, (image.details for image in self.images))
 
     def intervals(self, draws: int = 1000, seed: int = 0) -> dict[str, Interval]:
         """Return the pooled measures with percentile bootstrap intervals over images.

@@ -23,11 +23,15 @@ class Polygons:
         Empty where a nucleus has none, shape (n,).
     field
         Area in which all nuclei are known, or ``None`` for everywhere.
+    scores
+        How sure the method is of each, shape (n,), NaN where it is not known; ``None`` if
+        none is.
     """
 
     shapes: npt.NDArray[np.object_]
     classes: npt.NDArray[np.str_]
     field: shapely.Geometry | None = None
+    scores: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -44,14 +48,21 @@ class Polygons:
 
     def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Polygons:
         """Return the nuclei at some positions, or where a mask holds."""
-        return Polygons(self.shapes[which], self.classes[which], self.field)
+        scores = None if self.scores is None else self.scores[which]
+        return Polygons(self.shapes[which], self.classes[which], self.field, scores)
 
     def joined(self, other: Polygons) -> Polygons:
         """Return these nuclei and others, in this order."""
+        scores = None
+        if self.scores is not None or other.scores is not None:
+            scores = np.concatenate(
+                [np.full(len(p), np.nan) if p.scores is None else p.scores for p in (self, other)]
+            )
         return Polygons(
             np.concatenate([self.shapes, other.shapes]),
             np.concatenate([self.classes, other.classes]),
             self.field,
+            scores,
         )
 
     def parts(self) -> Polygons:
@@ -62,7 +73,9 @@ class Polygons:
         x, y = np.floor(shapely.get_coordinates(flat[pointed])).T
         flat[pointed] = shapely.box(x, y, x + 1, y + 1)
         areas = pointed | (kind == shapely.GeometryType.POLYGON)
-        return Polygons(flat[areas], self.classes[owner[areas]], self.field)
+        owner = owner[areas]
+        scores = None if self.scores is None else self.scores[owner]
+        return Polygons(flat[areas], self.classes[owner], self.field, scores)
 
     @property
     def centroids(self) -> npt.NDArray[np.float64]:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from wsi_engine.errors import ExportError
+from wsi_engine.installing import install_command
 
 
 def extra(module: str) -> Any:
@@ -22,5 +23,5 @@ def extra(module: str) -> Any:
         package = module.partition(".")[0]
         raise ExportError(
             f"this export needs {package}, which cannot be imported ({error}): "
-            f'pip install "wsi-engine[{package}]"'
+            f"{install_command(package)}"
         ) from None

@@ -12,14 +12,12 @@ import shapely
 
 from wsi_engine.export.options import Options
 from wsi_engine.nuclei.polygons import Polygons
+from wsi_engine.results.bounding_boxes import BOX_COLUMN, BOX_FIELD, COVERED, boxes_of
 from wsi_engine.results.finished import SlideResult
-from wsi_engine.results.nucleus_table import defined, polygons_of
+from wsi_engine.results.nucleus_table import SLIDE_COLUMN, SLIDE_FIELD, defined, polygons_of
 from wsi_engine.results.table_metadata import geo_metadata
 from wsi_engine.version import __version__
 from wsi_engine.writing import atomic_path
-
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
-_BOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in _SIDES])
 
 
 def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
@@ -36,18 +34,19 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
         pq.ParquetWriter(partial, schema, compression="zstd") as writer,
     ):
         for group in run.table.groups():
-            writer.write_table(_with_boxes(group, scale, schema))
+            writer.write_table(_with_boxes(group, run.name, scale, schema))
     return [path]
 
 
 def _schema(run: SlideResult, scale: npt.NDArray[np.float64], unit: str) -> pa.Schema:
     own = run.table.schema
+    # Results of earlier versions have neither boxes nor the slide's name.
     fields = list(own)
-    fields.insert(own.get_field_index("geometry") + 1, pa.field("bbox", _BOX, nullable=False))
-    column: dict[str, object] = {
-        "edges": "planar",
-        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
-    }
+    if BOX_COLUMN not in own.names:
+        fields.insert(own.get_field_index("geometry") + 1, BOX_FIELD)
+    if SLIDE_COLUMN not in own.names:
+        fields.append(SLIDE_FIELD)
+    column: dict[str, object] = dict(COVERED)
     if len(run):
         column["bbox"] = _extent(run, scale)
     facts = run.table.facts | {"version": __version__, "unit": f"{unit}, QuPath origin"}
@@ -65,12 +64,14 @@ def _polygons(group: pa.Table, scale: npt.NDArray[np.float64]) -> Polygons:
     return polygons if (scale == 1).all() else shapely.transform(polygons, lambda xy: xy * scale)
 
 
-def _with_boxes(group: pa.Table, scale: npt.NDArray[np.float64], schema: pa.Schema) -> pa.Table:
+def _with_boxes(
+    group: pa.Table, slide: str, scale: npt.NDArray[np.float64], schema: pa.Schema
+) -> pa.Table:
     polygons = _polygons(group, scale)
-    sides = [pa.array(side) for side in shapely.bounds(polygons).T]
     made = {
         "geometry": pa.array(shapely.to_wkb(polygons), pa.binary()),
-        "bbox": pa.StructArray.from_arrays(sides, fields=list(_BOX)),
+        BOX_COLUMN: boxes_of(polygons),
+        SLIDE_COLUMN: pa.repeat(slide, len(group)),
         "x": pa.array(group["x"].to_numpy() * scale[0]),
         "y": pa.array(group["y"].to_numpy() * scale[1]),
     }

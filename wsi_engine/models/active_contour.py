@@ -11,9 +11,10 @@ curves and surfaces. IEEE Trans Pattern Anal Mach Intell 36:2-17, 2014.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wsi_engine.kernels import kernel
 
 Labels = npt.NDArray[np.int32]
 
@@ -54,7 +55,7 @@ def moved_borders(
 SURROUNDINGS_PX = 3
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _move_all(
     labels: Labels,
     territory: Labels,
@@ -83,7 +84,7 @@ def _move_all(
                         moved[top + y, left + x] = k
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _boxes(labels: Labels) -> npt.NDArray[np.int64]:
     """Return top, bottom, left, right of each label, shape (labels.max() + 1, 4)."""
     boxes = np.zeros((labels.max() + 1, 4), np.int64)
@@ -100,7 +101,7 @@ def _boxes(labels: Labels) -> npt.NDArray[np.int64]:
     return boxes
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def evolved(
     inside: npt.NDArray[np.bool_],
     allowed: npt.NDArray[np.bool_],
@@ -166,7 +167,7 @@ _LINE_X = np.array([1, 0, -1, 1])
 """Steps along the four lines through a pixel."""
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _highest_of_lowest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Tell where all of some line of three pixels is inside; beyond the image nothing is."""
     height, width = mask.shape
@@ -180,7 +181,7 @@ def _highest_of_lowest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _lowest_of_highest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Tell where something of each line of three pixels is inside."""
     height, width = mask.shape
@@ -194,6 +195,6 @@ def _lowest_of_highest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _at(mask: npt.NDArray[np.bool_], y: int, x: int) -> bool:
     return bool(0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x])

@@ -92,7 +92,7 @@ def members_of(wanted: Wanted) -> tuple[Member, ...]:
         When weights are given that nobody could tell whose they are.
     """
     if wanted.model != NAME:
-        return (Member(find_model(wanted.model), wanted.weights),)
+        return (_member(wanted.model, wanted.weights),)
     if wanted.weights is not None:
         raise SettingsError(
             f"weights = {wanted.weights} could be of any method that votes: leave weights out, and "
@@ -101,8 +101,15 @@ def members_of(wanted: Wanted) -> tuple[Member, ...]:
     members = []
     for each in wanted.ensemble or DEFAULT_MEMBERS:
         name, _, file = each.partition("=")
-        members.append(Member(find_model(name), Path(file) if file else None))
+        members.append(_member(name, Path(file) if file else None))
     return tuple(members)
+
+
+def _member(name: str, weights: Path | None) -> Member:
+    entry = find_model(name)
+    if weights is not None and not weights.is_file():
+        raise ModelError(f"{weights}: no such file, which should hold the weights of {name}")
+    return Member(entry, weights)
 
 
 def load_model(wanted: Wanted, given: Model | None = None, slide: SlideInfo | None = None) -> Model:

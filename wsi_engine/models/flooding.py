@@ -6,9 +6,10 @@ Levels are few, so pixels wait in one queue per level in place of a heap: severa
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wsi_engine.kernels import kernel
 
 STEPS = 16
 """A relief is compared as whole numbers of so many steps to its unit."""
@@ -45,7 +46,7 @@ def flooded(
     return labels
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _flood(
     levels: npt.NDArray[np.int32],
     labels: npt.NDArray[np.int32],
@@ -76,7 +77,7 @@ def _flood(
                     _append(reached, row * width + column, first, last, following)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _append(
     level: int,
     pixel: int,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wsi_engine.kernels import kernel
 
 SUBSTEPS = 4
 """Places that are tried per pixel along the normal of a border."""
@@ -15,7 +16,7 @@ SMOOTHED_OVER = 2
 """The move of a vertex is the mean over so many neighbours on each side, and its own."""
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def stepped(
     xy: npt.NDArray[np.float64],
     offsets: npt.NDArray[np.int64],
@@ -67,7 +68,7 @@ def stepped(
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _best_move(
     vertex: npt.NDArray[np.float64],
     normal: npt.NDArray[np.float64],
@@ -95,7 +96,7 @@ def _best_move(
     return best
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _at(image: npt.NDArray[np.float32], x: float, y: float) -> float:
     """Interpolate between the centres of pixels; what is beyond is as at the border."""
     x = min(max(x - 0.5, 0.0), image.shape[1] - 1.0)

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.models.suppression import ray_directions
 from wsi_engine.nuclei.raster import UNKNOWN
 
@@ -19,7 +19,7 @@ BACKGROUND_END, INNER_END, UNKNOWN_END = 0, 1, 2
 """What lies beyond a boundary: no nucleus, another one, or nobody knows."""
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def march(
     labels: npt.NDArray[np.uint16], x: float, y: float, step_x: float, step_y: float
 ) -> tuple[float, int]:
@@ -47,7 +47,7 @@ def march(
             return distance, BACKGROUND_END if beyond == 0 else INNER_END
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _peaks(
     labels: npt.NDArray[np.uint16],
     directions: npt.NDArray[np.float64],

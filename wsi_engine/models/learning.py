@@ -74,13 +74,18 @@ class Loss:
         return {"loss": self.total.item()} | {k: v.item() for k, v in self.terms.items()}
 
 
-class TrainedModel(Model, Protocol):
-    """A model that reports what it is sure enough of."""
+@runtime_checkable
+class Thresholded(Protocol):
+    """What reports only what it is sure enough of."""
 
     @property
     def threshold(self) -> float:
         """The lowest score, or level of a map, that counts."""
         ...
+
+
+class TrainedModel(Model, Thresholded, Protocol):
+    """A model that reports what it is sure enough of, and can be told how sure that is."""
 
     def with_threshold(self, threshold: float) -> Self:
         """Return the model with another threshold."""

@@ -6,12 +6,12 @@ in the same way wherever the tile begins.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage import filters, morphology
 
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.stain import haematoxylin
 
 BLUR_SIGMA_PX = 1.0
@@ -88,7 +88,7 @@ def window_means(density: npt.NDArray[np.generic], radius: int) -> npt.NDArray[n
     return (sums / pixels).astype(np.float32)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _box_sums(padded: npt.NDArray[np.int32], side: int) -> npt.NDArray[np.int32]:
     # Running sums of integers: exact, so they do not depend on where the image starts.
     height, width = padded.shape[0] - side + 1, padded.shape[1] - side + 1

@@ -5,11 +5,12 @@ All of them look at a bounded neighbourhood, so every tile that sees a clump fin
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage import measure, morphology
+
+from wsi_engine.kernels import kernel
 
 NEIGHBOURHOOD = morphology.disk(4).astype(bool)
 EVERY_SIDE = np.ones((3, 3), bool)
@@ -68,7 +69,7 @@ def domes(
     return np.asarray(measure.label(has_top[plateaus], connectivity=2), np.int32)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _raised(level: npt.NDArray[np.int32], step: int, rounds: int) -> npt.NDArray[np.int32]:
     """Lower a relief by a step, then raise each pixel to its highest neighbour, but not above.
 

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.raster import add_crossings
 
 Float32 = npt.NDArray[np.float32]
@@ -106,7 +106,7 @@ def suppress(
     return np.asarray(order[keep], np.int64)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _greedy(
     polygons: Float32,
     areas: npt.NDArray[np.float64],
@@ -175,7 +175,7 @@ def _greedy(
                     used += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _shared_area(
     p: Float32, q: Float32, low: Float32, high: Float32, i: int, j: int, crossings: Float32
 ) -> float:

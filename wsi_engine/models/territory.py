@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wsi_engine.kernels import kernel
 
 Labels = npt.NDArray[np.int32]
 
@@ -29,7 +30,7 @@ def grown(labels: Labels, distance: int) -> Labels:
     return np.asarray(_grown(labels, y[near], x[near]))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _grown(labels: Labels, dy: npt.NDArray[np.int64], dx: npt.NDArray[np.int64]) -> Labels:
     height, width = labels.shape
     out = labels.copy()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from wsi_engine.errors import ModelError
+from wsi_engine.installing import install_command
 from wsi_engine.models.state_dict import read_state, require_fit
 
 
@@ -76,7 +77,7 @@ def _imported(name: str, module: str) -> Any:
             return import_module(module)
     except ImportError as error:
         cause = f"{name} needs TIAToolbox, which cannot be imported ({error})"
-        raise ModelError(f'{cause}: pip install "wsi-engine[tiatoolbox]"') from error
+        raise ModelError(f"{cause}: {install_command('tiatoolbox')}") from error
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import shapely
-from numba import njit
+
+from wsi_engine.kernels import kernel
 
 Floating = TypeVar("Floating", np.float32, np.float64)
 
@@ -16,7 +17,7 @@ UNKNOWN = 65535
 """Label of a pixel of which nothing is known: not annotated, or outside of the image."""
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_crossings(
     ring: npt.NDArray[Floating], y: float, out: npt.NDArray[Floating], found: int
 ) -> int:
@@ -54,7 +55,7 @@ def add_crossings(
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _draw(
     xy: npt.NDArray[np.float64],
     rings: npt.NDArray[np.int64],

@@ -29,8 +29,21 @@ def is_red(found: Predictions, pixels: RGB) -> npt.NDArray[np.bool_]:
         The pixels that they were found in, shape (height, width, 3).
     """
     height, width = pixels.shape[:2]
-    labels = rasterise(found.xy, found.offsets, (height, width)).ravel()
+    labels = rasterise(found.xy, found.offsets, (height, width))
+    return red_labels(labels, len(found), pixels)
+
+
+def red_labels(labels: npt.NDArray[np.integer], number: int, pixels: RGB) -> npt.NDArray[np.bool_]:
+    """Tell which of the labels 1 to ``number`` are redder than any nucleus is, shape (number,).
+
+    Parameters
+    ----------
+    labels
+        0 for background, k in nucleus k, shape (height, width).
+    pixels
+        Shape (height, width, 3).
+    """
     values = np.rint(lab_b(pixels) * _UNITS).ravel()
-    count = np.bincount(labels, minlength=len(found) + 1)[1:]
-    total = np.bincount(labels, values, minlength=len(found) + 1)[1:]
+    count = np.bincount(labels.ravel(), minlength=number + 1)[1:]
+    total = np.bincount(labels.ravel(), values, minlength=number + 1)[1:]
     return np.asarray(total > REDDEST_B * _UNITS * np.maximum(count, 1))

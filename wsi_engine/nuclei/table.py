@@ -19,16 +19,17 @@ class NucleusTable:
     Attributes
     ----------
     arrow
-        Columns ``id`` (UUID), ``geometry`` (WKB, QuPath pixels), ``x``, ``y`` (anchor, QuPath
-        pixels), ``class``, ``score``, ``probability: <class>``, the labels ``name``, ``source``,
-        ``roi``, ``roi_id``, and measurements.
+        Columns ``id`` (UUID), ``geometry`` (WKB, QuPath pixels), ``bbox`` (its bounding box),
+        ``x``, ``y`` (anchor, QuPath pixels), ``class``, ``score``, ``slide`` (name of the result),
+        ``probability: <class>``, the labels ``name``, ``source``, ``roi``, ``roi_id``, and
+        measurements.
 
     Examples
     --------
     >>> import wsi_engine as we
     >>> nuclei = we.run("slide.tif", "results", model="watershed").nuclei
     >>> nuclei.arrow.column_names[:5]
-    ['id', 'geometry', 'x', 'y', 'class']
+    ['id', 'geometry', 'bbox', 'x', 'y']
     >>> nuclei.polygons[0].geom_type
     'Polygon'
     >>> bool(nuclei.to_pandas()["class"].isna().all())
@@ -54,7 +55,8 @@ class NucleusTable:
 
     def to_pandas(self) -> Any:
         """Return a ``pandas.DataFrame`` without the outlines; pandas must be installed."""
-        return self.arrow.drop_columns(["geometry"]).to_pandas()
+        shapes = [name for name in ("geometry", "bbox") if name in self.arrow.column_names]
+        return self.arrow.drop_columns(shapes).to_pandas()
 
     def to_geopandas(self) -> Any:
         """Return a ``geopandas.GeoDataFrame``; geopandas must be installed."""

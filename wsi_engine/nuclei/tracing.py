@@ -8,10 +8,11 @@ places it to a fraction of a pixel.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from skimage import measure
+
+from wsi_engine.kernels import kernel
 
 CLOSEST_TO_CENTRE = 0.05
 """Distance in pixels that a vertex keeps from pixel centres: rings never touch themselves."""
@@ -81,7 +82,7 @@ def _largest_parts(
     return parts, first[order][best], label_ids.astype(np.int64)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _trace(
     parts: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from wsi_engine.errors import GeoJSONError
+from wsi_engine.errors import GeoJSONError, reason_for
 from wsi_engine.qupath.json_stream import Readable
 
 EXTENSIONS = (".json", ".geojson", ".qpdata")
@@ -75,12 +75,12 @@ def open_parts(path: str | Path) -> Iterator[Part]:
         except FileNotFoundError:
             raise GeoJSONError(f"{path}: no such file") from None
         except OSError as error:
-            raise GeoJSONError(f"{path} cannot be read: {error}") from None
+            raise GeoJSONError(f"{path} cannot be read: {reason_for(error)}") from None
         if magic in (b"PK\x03\x04", b"PK\x05\x06"):
             try:
                 archive = stack.enter_context(zipfile.ZipFile(file))
             except _DAMAGE as error:
-                raise GeoJSONError(f"{path.name} cannot be read: {error}") from None
+                raise GeoJSONError(f"{path.name} cannot be read: {reason_for(error)}") from None
             yield from _entries(path.name, archive, size)
         else:
             yield Part(path.name, _Guarded(path.name, file, _Ratio(size)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wsi_engine.kernels import kernel
 
 # What the scanner is within. A value begins and ends in PLAIN at depth 0.
 PLAIN, QUOTED, QUOTED_ESCAPE, SINGLE, SINGLE_ESCAPE, WORD, SLASH, LINE, BLOCK, STAR = range(10)
@@ -68,7 +69,7 @@ _ENDS_WORD = np.zeros(256, np.bool_)
 _ENDS_WORD[list(b"/\\;#={}[]:, \t\f\r\n")] = True
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _split(
     data: npt.NDArray[np.uint8],
     position: int,

@@ -9,7 +9,7 @@ that do not touch are nuclei of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,10 @@ from scipy.sparse.csgraph import connected_components
 from wsi_engine.nuclei.polygons import polygon_parts
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
+
+CLASS_PROPERTIES = ("class", "class_name", "cell_type", "type", "type_str", "type_name")
+"""Where other programs, and tables written as GeoJSON, have the class that QuPath looks for in
+``classification``."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class ForeignNuclei:
         How many features of the file could not be read.
     divided
         How many objects had several parts that do not touch, each of which is a nucleus here.
+    elsewhere
+        Names of properties that seem to hold the class of nuclei, and are not read as one.
+    in_text
+        How many classes are JSON within a text, which makes a long name.
     """
 
     geometries: npt.NDArray[np.object_]
@@ -46,15 +54,16 @@ class ForeignNuclei:
     classes: list[str | None]
     skipped: int = 0
     divided: int = 0
+    elsewhere: tuple[str, ...] = ()
+    in_text: int = 0
 
     def take(self, rows: npt.NDArray[np.int64]) -> ForeignNuclei:
         """Return the nuclei at some positions."""
-        return ForeignNuclei(
-            self.geometries[rows],
-            [self.ids[k] for k in rows],
-            [self.classes[k] for k in rows],
-            self.skipped,
-            self.divided,
+        return replace(
+            self,
+            geometries=self.geometries[rows],
+            ids=[self.ids[k] for k in rows],
+            classes=[self.classes[k] for k in rows],
         )
 
 
@@ -106,10 +115,19 @@ def read_nuclei(path: str | Path) -> ForeignNuclei:
     owners = [
         (item, k) for item, several in zip(nuclei, parts, strict=True) for k in range(len(several))
     ]
+    found = {
+        name
+        for item in nuclei
+        if item.class_name is None
+        for name in CLASS_PROPERTIES
+        if isinstance(item.unknown_properties.get(name), str)
+    }
     return ForeignNuclei(
         geometries,
         [item.id if k == 0 else None for item, k in owners],
         [item.class_name for item, _ in owners],
         sum(problem.skipped for problem in read.problems),
         sum(len(several) > 1 for several in parts),
+        tuple(sorted(found)),
+        sum((item.class_name or "").lstrip().startswith("{") for item in nuclei),
     )

@@ -16,6 +16,12 @@ import pyarrow.parquet as pq
 
 from wsi_engine.errors import ManifestError, ResultError
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.regions.cohort_columns import (
+    QUALITY,
+    essential_columns,
+    essential_first,
+    quality_flags,
+)
 from wsi_engine.regions.measure import RegionReport, measure_regions
 from wsi_engine.regions.tables import IDENTITY, write_table
 from wsi_engine.results.cohort_folder import growing_cohort
@@ -54,7 +60,9 @@ class Manifest:
     rows: dict[str, tuple[str | None, ...]]
 
 
-def build_cohort(output: str | Path, manifest: str | Path | None = None) -> RegionReport:
+def build_cohort(
+    output: str | Path, manifest: str | Path | None = None, *, all_columns: bool = False
+) -> RegionReport:
     r"""Join the regions of all finished slides in a folder into one table.
 
     Parameters
@@ -65,6 +73,9 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     manifest
         CSV with a column ``slide`` (names with or without suffix) and any others: patient,
         group… They follow the names of slide and region.
+    all_columns
+        Give ``cohort.csv`` all columns, and not the essential ones only, which come first. All
+        are in ``cohort.parquet`` in any case.
 
     Returns
     -------
@@ -90,8 +101,17 @@ def build_cohort(output: str | Path, manifest: str | Path | None = None) -> Regi
     output = Path(output)
     table, columns = join_regions(output, None if manifest is None else Path(manifest))
     with growing_cohort(output) as growing:
-        write_table(table, columns, growing, COHORT_TABLE_FILES)
+        write_cohort_table(table, columns, growing, all_columns=all_columns)
     return RegionReport(table, [output / name for name in COHORT_TABLE_FILES])
+
+
+def write_cohort_table(
+    table: pa.Table, columns: Sequence[Column], folder: Path, *, all_columns: bool
+) -> None:
+    """Write the table of `build_cohort` and what its columns mean into a folder."""
+    essential = essential_columns(table)
+    shown = essential_first(table.column_names, essential) if all_columns else essential
+    write_table(table, columns, folder, COHORT_TABLE_FILES, shown)
 
 
 def join_regions(output: Path, manifest: Path | None) -> tuple[pa.Table, list[Column]]:
@@ -113,6 +133,10 @@ def join_regions(output: Path, manifest: Path | None) -> tuple[pa.Table, list[Co
             name: Column(name, "", "as written for the slide", study.path.name)
             for name in study.columns
         }
+    flags = {result.name: quality_flags(result) for result in results}
+    values = [flags[slide] for slide in table[SLIDE].to_pylist()]
+    table = table.append_column(QUALITY.name, pa.array(values, pa.string()))
+    meanings[QUALITY.name] = QUALITY
     return table, [meanings[name] for name in table.column_names]
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import shapely
-from numba import njit
 from scipy.spatial import cKDTree
+
+from wsi_engine.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -251,7 +252,7 @@ def neighbourhood_enrichment(
     return Enrichment(observed, observed + mean, z, np.where(np.isnan(z), np.nan, p))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _counts(
     kinds: npt.NDArray[np.int16], ends: npt.NDArray[np.int64], classes: int
 ) -> npt.NDArray[np.int64]:

@@ -74,7 +74,11 @@ def region_table(
 
 
 def write_table(
-    table: pa.Table, columns: Iterable[Column], folder: Path, files: TableFiles
+    table: pa.Table,
+    columns: Iterable[Column],
+    folder: Path,
+    files: TableFiles,
+    in_csv: Sequence[str] | None = None,
 ) -> None:
     """Write a table as Parquet, as CSV, and its dictionary as JSON.
 
@@ -86,11 +90,14 @@ def write_table(
         Meaning of its columns.
     folder, files
         Folder of the files, and their names.
+    in_csv
+        Names of the columns that the CSV has, in its order; by default all.
     """
     style = pa.csv.WriteOptions(quoting_style="needed")
     with (folder / files.csv).open("wb") as stream:
         stream.write("\ufeff".encode())  # without it Excel shows "Area Âµm^2"
-        pa.csv.write_csv(without_formulas(table), stream, style)
+        chosen = table if in_csv is None else table.select(list(in_csv))
+        pa.csv.write_csv(without_formulas(chosen), stream, style)
     entries = [asdict(column) for column in columns]
     for entry in entries:
         del entry["essential"]

@@ -9,13 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wsi_engine.regions.cohort import SLIDE, join_regions
+from wsi_engine.regions.cohort import SLIDE, join_regions, write_cohort_table
 from wsi_engine.regions.measure import RegionReport
-from wsi_engine.regions.tables import IDENTITY, write_table
+from wsi_engine.regions.tables import IDENTITY
 from wsi_engine.report.cohort_charts import Group, boxes_by_group, dots_by_group
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import data_uri
-from wsi_engine.report.quality_files import read_flags
 from wsi_engine.report.slide import SHOWN_AS_HISTOGRAM
 from wsi_engine.results.cohort_folder import growing_cohort
 from wsi_engine.results.failure import read_failure
@@ -29,6 +28,7 @@ from wsi_engine.results.layout import (
     THUMBNAIL_FILE,
     WORK,
 )
+from wsi_engine.results.quality_files import read_flags
 from wsi_engine.slide.quality.flag import Flag
 
 FIRST_FIGURE = "Area mm^2"
@@ -62,7 +62,9 @@ class SlideRow:
     flags: list[Flag] | None
 
 
-def write_cohort_report(output: str | Path, manifest: str | Path | None = None) -> RegionReport:
+def write_cohort_report(
+    output: str | Path, manifest: str | Path | None = None, *, all_columns: bool = False
+) -> RegionReport:
     """Join all finished slides of a folder into one table, and write its page.
 
     Parameters
@@ -72,6 +74,8 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
     manifest
         CSV with a column ``slide`` and any others. Distributions are shown by the column
         ``group``, else by the first that puts slides into two to eight groups.
+    all_columns
+        As for ``build_cohort``.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def write_cohort_report(output: str | Path, manifest: str | Path | None = None) 
     output = Path(output)
     table, columns = join_regions(output, None if manifest is None else Path(manifest))
     with growing_cohort(output) as growing:
-        write_table(table, columns, growing, COHORT_TABLE_FILES)
+        write_cohort_table(table, columns, growing, all_columns=all_columns)
         _write_page(growing / COHORT_PAGE, output, table)
     return RegionReport(table, [output / name for name in (*COHORT_TABLE_FILES, COHORT_PAGE)])
 

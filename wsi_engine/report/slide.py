@@ -34,7 +34,6 @@ from wsi_engine.report.plausibility import (
     nuclei_flag,
     pixel_size_flag,
 )
-from wsi_engine.report.quality_files import read_flags, write_flags
 from wsi_engine.report.tables import class_rows, facts_of_run, headline, region_rows
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.folder import ResultFolder
@@ -44,6 +43,7 @@ from wsi_engine.results.layout import (
     REPORT_FILE,
     THUMBNAIL_FILE,
 )
+from wsi_engine.results.quality_files import read_flags, write_flags
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Slide, SlideInfo

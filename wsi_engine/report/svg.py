@@ -24,12 +24,12 @@ def tag(name: str, *children: str, **attributes: str | float) -> Markup:
         An underscore stands for a hyphen, and one at the end for nothing (``class_``); numbers
         are written with at most two decimals.
     """
-    pairs = [
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _text(value))
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_text(value)}"'
         for key, value in attributes.items()
-    ]
-    content = Markup("").join(children)
-    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(pairs), content)
+    )
+    content = "".join(escape(child) for child in children)
+    return Markup(f"<{name}{pairs}>{content}</{name}>")
 
 
 def drawing(title: str, width: float, height: float, *children: str, class_: str = "") -> Markup:

@@ -11,8 +11,9 @@ from typing import Any
 from wsi_engine.errors import OutputError
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import GROUPS, columns_of
+from wsi_engine.results.bounding_boxes import BOX_COLUMN
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
-from wsi_engine.results.nucleus_table import PROBABILITY
+from wsi_engine.results.nucleus_table import PROBABILITY, SLIDE_COLUMN
 from wsi_engine.slide.stain_vectors import H_AND_E
 
 _ENGINE = "this engine"
@@ -20,10 +21,12 @@ _ENGINE = "this engine"
 IDENTITY = (
     Column("id", "", "UUID of version 5, from slide, model and position", "RFC 9562"),
     Column("geometry", "px", "outline as WKB, in full-resolution pixels as QuPath counts", "OGC"),
+    Column(BOX_COLUMN, "px", "bounding box: xmin, ymin, xmax, ymax", "GeoParquet 1.1"),
     Column("x", "px", "anchor: the point that decides which tile a nucleus belongs to", _ENGINE),
     Column("y", "px", "anchor", _ENGINE),
     Column("class", "", "the most probable class; empty where the model gives none", _ENGINE),
     Column("score", "", "confidence of the model, 0 to 1; `Detection score` in QuPath", _ENGINE),
+    Column(SLIDE_COLUMN, "", "name of the result, which is that of the slide", _ENGINE),
 )
 
 LABELS = (

@@ -47,6 +47,8 @@ class NucleusFiles(Closing):
         The measurements that every chunk carries.
     for_qupath
         Names of those that go to GeoJSON, too.
+    slide
+        Name of the result, in a column: tables of several slides can be joined.
     facts
         Facts for the metadata of the GeoParquet file.
     split
@@ -63,6 +65,7 @@ class NucleusFiles(Closing):
         classes: Sequence[str],
         columns: Sequence[Column],
         for_qupath: Sequence[str],
+        slide: str,
         facts: Mapping[str, object],
         split: int | None,
         more_classes: Sequence[str] = (),
@@ -82,6 +85,7 @@ class NucleusFiles(Closing):
             facts,
             LABEL_COLUMNS,
             more_classes,
+            slide,
         )
         self._geojson_count = 0
         self._geojson = self._next_geojson()

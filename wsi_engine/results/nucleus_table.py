@@ -19,6 +19,7 @@ from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.table import NucleusTable
+from wsi_engine.results.bounding_boxes import BOX_FIELD, COVERED, boxes_of
 from wsi_engine.results.table_metadata import facts_of, geo_metadata
 from wsi_engine.version import __version__
 
@@ -26,13 +27,17 @@ NUCLEI_IN_ROW_GROUP = 10_000
 CLASS = pa.dictionary(pa.int16(), pa.string())
 TEXT = pa.dictionary(pa.int32(), pa.string())
 PROBABILITY = "probability: "
+SLIDE_COLUMN = "slide"
+# Not encoded: Arrow does not group joined tables by columns whose dictionaries differ.
+SLIDE_FIELD = pa.field(SLIDE_COLUMN, pa.string())
 
 
 class GeoParquetWriter(Closing):
     """Writes nuclei as GeoParquet 1.1, which geopandas, DuckDB and QGIS open.
 
     Geometry is WKB in QuPath pixels. It has no coordinate reference system of the earth:
-    ``crs`` is null, and the metadata key ``wsi_engine`` holds the pixel size.
+    ``crs`` is null, and the metadata key ``wsi_engine`` holds the pixel size. A column has the
+    bounding box of each nucleus, so that a part of the slide can be read without the rest.
 
     Parameters
     ----------
@@ -49,6 +54,8 @@ class GeoParquetWriter(Closing):
     more_classes
         Class names that the model does not know, numbered after its own; they have no
         probability.
+    slide
+        Name of the result, which its rows have in a column of their own.
     """
 
     def __init__(
@@ -59,7 +66,9 @@ class GeoParquetWriter(Closing):
         facts: Mapping[str, object],
         texts: Sequence[str] = (),
         more_classes: Sequence[str] = (),
+        slide: str = "",
     ) -> None:
+        self._slide = slide
         self._classes = np.array([*classes, *more_classes, None], object)
         self._probabilities = len(classes)
         self._measurements = list(measurements)
@@ -67,16 +76,18 @@ class GeoParquetWriter(Closing):
         fields = [
             pa.field("id", pa.string(), nullable=False),
             pa.field("geometry", pa.binary(), nullable=False),
+            BOX_FIELD,
             pa.field("x", pa.float64()),
             pa.field("y", pa.float64()),
             pa.field("class", CLASS),
             pa.field("score", pa.float32()),
+            SLIDE_FIELD,
             *[pa.field(PROBABILITY + name, pa.float32()) for name in classes],
             *[pa.field(name, TEXT) for name in texts],
             *[pa.field(name, pa.float32()) for name in measurements],
         ]
         facts = {"version": __version__, "unit": "full-resolution pixel, QuPath origin", **facts}
-        self._schema = pa.schema(fields, metadata=geo_metadata(facts))
+        self._schema = pa.schema(fields, metadata=geo_metadata(facts, column=COVERED))
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._held: list[pa.Table] = []
 
@@ -96,9 +107,11 @@ class GeoParquetWriter(Closing):
         columns = [
             pa.array(ids, pa.string()),
             pa.array(shapely.to_wkb(nuclei.polygons), pa.binary()),
+            boxes_of(nuclei.polygons),
             *[pa.array(axis) for axis in nuclei.anchors.T],
             _encoded(names, CLASS),
             pa.array(nuclei.scores),
+            pa.repeat(self._slide, len(nuclei)),
             *[pa.array(column) for column in probabilities],
             *[_encoded(texts[name], TEXT) for name in self._texts],
             *[pa.array(measurements[name]) for name in self._measurements],

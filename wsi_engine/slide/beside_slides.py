@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from wsi_engine.slide.slide_files import (
     INDEXED_SUFFIXES,
     dicom_header,
+    folder_beside,
     main_file,
     named_in_index,
 )
@@ -72,15 +73,17 @@ def slides_among(names: Iterable[str]) -> list[str]:
 
 
 def parts_in(folder: Path, names: Iterable[str]) -> set[str]:
-    """Return the names of files that are parts of slides, or objects beside them.
+    """Return the names of files and folders that are parts of slides, or objects beside them.
 
-    These are what Hamamatsu's index files name, all files of a DICOM series but one, and DICOM
-    objects that are no images of slides.
+    These are what Hamamatsu's index files name, folders with the pixels of a slide beside them, all
+    files of a DICOM series but one, and DICOM objects that are no images of slides.
     """
     parts: set[str] = set()
     for name in names:
-        suffix = _suffix(name)
-        if suffix in INDEXED_SUFFIXES:
+        beside = folder_beside(folder / name)
+        if beside is not None:
+            parts.add(beside.name)
+        elif _suffix(name) in INDEXED_SUFFIXES:
             with (folder / name).open("rb") as stream:
                 parts |= named_in_index(stream.read(_LONGEST_INDEX)) - {name}
         elif _is_part_of_dicom(folder / name):

@@ -27,7 +27,7 @@ def fingerprint(path: Path) -> str:
     of gigabytes; no proof against tampering. The name does not count. A slide that is a folder
     counts as its files one after the other, those near the top and small ones first, as they hold
     what describes the others; all their names and sizes count, too. Of a slide that is several
-    files (DICOM, MIRAX, VMS) each is sampled, and it does not matter which was named.
+    files (DICOM, MIRAX, VMS and their like) each is sampled; it does not matter which was named.
 
     Returns
     -------

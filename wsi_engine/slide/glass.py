@@ -23,6 +23,10 @@ LARGEST_GRAIN_OD = 0.006
 LARGEST_PINK_OD = 0.1
 """Glass that absorbs green the most is no more colourful: what is, is stain."""
 
+SMALLEST_GREY_SHARE, LARGEST_GREY_RANGE = 0.01, 2
+"""A slide is grey where so much of it is neither glass nor black, and nowhere do red, green and
+blue, 0 to 255, differ by more, which is what JPEG makes of equal ones."""
+
 OPAQUE_OD = 0.95
 """Where no channel lets more light through, nothing can be said of its colour."""
 
@@ -34,6 +38,21 @@ to 0.1, the darkest nuclei and melanin from 0.24."""
 def is_blank(rgb: RGB) -> npt.NDArray[np.bool_]:
     """Return where a scanner stored nothing, which readers show as pure white."""
     return least(rgb) == 255
+
+
+def is_grey(rgb: RGB) -> bool:
+    """Tell whether what lies on the glass has no colours at all, as where one channel was stored.
+
+    Parameters
+    ----------
+    rgb
+        Overview of a slide, shape (height, width, 3).
+    """
+    darkest, lightest = least(rgb).astype(np.int16), most(rgb)
+    there = (darkest > 0.1 * 255) & (lightest < 0.8 * np.median(lightest))
+    if there.mean() < SMALLEST_GREY_SHARE:
+        return False
+    return bool((lightest - darkest)[there].max() <= LARGEST_GREY_RANGE)
 
 
 def most(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

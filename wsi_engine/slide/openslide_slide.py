@@ -9,13 +9,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import openslide
 
 from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.blocks import assemble
 from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.jpeg_tiles import JpegTiles, find_jpeg_tiles
@@ -194,7 +194,7 @@ class OpenSlideSlide(Closing):
             handle.close()
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _on_white(rgba: npt.NDArray[np.uint8]) -> RGB:
     """Lay pixels (height, width, 4) on white; shape (height, width, 3)."""
     height, width = rgba.shape[:2]

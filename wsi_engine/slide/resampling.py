@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.protocol import RGB
 
 WEIGHT_BITS = 14
@@ -77,7 +77,7 @@ def mean_of_boxes(source: RGB, across: int, down: int) -> RGB:
     return source if across == down == 1 else _mean_of_boxes(source, across, down)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _mean_of_boxes(source: RGB, across: int, down: int) -> RGB:
     """Shrink (height * down, width * across, 3) to (height, width, 3)."""
     height, width = source.shape[0] // down, source.shape[1] // across
@@ -102,7 +102,7 @@ def resample(source: RGB, x: AxisWeights, y: AxisWeights) -> RGB:
     return _resample(source, x.first - x.start, x.weights, y.first - y.start, y.weights)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _resample(
     source: RGB,
     x_first: npt.NDArray[np.int64],

@@ -13,6 +13,10 @@ from wsi_engine.slide.dicom_header import DicomHeader, read_header
 INDEXED_SUFFIXES = frozenset({".vms", ".vmu"})
 """Hamamatsu's formats of an index file that names the others."""
 
+FOLDERS_BESIDE = {".mrxs": "{stem}", ".i2syntax": "{stem}", ".vsi": "_{stem}_"}
+"""Formats whose pixels lie in a folder beside the file: of 3DHISTECH, and, read by other packages,
+of Philips and Olympus. A single file of such a format has no folder."""
+
 DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".dic"})
 """What DICOM files end in, or else in a number: many are called by a UID."""
 
@@ -30,8 +34,8 @@ def slide_files(path: Path) -> list[SlideFile]:
     """Return the files of a slide, in an order that does not depend on which one was named.
 
     A DICOM slide is the whole slide images of one series in a folder; its labels are their UIDs.
-    MIRAX has a folder of the slide's name; VMS and VMU name their files. Any other file is a
-    slide by itself, and a folder that is one counts as its files.
+    MIRAX and its like have a folder of the slide's name; VMS and VMU name their files. Any other
+    file is a slide by itself, and a folder that is one counts as its files.
 
     Raises
     ------
@@ -41,8 +45,8 @@ def slide_files(path: Path) -> list[SlideFile]:
     suffix = path.suffix.lower()
     if path.is_dir():
         return _files_below(path, path)
-    if suffix == ".mrxs":
-        beside = path.with_suffix("")
+    beside = folder_beside(path)
+    if beside is not None:
         return [SlideFile("", path), *(_files_below(beside, beside) if beside.is_dir() else ())]
     if suffix in INDEXED_SUFFIXES:
         named = named_in_index(_beginning(path))
@@ -52,6 +56,18 @@ def slide_files(path: Path) -> list[SlideFile]:
     if series:
         return sorted(SlideFile(header.sop_instance, file) for file, header in series)
     return [SlideFile("", path)]
+
+
+def folder_beside(path: Path) -> Path | None:
+    """Return where a slide has its pixels if it has a folder; ``None`` for other formats.
+
+    Examples
+    --------
+    >>> folder_beside(Path("case.vsi")), folder_beside(Path("case.svs"))
+    (PosixPath('_case_'), None)
+    """
+    name = FOLDERS_BESIDE.get(path.suffix.lower())
+    return path.with_name(name.format(stem=path.stem)) if name else None
 
 
 def main_file(path: Path) -> Path:

@@ -6,10 +6,10 @@ into tiles: there is no rounding that differs between a vector unit's main loop 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.optical_density import shifted_od
 from wsi_engine.slide.protocol import RGB
 
@@ -51,7 +51,7 @@ def haematoxylin(rgb: RGB, stains: npt.NDArray[np.float64] = RUIFROK_HED) -> npt
     return _weighted_sum(flat, table).reshape(rgb.shape[:-1])
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _weighted_sum(rgb: RGB, table: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
     """Add what a table (3, 256) says of each channel of pixels (n, 3); shape (n,)."""
     out = np.empty(rgb.shape[0], np.int16)

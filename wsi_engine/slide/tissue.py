@@ -16,6 +16,7 @@ from wsi_engine.slide.glass import (
     Density,
     find_glass,
     is_blank,
+    is_grey,
     least,
     most,
     stain_contrast,
@@ -30,6 +31,9 @@ COARSEST_MASK_MPP, FINEST_MASK_MPP = 8.0, 1.0
 MASK_SIDE_PX, LARGEST_MASK_SIDE_PX = 1024, 2560
 """Small images are looked at more finely, up to the first number of pixels a side. The second
 bounds memory: slides of more than 20 mm are looked at more coarsely."""
+
+LARGEST_READ_BYTES = 24 << 20
+"""So much of a level is held at a time, however wide it is, and however fine the coarsest one."""
 
 BLUR_UM = 6.0
 CLOSING_UM = 16.0
@@ -72,12 +76,15 @@ class Tissue:
         Area of all pieces.
     unreadable
         What could not be read of the slide while they were looked for, and is none of them.
+    is_grey
+        Whether the slide has no colours, by which tissue is told from glass.
     """
 
     pieces: tuple[shapely.Polygon, ...]
     threshold: float
     area_mm2: float
     unreadable: tuple[QuPathBox, ...] = ()
+    is_grey: bool = False
 
 
 def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
@@ -95,12 +102,10 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     info
         Its facts, with a pixel size.
     """
-    longest_um = max(info.bounds.width, info.bounds.height) * (info.mpp.mean if info.mpp else 1.0)
-    mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
-    mask_mpp = max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)
-    grid = make_grid(info, mask_mpp)
-    reader = GridReader(slide, grid)
-    mask = _tissue_mask(read_overview(reader), mask_mpp)
+    reader = tissue_reader(slide, info)
+    grid, mask_mpp = reader.grid, reader.grid.mpp
+    rgb = read_overview(reader)
+    mask = _tissue_mask(rgb, mask_mpp)
     # Room beyond the slide, so that tissue that is cut by its border ends at that very border.
     room = math.ceil(CLOSING_UM / mask_mpp) + 2
     mask = _tidy(np.pad(mask, room, mode="edge"), mask_mpp)
@@ -112,7 +117,14 @@ def find_tissue(slide: Slide, info: SlideInfo) -> Tissue:
     pieces.sort(key=lambda piece: (piece.bounds[1], piece.bounds[0]))
     mpp = grid.slide_mpp
     area_mm2 = sum(piece.area for piece in pieces) * mpp.pixel_area_um2 / 1e6
-    return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2), unreadable)
+    return Tissue(tuple(pieces), THRESHOLD_OD, float(area_mm2), unreadable, is_grey(rgb))
+
+
+def tissue_reader(slide: Slide, info: SlideInfo) -> GridReader:
+    """Return what reads the pixels in which tissue is looked for."""
+    longest_um = max(info.bounds.width, info.bounds.height) * (info.mpp.mean if info.mpp else 1.0)
+    mask_mpp = float(np.clip(longest_um / MASK_SIDE_PX, FINEST_MASK_MPP, COARSEST_MASK_MPP))
+    return GridReader(slide, make_grid(info, max(mask_mpp, longest_um / LARGEST_MASK_SIDE_PX)))
 
 
 def _tissue_mask(rgb: RGB, mpp: float) -> Mask:
@@ -179,13 +191,17 @@ def _level_of_pale_tissue(
     return levels.ravel()[block]
 
 
-def read_overview(reader: GridReader, band: int = 128) -> RGB:
-    """Read a whole grid in bands, so that little of the finer level is held at a time."""
-    extent = reader.grid.extent
+def read_overview(reader: GridReader) -> RGB:
+    """Read a whole grid in squares, holding at most `LARGEST_READ_BYTES` of the level at a time."""
+    extent, level = reader.grid.extent, reader.level
+    level_px = reader.grid.scale_x * reader.grid.scale_y / level.downsample**2
+    # Squares, not bands: of a wide slide a band has few rows, and each tile is decoded twice.
+    side = max(1, math.isqrt(int(LARGEST_READ_BYTES / (3 * level_px))))
     image = np.empty((extent.height, extent.width, 3), np.uint8)
-    for y in range(0, extent.height, band):
-        rows = min(band, extent.height - y)
-        image[y : y + rows] = reader.read(ModelBox(0, y, extent.width, rows))
+    for y in range(0, extent.height, side):
+        for x in range(0, extent.width, side):
+            box = ModelBox(x, y, min(side, extent.width - x), min(side, extent.height - y))
+            image[y : box.y_stop, x : box.x_stop] = reader.read(box)
     return image
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from wsi_engine.errors import ModelError, SettingsError
 from wsi_engine.models.learning import Learner
-from wsi_engine.models.registry import find_training
+from wsi_engine.models.registry import available_models, find_training
 
 Annotation = Literal["dense", "partial", "points"]
 
@@ -72,6 +72,10 @@ class SetConfig(_Section):
     empty
         Whether the set is there for what it shows beside nuclei, and need not hold any. It
         then measures nothing: no field of it is held out.
+    around_nuclei
+        Share of the set's crops that show a nucleus; the others lie anywhere. For sets of which
+        little is known beside their nuclei: crops that only say where none is would teach a
+        network that there never is any.
     """
 
     name: str
@@ -80,6 +84,7 @@ class SetConfig(_Section):
     annotation: Annotation = "dense"
     rename: dict[str, str | None] = {}
     empty: bool = False
+    around_nuclei: float = Field(default=0.0, ge=0, le=1)
     split: SplitConfig = SplitConfig()
 
 
@@ -135,13 +140,43 @@ class SlideDataConfig(SetConfig):
     mpp: float | None = Field(default=None, gt=0.02, lt=10)
 
 
+class CorrectionsDataConfig(SetConfig):
+    """A set of results that were corrected in QuPath and taken in by ``wsi-engine apply``.
+
+    What of them counts as truth is said in `wsi_engine.training.corrected_area`. Groups of
+    ``split`` are results, by the name of their folder. Without it a fifth is held out: of the
+    slides where five or more have nuclei that count, else of blocks of 128 µm. Pixels are read
+    at 0.25 µm, or as they are where the slide is coarser.
+
+    Attributes
+    ----------
+    results
+        Folders ``OUT/<slide>``, or ``OUT``; those without corrections are passed over.
+    slides
+        Folder of the slides, where they have moved since.
+    """
+
+    around_nuclei: float = Field(default=0.8, ge=0, le=1)
+    results: tuple[Path, ...] = Field(min_length=1)
+    slides: Path | None = None
+
+    @field_validator("results", mode="before")
+    @classmethod
+    def _may_be_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value
+
+
 def _kind_of_set(entry: object) -> str:
     keys = entry if isinstance(entry, dict) else getattr(entry, "model_fields_set", ())
+    if "results" in keys:
+        return "corrections"
     return "slides" if "slides" in keys else "images"
 
 
 AnySet = Annotated[
-    Annotated[DataConfig, Tag("images")] | Annotated[SlideDataConfig, Tag("slides")],
+    Annotated[DataConfig, Tag("images")]
+    | Annotated[SlideDataConfig, Tag("slides")]
+    | Annotated[CorrectionsDataConfig, Tag("corrections")],
     Discriminator(_kind_of_set),
 ]
 
@@ -307,6 +342,13 @@ class TrainConfig(_Section):
         taught = next((s.name for s in self.data if getattr(s, "taught", None) is not None), None)
         if taught is not None and not learner.teachable:
             raise ValueError(f"{self.method} learns from no teacher: leave taught out of {taught}")
+        if self.init != self.method and self.init in available_models():
+            raise ValueError(
+                f"init has the weights of another method: state method: {self.init}, or init: "
+                f"{self.method}"
+            )
+        if self.freeze_statistics and self.init is None:
+            raise ValueError("freeze_statistics is for runs that start from weights: state init")
         return self
 
     @classmethod
@@ -320,15 +362,38 @@ class TrainConfig(_Section):
         SettingsError
             If the file is missing, no YAML, or a setting is unknown or out of range.
         """
+        return cls.from_document(read_document(path), path)
+
+    @classmethod
+    def from_document(cls, document: object, path: Path) -> Self:
+        """Check the content of a YAML file.
+
+        Raises
+        ------
+        SettingsError
+            If a setting is unknown or out of range.
+        """
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except OSError as error:
-            raise SettingsError(
-                f"the configuration {path} cannot be read: {error.strerror}"
-            ) from error
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{path} is not YAML: {error}") from error
+            return cls.model_validate(document)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            if not first["loc"]:
+                raise SettingsError(f"{path} must hold settings as `name: value` lines") from None
+            where = ".".join(str(part) for part in first["loc"])
             raise SettingsError(f"{path}: {where}: {first['msg']}") from error
+
+
+def read_document(path: Path) -> object:
+    """Read a YAML file as it is.
+
+    Raises
+    ------
+    SettingsError
+        If the file is missing or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,15 @@ from wsi_engine.evaluation.pairing import (
 )
 from wsi_engine.slide.readers import may_be_slide
 from wsi_engine.training.classes import NO_CLASS, Classes, ClassIndex, classes_from_image
-from wsi_engine.training.config import DataConfig, SetConfig, SlideDataConfig, SplitConfig
+from wsi_engine.training.config import (
+    AnySet,
+    CorrectionsDataConfig,
+    DataConfig,
+    SetConfig,
+    SlideDataConfig,
+    SplitConfig,
+)
+from wsi_engine.training.corrected import fields_of_results, held_out_fifth
 from wsi_engine.training.fields import (
     Field,
     labels_from_polygons,
@@ -30,6 +39,9 @@ from wsi_engine.training.fields import (
     refuse_points,
 )
 from wsi_engine.training.slides import fields_of_slide
+
+# Of more pixels than this every sixteenth is more than need be looked at.
+_SAMPLED_PX = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class DataSet:
     white: npt.NDArray[np.float64]
 
 
-def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] = ()) -> DataSet:
+def load_dataset(config: AnySet, classes: tuple[str, ...] = ()) -> DataSet:
     """Read all fields of a set.
 
     Parameters
@@ -65,12 +77,21 @@ def load_dataset(config: DataConfig | SlideDataConfig, classes: tuple[str, ...] 
     if isinstance(config, SlideDataConfig):
         where: object = config.annotations
         fields = _slide_fields(config, index)
+    elif isinstance(config, CorrectionsDataConfig):
+        where = ", ".join(map(str, config.results))
+        fields = fields_of_results(config, index)
+        if "split" in config.model_fields_set:
+            fields = [replace(f, group=group_of(f.group, config.split)) for f in fields]
+        else:
+            fields, split = held_out_fifth(fields)
+            config = config.model_copy(update={"split": split})
     else:
         where = config.labels
         fields = _image_fields(config, index)
     if not config.empty and not any(len(field.peaks) > 1 for field in fields):
         raise DatasetError(f"no field of the set {config.name!r} ({where}) holds a nucleus")
-    sample = np.concatenate([field.image[::4, ::4].reshape(-1, 3) for field in fields])
+    step = 4 * max(1, math.ceil(math.sqrt(sum(f.labels.size for f in fields) / _SAMPLED_PX)))
+    sample = np.concatenate([field.image[::step, ::step].reshape(-1, 3) for field in fields])
     return DataSet(config, tuple(fields), np.percentile(sample, 99.5, axis=0))
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from wsi_engine.errors import TrainingError
+from wsi_engine.installing import install_command
 from wsi_engine.models.layers import normalise
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.torch_model import TorchModel
@@ -67,8 +68,7 @@ def quantise(model: TorchModel, images: Sequence[npt.NDArray[np.uint8]], output:
         import nncf
     except ImportError as error:
         raise TrainingError(
-            f"a network cannot be quantised without NNCF ({error}): "
-            'pip install "wsi-engine[quantise]"'
+            f"a network cannot be quantised without NNCF ({error}): {install_command('quantise')}"
         ) from error
     import openvino
     from nncf.quantization import range_estimator

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.training.grounds import (
     GLASS,
     beside_nuclei,
@@ -20,7 +20,7 @@ from wsi_engine.training.grounds import (
 from wsi_engine.training.scene import Float32, Scene
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def paint_cells(
     cells: npt.NDArray[np.float64],
     cover: npt.NDArray[np.float32],

@@ -16,6 +16,7 @@ import shapely
 
 from wsi_engine.digests import digest, digest_of
 from wsi_engine.errors import TrainingError
+from wsi_engine.installing import install_command
 from wsi_engine.models.regions.features import Features
 from wsi_engine.models.regions.forest import Forest
 from wsi_engine.models.regions.pixel_classifier import COARSEST_MPP, FINEST_MPP, PixelClassifier
@@ -190,7 +191,7 @@ def _require_sklearn() -> None:
     except ImportError as error:
         raise TrainingError(
             f"learning regions needs scikit-learn, which cannot be imported ({error}): "
-            'pip install "wsi-engine[regions]"'
+            f"{install_command('regions')}"
         ) from None
 
 

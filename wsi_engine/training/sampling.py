@@ -34,7 +34,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class _Nuclei:
-    """The nuclei of one class in one set: index of the field and middle (y, x), n of each."""
+    """Nuclei of one set: index of the field and middle (y, x), n of each."""
 
     source: int
     fields: npt.NDArray[np.intp]
@@ -66,18 +66,30 @@ class Sampler:
         self._weights = np.array([source.data.config.weight for source in self._sources], float)
         self._by_class = _nuclei_by_class(self._sources) if class_balance > 0 else []
         self._class_balance = class_balance if self._by_class else 0.0
+        self._nuclei = [
+            _nuclei(number, source, [field.peaks > 0 for field in source.fields])
+            if source.data.config.around_nuclei > 0
+            else None
+            for number, source in enumerate(self._sources)
+        ]
 
     def draw(self, rng: np.random.Generator) -> Spot:
         """Draw a spot. Without balance no number is taken from the generator for it."""
         if self._class_balance > 0 and rng.random() < self._class_balance:
             return self._draw_nucleus(rng)
-        source = self._sources[rng.choice(len(self._sources), p=_shares(self._weights))]
+        number = int(rng.choice(len(self._sources), p=_shares(self._weights)))
+        source, nuclei = self._sources[number], self._nuclei[number]
+        if nuclei is not None and rng.random() < source.data.config.around_nuclei:
+            return self._around_one(nuclei, rng)
         return Spot(source, source.fields[rng.integers(len(source.fields))])
 
     def _draw_nucleus(self, rng: np.random.Generator) -> Spot:
         having = self._by_class[rng.integers(len(self._by_class))]
         weights = self._weights[[nuclei.source for nuclei in having]]
-        nuclei = having[rng.choice(len(having), p=_shares(weights))]
+        return self._around_one(having[rng.choice(len(having), p=_shares(weights))], rng)
+
+    def _around_one(self, nuclei: _Nuclei, rng: np.random.Generator) -> Spot:
+        """Return a spot around any of some nuclei."""
         chosen = rng.integers(len(nuclei.fields))
         source = self._sources[nuclei.source]
         y, x = nuclei.middles[chosen].tolist()
@@ -91,21 +103,29 @@ def _shares(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _nuclei_by_class(sources: Sequence[Source]) -> list[list[_Nuclei]]:
     """List, for each class that occurs, its nuclei in each set that has some."""
     classes = {int(c) for s in sources for field in s.fields for c in field.classes if c >= 0}
-    middles = [[_middles(field) for field in source.fields] for source in sources]
     by_class = []
     for kind in sorted(classes):
         having = []
         for number, source in enumerate(sources):
-            chosen = [
-                of_field[np.isfinite(of_field[:, 0]) & (field.classes == kind)]
-                for field, of_field in zip(source.fields, middles[number], strict=True)
-            ]
-            fields = np.repeat(np.arange(len(chosen)), [len(part) for part in chosen])
-            if len(fields):
-                having.append(_Nuclei(number, fields, np.concatenate(chosen)))
+            nuclei = _nuclei(number, source, [field.classes == kind for field in source.fields])
+            if nuclei is not None:
+                having.append(nuclei)
         if having:
             by_class.append(having)
     return by_class
+
+
+def _nuclei(number: int, source: Source, which: Sequence[npt.NDArray[np.bool_]]) -> _Nuclei | None:
+    """List some nuclei of a set, of each field by label; ``None`` if there are none."""
+    chosen = []
+    for field, wanted in zip(source.fields, which, strict=True):
+        if not wanted.any():
+            chosen.append(np.empty((0, 2)))
+            continue
+        middles = _middles(field)
+        chosen.append(middles[np.isfinite(middles[:, 0]) & wanted])
+    fields = np.repeat(np.arange(len(chosen)), [len(part) for part in chosen])
+    return _Nuclei(number, fields, np.concatenate(chosen)) if len(fields) else None
 
 
 def _middles(field: Field) -> npt.NDArray[np.float64]:

@@ -24,8 +24,9 @@ from wsi_engine.training.fields import Field, labels_from_polygons, make_field, 
 
 log = logging.getLogger(__name__)
 
-# Finer pixels would be averaged again before the network sees them.
-_FINEST_TRAINING_MPP = 0.25
+FINEST_TRAINING_MPP = 0.25
+"""Finer pixels would be averaged again before the network sees them."""
+
 # Fields are held in memory: 1 mm x 1 mm at 0.25 µm/px takes 80 MB.
 _LARGEST_FIELD_PX = 4096 * 4096
 # Above any nucleus: who draws a larger one means something else.
@@ -56,7 +57,7 @@ def fields_of_slide(
     with open_slide(slide_path) as slide:
         info = _with_pixel_size(slide.info, config)
         assert info.mpp is not None
-        reader = GridReader(slide, make_model_grid(info, max(_FINEST_TRAINING_MPP, info.mpp.mean)))
+        reader = GridReader(slide, make_model_grid(info, max(FINEST_TRAINING_MPP, info.mpp.mean)))
         for shape, nuclei in drawn:
             _check_field(shape, info, reader.grid, annotation_path)
             _check_sizes(nuclei, info.mpp, annotation_path)

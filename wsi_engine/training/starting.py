@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from wsi_engine.errors import ModelError, SettingsError, TrainingError
-from wsi_engine.models.learning import Learner
+from wsi_engine.models.learning import Learner, Thresholded
+from wsi_engine.models.registry import find_model
 from wsi_engine.training.batches import Batch
 from wsi_engine.training.config import TrainConfig
 
@@ -84,6 +85,13 @@ def with_shape_of_init(config: TrainConfig) -> TrainConfig:
 def file_of(config: TrainConfig) -> Path | None:
     """Return the weights that a run starts from; ``None`` for those that come with the package."""
     return None if config.init in (None, config.method) else Path(str(config.init))
+
+
+def threshold_of_init(config: TrainConfig) -> float:
+    """Return the threshold of the weights that a run starts from."""
+    model = find_model(config.method).load(file_of(config))
+    assert isinstance(model, Thresholded)
+    return model.threshold
 
 
 def _cannot_start(init: Path | None, error: ModelError) -> TrainingError:

@@ -28,9 +28,10 @@ from wsi_engine.models.learning import Teacher
 from wsi_engine.models.registry import find_model
 from wsi_engine.nuclei.raster import rasterise
 from wsi_engine.slide.frames import ModelBox, Mpp
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import RGB
+from wsi_engine.slide.whole_pixels import make_model_grid
 from wsi_engine.training.validate import Prediction, by_score, predict
 
 # Between these probabilities a teacher does not say whether it is a nucleus.
@@ -100,7 +101,8 @@ def teach_slide(model: Teacher, slide: Path, mpp: float | None, out: Path) -> No
 def _tissue_fields(path: Path, mpp: float | None, model_mpp: float) -> Iterator[tuple[str, RGB]]:
     with open_slide(path) as slide:
         info = slide.info if mpp is None else replace(slide.info, mpp=Mpp(mpp, mpp))
-        reader = GridReader(slide, make_grid(info, model_mpp))
+        # As in a run: a student that learnt from blurred pixels would meet sharp ones.
+        reader = GridReader(slide, make_model_grid(info, model_mpp))
         width, height = reader.grid.extent.width, reader.grid.extent.height
         for y in range(0, height - _FIELD_PX // 2, _FIELD_PX):
             for x in range(0, width - _FIELD_PX // 2, _FIELD_PX):

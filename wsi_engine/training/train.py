@@ -28,11 +28,16 @@ from wsi_engine.errors import DatasetError, TrainingError
 from wsi_engine.models.learning import Loss, TrainedModel
 from wsi_engine.training.batches import Batch, batches, make_batch
 from wsi_engine.training.checkpoint import Average, load_checkpoint, save_checkpoint
-from wsi_engine.training.config import TrainConfig
+from wsi_engine.training.config import CorrectionsDataConfig, TrainConfig
 from wsi_engine.training.datasets import load_dataset, split_dataset
 from wsi_engine.training.log import TrainingLog
 from wsi_engine.training.sampling import Sampler, Source
-from wsi_engine.training.starting import file_of, start_from, with_shape_of_init
+from wsi_engine.training.starting import (
+    file_of,
+    start_from,
+    threshold_of_init,
+    with_shape_of_init,
+)
 from wsi_engine.training.validate import ValidationSet, calibrated
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,19 +52,31 @@ _STATISTICS_STEPS = 8
 
 @dataclass
 class Run:
-    """The changing state of a run."""
+    """The changing state of a run.
+
+    Attributes
+    ----------
+    best
+        Highest F1 on the validation images so far.
+    before, threshold
+        F1 and threshold of the weights that it started from; ``None`` where it started from none.
+    """
 
     network: nn.Module
     optimiser: torch.optim.AdamW
     average: Average
     step: int = 0
     best: float = -1.0
+    before: float | None = None
+    threshold: float | None = None
 
     def content(self, config: TrainConfig) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
         return {
             "step": self.step,
             "best": self.best,
+            "before": self.before,
+            "threshold": self.threshold,
             "config": config.model_dump_json(),
             "network": self.network.state_dict(),
             "average": self.average.state,
@@ -73,6 +90,7 @@ class Run:
         self.optimiser.load_state_dict(content["optimiser"])
         self.average.restore(self.network, content["average"])
         self.step, self.best = content["step"], content["best"]
+        self.before, self.threshold = content.get("before"), content.get("threshold")
         torch.set_rng_state(content["rng"])
 
 
@@ -187,6 +205,11 @@ class Result:
         The averaged weights with the best F1 on the validation images on the way.
     checkpoint
         Checkpoint from which the run can be made longer.
+    threshold, f1, pq, class_f1
+        What the weights at the end have on the validation images.
+    f1_best, f1_before
+        F1 there of the best weights, and of those that the run started from where it started
+        from any. Where none on the way were better, these are the best.
     """
 
     weights: Path
@@ -195,7 +218,9 @@ class Result:
     threshold: float
     f1: float
     pq: float
+    f1_best: float
     class_f1: float | None = None
+    f1_before: float | None = None
 
 
 def load_sources(config: TrainConfig) -> tuple[list[Source], list[ValidationSet]]:
@@ -254,7 +279,7 @@ def validate(run: Run, config: TrainConfig, held_out: list[ValidationSet]) -> di
     learner.write(path, network, threshold=0.5)
     # As a user would get them.
     model: TrainedModel = learner.model(path).to(config.device)
-    model, figures = calibrated(model, held_out)
+    model, figures = calibrated(model, held_out, run.threshold)
     learner.write(path, network, threshold=model.threshold)
     if figures["f1"] > run.best:
         run.best = figures["f1"]
@@ -280,7 +305,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     DatasetError
         If the data cannot be used.
     TrainingError
-        If the loss is not finite, or the output folder holds another run.
+        If the loss is not finite, or the output folder holds another run, or one that has ended
+        and would not learn what was corrected since.
     """
     config.output.mkdir(parents=True, exist_ok=True)
     if not (config.output / CHECKPOINT).exists():
@@ -294,10 +320,20 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
     sources, held_out = load_sources(config)
     sampler = Sampler(sources, config.class_balance)
     run = start_run(config, sampler)
+    if run.step >= config.steps and any(isinstance(s, CorrectionsDataConfig) for s in config.data):
+        raise TrainingError(
+            f"{config.output} holds a run that has ended, which learns nothing of later "
+            "corrections: choose another output folder (--output)"
+        )
     set_training(run.network, config)
     path = config.output / CHECKPOINT
     figures: dict[str, float] = {}
     with TrainingLog(config.output, run.step) as log, _progress(config, run, console) as show:
+        if config.init is not None and run.step == 0:
+            run.threshold = threshold_of_init(config)
+            figures = validate(run, config, held_out)
+            run.before = figures["f1"]
+            log.write(0, {f"validation/{k}": v for k, v in figures.items()})
         started, first = time.monotonic(), run.step
         for batch in batches(sampler, config, run.step):
             loss = training_step(run, batch, config)
@@ -316,7 +352,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Result:
         figures = validate(run, config, held_out)
     return Result(
         config.output / WEIGHTS, config.output / BEST, path,
-        figures["threshold"], figures["f1"], figures["pq"], figures.get("class_f1"),
+        figures["threshold"], figures["f1"], figures["pq"], run.best, figures.get("class_f1"),
+        run.before,
     )  # fmt: skip
 
 

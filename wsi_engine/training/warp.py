@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy.ndimage import map_coordinates
 
 from wsi_engine.evaluation.images import UNKNOWN
+from wsi_engine.kernels import kernel
 
 Float32 = npt.NDArray[np.float32]
 
@@ -129,7 +129,7 @@ def _centre(rng: np.random.Generator, side: int, half: float, wanted: float | No
     return float(rng.uniform(low, high))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _mirror(position: np.float32, size: int) -> np.float32:
     """Reflect a position between pixel centres back into the image."""
     last = np.float32(size - 1)
@@ -142,7 +142,7 @@ def _mirror(position: np.float32, size: int) -> np.float32:
     return 2 * last - position if position > last else position
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample_area(
     image: npt.NDArray[np.uint8], ys: Float32, xs: Float32, factor: int, out: Float32
 ) -> None:
@@ -181,7 +181,7 @@ def _sample_area(
             out[i, j, 0], out[i, j, 1], out[i, j, 2] = share * red, share * green, share * blue
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample_labels(
     labels: npt.NDArray[np.uint16],
     ys: Float32,

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from wsi_engine.errors import ClusterError, SettingsError
+from wsi_engine.installing import install_command
 
 KINDS = {
     "slurm": ("dask_jobqueue", "SLURMCluster", "dask-jobqueue"),
@@ -31,7 +32,7 @@ def import_distributed() -> Any:
     ClusterError
         When it is not installed.
     """
-    return _import("distributed", "pip install 'wsi-engine[cluster]'")
+    return _import("distributed", install_command("cluster"))
 
 
 def connect(address: str) -> Any:

@@ -50,15 +50,25 @@ def _begin(numbers: SimpleQueue[int], count: int, ended: Any) -> None:
     global _number, _count
     _number, _count = numbers.get(), count
     use_threads(max(1, (os.cpu_count() or 1) // count))
+    live_with_parent(ended)
+
+
+def live_with_parent(ended: Any = None) -> None:
+    """From now on, end this process as soon as nobody waits for it, and not before.
+
+    Parameters
+    ----------
+    ended
+        Shared value that the parent sets when it waits no longer; it may also be killed.
+    """
     # Ctrl-C goes to all processes of a terminal; the one that was called ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_in_time, args=(ended,), name="end", daemon=True).start()
 
 
 def _end_in_time(ended: Any) -> None:
-    """End this process as soon as nobody waits for it; also when its parent was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    while parent.is_alive() and not ended.value:
+    while parent.is_alive() and not (ended is not None and ended.value):
         parent.join(_SECONDS_BETWEEN_LOOKS)
     os._exit(1)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei import raster
 
 UNKNOWN = raster.UNKNOWN
@@ -52,7 +52,7 @@ def across_border(
     return (distance - 0.5) / FINER, beyond
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _across_border(
     labels: npt.NDArray[np.uint16], farthest: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:

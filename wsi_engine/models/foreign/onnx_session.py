@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.errors import ModelError
+from wsi_engine.installing import install_command
 from wsi_engine.models.devices import CPU, processor_threads
 from wsi_engine.models.foreign.onnx_file import objection_to
 
@@ -85,7 +86,7 @@ def _session(content: bytes, name: str, device: str) -> Any:
     except ImportError as error:
         raise ModelError(
             f"{name} needs onnxruntime, which cannot be imported ({error}): "
-            'pip install "wsi-engine[onnx]"'
+            f"{install_command('onnx')}"
         ) from None
     providers: list[Any] = ["CPUExecutionProvider"]
     if device != CPU:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.models.maskrcnn.spec import CELL_PX, LONGEST_PX
 
 Boxes = npt.NDArray[np.float32]
@@ -49,7 +49,7 @@ def suppress(
 _REACH = LONGEST_PX // CELL_PX
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _greedy(
     boxes: Boxes, cells: npt.NDArray[np.int64], max_iou: float, most: int
 ) -> npt.NDArray[np.int64]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.models.label_objects import ObjectLimits, plausible
 from wsi_engine.models.maskrcnn.spec import CELL_PX, LONGEST_PX, MASK_SIDE, SLOTS
 from wsi_engine.nuclei.predictions import NO_CLASS, Predictions
@@ -106,7 +106,7 @@ def decode(maps: npt.NDArray[np.generic], threshold: float) -> Predictions:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pasted(
     boxes: npt.NDArray[np.float64], masks: Float32, shape: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int32], Float32]:
@@ -164,7 +164,7 @@ def _pasted(
     return labels, field
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interpolated(mask: Float32, x: float, y: float) -> float:
     """Interpolate a mask at a place, shares of its sides; there is nothing around it."""
     side = mask.shape[0]

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from wsi_engine.errors import ModelError
+from wsi_engine.installing import install_command
 from wsi_engine.models.layers import folded
 from wsi_engine.models.map_model import MapModel
 from wsi_engine.models.maskrcnn import decoding
@@ -84,7 +85,7 @@ def untrained(**shape: Any) -> nn.Module:
     except (ImportError, RuntimeError) as error:
         raise ModelError(
             f"{NAME} needs torchvision, which cannot be imported ({error}): "
-            'pip install "wsi-engine[maskrcnn]"'
+            f"{install_command('maskrcnn')}"
         ) from error
     return build(**shape)
 

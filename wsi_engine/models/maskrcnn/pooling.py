@@ -11,8 +11,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.models.maskrcnn.spec import FINEST_UP_TO_PX
 
 Level = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ def pooled(levels: tuple[Level, ...], boxes: torch.Tensor, side: int) -> torch.T
     return torch.from_numpy(found).permute(0, 3, 1, 2)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pooled(
     fine: Level,
     middle: Level,
@@ -68,7 +68,7 @@ def _pooled(
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pool(level: Level, box: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
     """Interpolate a level at the centres of the parts of a box, which is at least a point wide."""
     side, channels = out.shape[0], level.shape[2]
@@ -93,7 +93,7 @@ def _pool(level: Level, box: npt.NDArray[np.float32], out: npt.NDArray[np.float3
                 )  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _between(at: np.float32, length: int) -> tuple[int, int, np.float32, bool]:
     """Return the points before and after a place, its share of the way, and whether it is there."""
     if at < -1 or at > length:

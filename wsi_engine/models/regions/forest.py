@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from wsi_engine.kernels import kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,7 @@ class Forest:
         return said
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _walk(
     features: npt.NDArray[np.float32],
     roots: npt.NDArray[np.int64],

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.models.suppression import ray_directions, star_polygons, suppress
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -24,7 +24,7 @@ CONSENSUS_POINTS = 2
 _SHORTEST_PX = 0.25
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _local_maxima(logits: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.int64]:
     """Return row and column of the 3 x 3 maxima above a threshold; ties go to the first.
 
@@ -51,7 +51,7 @@ def _local_maxima(logits: npt.NDArray[np.float32], threshold: float) -> npt.NDAr
     return found[:count]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _seen_from(
     x: float,
     y: float,
@@ -87,7 +87,7 @@ def _seen_from(
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_softmax(
     logits: npt.NDArray[np.float32], weight: float, total: npt.NDArray[np.float64]
 ) -> None:
@@ -102,7 +102,7 @@ def _add_softmax(
         total[c] += weight * math.exp(logits[c] - highest) / whole
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _consensus(
     maps: npt.NDArray[np.float32],
     points: npt.NDArray[np.int64],

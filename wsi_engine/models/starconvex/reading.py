@@ -14,7 +14,7 @@ from wsi_engine.nuclei.predictions import Predictions
 class StarConvexMaps(MapModel):
     """The part of a star-convex model that does not depend on what runs its network.
 
-    Its maps are float16 (n, h / grid, w / grid, 1 + rays + classes).
+    Its maps are (n, h / grid, w / grid, 1 + rays + classes).
 
     Attributes
     ----------

@@ -38,8 +38,8 @@ class QuantisedStarConvex(StarConvexMaps):
             return self
         return cast("Self", _by_torch().with_threshold(self.threshold).to(device))
 
-    def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        return self.network(batch).astype(np.float16)
+    def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+        return self.network(batch)
 
 
 def load_shipped() -> Model:

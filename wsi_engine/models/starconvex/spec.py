@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "starconvex.safetensors"
 QUANTISED = WEIGHTS.with_suffix(".xml")
 """The same network in whole numbers, which ``wsi_engine.training.quantising`` makes of them."""
 
-THRESHOLD = 0.5
+THRESHOLD = 0.6
 """Lowest object probability that the shipped network reports."""
 
 LARGE_WEIGHTS = WEIGHTS.with_name("starconvex-large.safetensors")

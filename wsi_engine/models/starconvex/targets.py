@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.models.label_rays import BACKGROUND_END, INNER_END, UNKNOWN_END, march
 from wsi_engine.models.suppression import ray_directions
 from wsi_engine.nuclei.raster import UNKNOWN
@@ -51,7 +51,7 @@ class StarTargets:
         return self.distances[..., 0] > 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill(
     labels: npt.NDArray[np.uint16],
     first: float,
@@ -145,7 +145,7 @@ def star_targets(
     return StarTargets(by_point, probability, probability_weight, distances, distances_weight)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _raise_to_one(
     labels: npt.NDArray[np.uint16],
     highest: npt.NDArray[np.float32],

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.frames import Mpp
 
 RADII_UM = (25.0, 50.0, 100.0)
@@ -134,7 +134,7 @@ def _look(
     return found, order[edges[:traced]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _look_around(
     places: Indices,
     wanted: Indices,
@@ -225,7 +225,7 @@ def _look_around(
     return traced
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _gather(
     places: Indices,
     i: int,
@@ -253,7 +253,7 @@ def _gather(
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _nearest_first(near: Floats, who: Indices, start: int, found: int, limit: float) -> int:
     """Bring those within a squared distance to the front, in order; return where they end.
 
@@ -278,7 +278,7 @@ def _nearest_first(near: Floats, who: Indices, start: int, found: int, limit: fl
     return stop
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _comes_before(
     x: float, y: float, squared: float, name: int, other: Floats, other_name: int
 ) -> bool:
@@ -292,7 +292,7 @@ def _comes_before(
     return name < other_name
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _start_cell(cell: Floats, owner: Indices) -> None:
     """Write the four corners of the square around the largest cell.
 
@@ -307,7 +307,7 @@ def _start_cell(cell: Floats, owner: Indices) -> None:
     owner[:4] = -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cut(
     cell: Floats,
     owner: Indices,
@@ -341,7 +341,7 @@ def _cut(
     return kept
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _farthest(cell: Floats, corners: int) -> float:
     """Squared distance of the farthest corner, but no more than that of the largest cell."""
     farthest = 0.0
@@ -350,7 +350,7 @@ def _farthest(cell: Floats, corners: int) -> float:
     return min(farthest, CELL_RADIUS_UM**2)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _crossings(cell: Floats, corners: int, c: int) -> tuple[float, float]:
     """Where the border after a corner enters and leaves the disc, as parts of it in 0 to 1."""
     after = c + 1 if c + 1 < corners else 0
@@ -365,7 +365,7 @@ def _crossings(cell: Floats, corners: int, c: int) -> tuple[float, float]:
     return (enter, leave) if enter < leave else (1.0, 1.0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _border(cell: Floats, corners: int, c: int) -> float:
     """Length of the border after a corner, as far as it lies in the disc."""
     after = c + 1 if c + 1 < corners else 0
@@ -373,7 +373,7 @@ def _border(cell: Floats, corners: int, c: int) -> float:
     return (leave - enter) * math.hypot(cell[after, 0] - cell[c, 0], cell[after, 1] - cell[c, 1])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _area(cell: Floats, corners: int) -> float:
     """Area that a convex cell around the origin shares with the disc."""
     total = 0.0
@@ -388,7 +388,7 @@ def _area(cell: Floats, corners: int) -> float:
     return total / 2
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sector(x0: float, y0: float, x1: float, y1: float) -> float:
     """Twice the area of the disc between two directions."""
     angle = math.atan2(x0 * y1 - y0 * x1, x0 * x1 + y0 * y1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Generic, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.measure.columns import Column, Measurements, by_name
 from wsi_engine.nuclei.measure.pixels import PixelSets
 from wsi_engine.nuclei.measure.view import PixelView
@@ -133,7 +133,7 @@ def statistics(
     return measured
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _statistics(
     values: npt.NDArray[np.float32],
     offsets: npt.NDArray[np.int64],
@@ -153,7 +153,7 @@ def _statistics(
                     out[c, i, f] = told[f]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _statistics_of(
     values: npt.NDArray[np.float32], room: npt.NDArray[np.float32]
 ) -> Statistics[float]:
@@ -176,7 +176,7 @@ def _statistics_of(
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _median(values: npt.NDArray[np.float32]) -> float:
     """Return the median of values (k,), k > 0, which are put into another order.
 

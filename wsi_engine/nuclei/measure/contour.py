@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import Generic, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.measure.columns import Column
 
 POINTS = 64
@@ -68,7 +68,7 @@ DESCRIPTORS = Contour(
 )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def ring_length(ring: Floats) -> float:
     """Length of a closed ring, shape (v, 2)."""
     total = 0.0
@@ -77,7 +77,7 @@ def ring_length(ring: Floats) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def describe_contour(ring: Floats, out: npt.NDArray[np.float32]) -> None:
     """Write the fields of `Contour` of a closed ring, shape (v, 2), into a row (6,) of NaN.
 
@@ -94,7 +94,7 @@ def describe_contour(ring: Floats, out: npt.NDArray[np.float32]) -> None:
             out[field] = math.sqrt(_power(points, turn, field + 1) / size)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _walk(ring: Floats, points: Floats) -> bool:
     """Write points (POINTS, 2) at equal distances along a ring; return whether it has a length."""
     length = ring_length(ring)
@@ -117,7 +117,7 @@ def _walk(ring: Floats, points: Floats) -> bool:
     return True
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _fractal_dimension(points: Floats) -> float:
     """Slope of the mean length over all starting points (POINTS, 2), by least squares."""
     count = len(STRIDES)
@@ -139,7 +139,7 @@ def _fractal_dimension(points: Floats) -> float:
     return 1 - (count * sxy - sx * sy) / spread if spread > 0 else math.nan
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _turn(points: Floats) -> int:
     """Return 1 where a contour (POINTS, 2) turns from x to y, else -1."""
     area = 0.0
@@ -149,14 +149,14 @@ def _turn(points: Floats) -> int:
     return 1 if area > 0 else -1
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _power(points: Floats, turn: int, lobes: int) -> float:
     """Power of both Fourier coefficients that give a contour (POINTS, 2) its lobes."""
     ahead = _squared_coefficient(points, turn * (1 + lobes))
     return ahead + _squared_coefficient(points, turn * (1 - lobes))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _squared_coefficient(points: Floats, order: int) -> float:
     """Return the squared Fourier coefficient of an order of a contour (POINTS, 2)."""
     real = imaginary = 0.0

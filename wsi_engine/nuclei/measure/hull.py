@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wsi_engine.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -14,7 +15,7 @@ _TOUCHES = 1e-12
 """Relative tolerance of the squared radius."""
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def least_width(hull: Floats) -> float:
     """Smallest distance between two parallel lines that hold a convex polygon between them.
 
@@ -44,7 +45,7 @@ def least_width(hull: Floats) -> float:
     return least
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def bounding_circle_radius(hull: Floats) -> float:
     """Radius of the smallest circle around a convex polygon.
 
@@ -73,7 +74,7 @@ def bounding_circle_radius(hull: Floats) -> float:
     return math.sqrt(squared)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _smallest_circle(corners: Floats, count: int) -> tuple[float, float, float, int]:
     """Smallest circle around the first points of (4, 2), the last of them on it.
 
@@ -97,7 +98,7 @@ def _smallest_circle(corners: Floats, count: int) -> tuple[float, float, float, 
     return best_x, best_y, best, 2 if second < 0 else 3
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _circle_through(p: Floats, q: Floats, r: Floats) -> tuple[float, float, float]:
     """Return centre and squared radius of the circle through three points of shape (2,)."""
     ax, ay, bx, by = p[0] - r[0], p[1] - r[1], q[0] - r[0], q[1] - r[1]
@@ -109,7 +110,7 @@ def _circle_through(p: Floats, q: Floats, r: Floats) -> tuple[float, float, floa
     return r[0] + x, r[1] + y, x * x + y * y
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _holds(corners: Floats, count: int, x: float, y: float, squared: float) -> bool:
     """Whether a circle holds the first points of (4, 2)."""
     for k in range(count):

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.measure.outlines import Outlines
 from wsi_engine.nuclei.raster import add_crossings
 from wsi_engine.slide.frames import ModelBox, ModelGrid
@@ -93,7 +93,7 @@ def cover(outlines: Outlines, field: Field) -> PixelSets:
     return PixelSets(index[: offsets[-1]].copy(), offsets)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _cover(
     xy: npt.NDArray[np.float64],
     rings: npt.NDArray[np.int64],
@@ -156,7 +156,7 @@ def _cover(
     return index, offsets
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def with_room(index: npt.NDArray[np.int64], used: int, more: int) -> npt.NDArray[np.int64]:
     """Return an array that begins with the used part of an index (k,), and has room for more."""
     if used + more <= len(index):
@@ -172,7 +172,7 @@ def stain_amounts(rgb: RGB, sets: PixelSets, stains: Stains) -> npt.NDArray[np.f
     return _deconvolve(rgb.reshape(-1, 3), sets.index, stains.table)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _deconvolve(
     rgb: RGB, index: npt.NDArray[np.int64], table: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:

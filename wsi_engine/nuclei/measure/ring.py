@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.measure.pixels import Field, PixelSets, with_room
 from wsi_engine.nuclei.polygons import Polygons
 
@@ -73,7 +73,7 @@ def _disc(radius: float) -> npt.NDArray[np.int64]:
 _RANK_BITS = 24
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _rings(
     index: npt.NDArray[np.int64],
     offsets: npt.NDArray[np.int64],
@@ -145,7 +145,7 @@ def _rings(
     return found, ends
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _on_border(
     key: npt.NDArray[np.int32],
     y: int,

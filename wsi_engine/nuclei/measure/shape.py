@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Generic, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.measure.columns import Column, Measurements, by_name
 from wsi_engine.nuclei.measure.contour import (
     CONTOUR_FIELDS,
@@ -120,7 +120,7 @@ def _convex_hulls(polygons: Polygons) -> Polygons:
     return np.asarray(hulls, object)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _measure(
     xy: Floats,
     rings: Integers,
@@ -194,7 +194,7 @@ def _measure(
             shape[i, f] = told[f]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _integrals(ring: Floats, origin: Floats, sums: Floats) -> None:
     """Write the integrals of 1, x, y, x², y², xy over the inside of a ring, from an origin near by.
 
@@ -223,7 +223,7 @@ class _Ellipse(NamedTuple):
     orientation: float
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _ellipse(sums: Floats) -> _Ellipse:
     """Return the ellipse that has the integrals (6,) of a shape as its moments."""
     area = sums[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Generic, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.nuclei.measure.columns import Column, Measurements, by_name
 from wsi_engine.nuclei.measure.view import PixelView
 from wsi_engine.slide.protocol import RGB
@@ -142,7 +142,7 @@ def measure_texture(view: PixelView) -> Measurements:
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _texture(
     rgb: RGB,
     width: int,
@@ -200,7 +200,7 @@ def _texture(
             chromatin[i, f] = told[f]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _haralick(levels: npt.NDArray[np.int8], out: npt.NDArray[np.float32]) -> None:
     """Write the mean over the four directions, shape (13,), where pixels have neighbours.
 
@@ -229,7 +229,7 @@ def _haralick(levels: npt.NDArray[np.int8], out: npt.NDArray[np.float32]) -> Non
             out[f] = total[f] / used
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _features(counts: npt.NDArray[np.int32], pairs: int) -> Haralick[float]:
     """Haralick's features of a symmetric matrix, from the counts of unordered pairs.
 
@@ -277,7 +277,7 @@ def _features(counts: npt.NDArray[np.int32], pairs: int) -> Haralick[float]:
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _moments(p: Floats, first: float) -> tuple[float, float]:
     """Mean and variance of a distribution (k,) over first, first + 1, ..."""
     mean = variance = 0.0
@@ -288,7 +288,7 @@ def _moments(p: Floats, first: float) -> tuple[float, float]:
     return mean, variance
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _entropy(p: Floats) -> float:
     """Entropy of a distribution (k,) in bits."""
     total = 0.0
@@ -298,7 +298,7 @@ def _entropy(p: Floats) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _gradient(
     rgb: RGB,
     width: int,
@@ -329,13 +329,13 @@ def _gradient(
     return total / count, math.sqrt(max(squares - total * total / count, 0.0) / (count - 1))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _amount(rgb: RGB, pixel: int, table: Floats) -> float:
     """Amount of a stain in one pixel of (q, 3), by a table (3, 256)."""
     return table[0, rgb[pixel, 0]] + table[1, rgb[pixel, 1]] + table[2, rgb[pixel, 2]]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _clumps(
     patch: npt.NDArray[np.int8],
     pixels: npt.NDArray[np.int64],

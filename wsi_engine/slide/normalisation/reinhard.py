@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.protocol import RGB
 
 _TO_XYZ = np.array(
@@ -96,7 +96,7 @@ class LabTransfer:
         return np.asarray(mapped.reshape(image.shape))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _transfer(
     rgb: npt.NDArray[np.uint8],
     linear: npt.NDArray[np.float64],

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.errors import SlideError
+from wsi_engine.kernels import kernel
 from wsi_engine.slide.normalisation.reinhard import to_lab
 from wsi_engine.slide.protocol import RGB
 
@@ -119,7 +119,7 @@ class DensityMatrix:
         return np.asarray(_apply(flat, parts.astype(np.int32), light).reshape(image.shape))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _apply(
     rgb: npt.NDArray[np.uint8], parts: npt.NDArray[np.int32], light: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:

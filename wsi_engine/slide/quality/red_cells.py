@@ -7,10 +7,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from wsi_engine.slide.frames import ModelBox
-from wsi_engine.slide.grid_reader import GridReader, make_grid
+from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.quality.flag import Flag, level_of
 from wsi_engine.slide.redness import lab_b
+from wsi_engine.slide.whole_pixels import make_model_grid
 
 FIELD_MPP, FIELD_PX = 0.5, 256
 LARGEST_FIELD_COUNT = 48
@@ -36,7 +37,7 @@ def red_cells_flag(slide: Slide, info: SlideInfo, anchors: npt.NDArray[np.float6
     """
     if len(anchors) == 0:
         return Flag("red cells", "not checked", None, "%", "There are no nuclei.")
-    reader = GridReader(slide, make_grid(info, FIELD_MPP))
+    reader = GridReader(slide, make_model_grid(info, FIELD_MPP))
     places = reader.grid.from_qupath(anchors)
     corners, of = np.unique(np.floor(places / FIELD_PX), axis=0, return_inverse=True)
     count = min(len(corners), LARGEST_FIELD_COUNT)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsi_engine.slide.glass import find_glass, is_blank, least, most
+from wsi_engine.slide.glass import find_glass, is_blank, is_grey, least, most
 from wsi_engine.slide.quality.flag import Flag, FlagLevel
 from wsi_engine.slide.quality.overview import Overview
 from wsi_engine.slide.tissue import Mask
@@ -43,6 +43,9 @@ def stain_flag(overview: Overview, tissue: Mask) -> Flag:
     tissue
         Tissue on it.
     """
+    if is_grey(overview.rgb):
+        sentence = "It is grey, without the colours of stains: nuclei cannot be relied on."
+        return Flag("stain", "bad", None, "%", sentence)
     density = overview.density
     seen = ~is_blank(overview.rgb)
     if _red_cast(density[seen]) > LARGEST_RED_CAST_OD:

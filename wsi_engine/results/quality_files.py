@@ -73,6 +73,16 @@ def read_flags(result: SlideResult) -> list[Flag] | None:
         return None  # no flag is better than one of unknown origin
 
 
+def doubts_in(folder: Path) -> list[str]:
+    """Return what the checks of a result found to be bad, as warnings; none without a page."""
+    try:
+        facts: Any = json.loads((folder / QUALITY_FILE).read_text(encoding="utf-8"))
+        bad = [str(flag["sentence"]) for flag in facts["flags"] if flag["level"] == "bad"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [sentence.rstrip(".") for sentence in bad]
+
+
 def _flag_of(kept: dict[str, Any], where: tuple[shapely.Polygon, ...]) -> Flag:
     if kept["level"] not in get_args(FlagLevel):
         raise ValueError(kept["level"])

@@ -14,6 +14,7 @@ from wsi_engine.cli import console
 from wsi_engine.errors import SettingsError
 from wsi_engine.export.formats import FORMATS, help_of
 from wsi_engine.export.options import Which
+from wsi_engine.results.layout import COHORT_TABLE_FILES
 
 if TYPE_CHECKING:
     from wsi_engine.regions.measure import RegionReport
@@ -38,7 +39,7 @@ def cohort(
     ] = None,
     all_columns: Annotated[
         bool,
-        typer.Option("--all-columns", help="All columns in cohort.csv, the essential ones first."),
+        typer.Option("--all-columns", help="All columns in the CSV, the essential ones first."),
     ] = False,
 ) -> None:
     """Join the regions of all finished slides into one table, with a page to look at."""
@@ -47,7 +48,8 @@ def cohort(
     written = write_cohort_report(output, manifest, all_columns=all_columns)
     _print_regions(written)
     if not all_columns:
-        text = f"all {written.table.num_columns} columns are in cohort.parquet, or --all-columns"
+        table = COHORT_TABLE_FILES.parquet
+        text = f"all {written.table.num_columns} columns are in {table}, or --all-columns"
         console.out.print(text, highlight=False)
 
 

@@ -82,7 +82,9 @@ def parts_in(folder: Path, names: Iterable[str]) -> set[str]:
     for name in names:
         beside = folder_beside(folder / name)
         if beside is not None:
-            parts.add(beside.name)
+            # That of MIRAX is known by its index; without one a folder of that name holds slides.
+            if _suffix(name) != ".mrxs":
+                parts.add(beside.name)
         elif _suffix(name) in INDEXED_SUFFIXES:
             with (folder / name).open("rb") as stream:
                 parts |= named_in_index(stream.read(_LONGEST_INDEX)) - {name}

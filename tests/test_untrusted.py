@@ -74,6 +74,11 @@ def test_weights_of_a_network_that_cannot_be_are_an_error(tmp_path, description)
         find_model("starconvex").load(weights_with(description, tmp_path / "w.safetensors"))
 
 
+WEIGHTS_READER = PACKAGE / "models" / "state_dict.py"
+"""Reads what torch writes, which is a pickle, by a class that makes arrays and nothing else;
+test_models_state_dict.py gives it others."""
+
+
 def test_nothing_in_the_package_unpickles_or_evaluates():
     """Found in the syntax tree, so that a mention in a text is none."""
     forbidden = {"eval", "exec", "__import__"}
@@ -81,7 +86,8 @@ def test_nothing_in_the_package_unpickles_or_evaluates():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Import(names=names):
-                    assert not {name.name for name in names} & {"pickle", "marshal", "shelve"}, path
+                    modules = {name.name for name in names} & {"pickle", "marshal", "shelve"}
+                    assert not modules or (path, modules) == (WEIGHTS_READER, {"pickle"}), path
                 case ast.ImportFrom(module=module):
                     assert module not in {"pickle", "marshal", "shelve"}, path
                 case ast.Call(func=ast.Name(id=name)):
@@ -94,6 +100,27 @@ def test_nothing_in_the_package_unpickles_or_evaluates():
                 case ast.Call(func=ast.Attribute(ast.Name(id="np"), "load"), keywords=keywords):
                     given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
                     assert given.get("allow_pickle", False) is False, path
+
+
+def test_what_reads_weights_chooses_itself_what_a_pickle_may_name():
+    tree = ast.parse(WEIGHTS_READER.read_text(encoding="utf-8"))
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
+    }
+    assert used == {"Unpickler", "UnpicklingError"}
+    readers = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and "pickle.Unpickler" in map(ast.unparse, node.bases)
+    ]
+    assert len(readers) == sum(
+        ast.unparse(node) == "pickle.Unpickler" for node in ast.walk(tree)
+    ), "nobody uses that of Python as it is"
+    for reader in readers:
+        names = {node.name for node in reader.body if isinstance(node, ast.FunctionDef)}
+        assert {"find_class", "persistent_load"} <= names
 
 
 # --- A shared folder of results -----------------------------------------------------------------

@@ -377,10 +377,10 @@ class TrainConfig(_Section):
             return cls.model_validate(document)
         except ValidationError as error:
             first = error.errors()[0]
-            if not first["loc"]:
+            if first["type"] == "model_type" and not first["loc"]:
                 raise SettingsError(f"{path} must hold settings as `name: value` lines") from None
-            where = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"{path}: {where}: {first['msg']}") from error
+            where = [".".join(map(str, first["loc"]))] if first["loc"] else []
+            raise SettingsError(": ".join([str(path), *where, first["msg"]])) from error
 
 
 def read_document(path: Path) -> object:

@@ -8,7 +8,6 @@ left to OpenSlide, whose word on damage counts.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,7 @@ import numpy as np
 import tifffile
 
 from wsi_engine.closing import Closing
+from wsi_engine.slide.decoded_tiles import DecodedTiles
 from wsi_engine.slide.frames import LevelBox
 from wsi_engine.slide.protocol import RGB, Level
 from wsi_engine.slide.tiled_page import JPEG, TiledPage
@@ -47,8 +47,7 @@ class JpegTiles(Closing):
         self._decoder = decoder
         self._stream = path.open("rb")
         self._lock = threading.Lock()
-        self._tiles: OrderedDict[tuple[int, int], RGB] = OrderedDict()
-        self._held_bytes = 0
+        self._tiles = DecodedTiles(DECODED_TILE_CACHE_BYTES)
 
     def tile(self, level: int, x: int, y: int) -> RGB | None:
         """Return the tile at a place of a level, white beyond the level's border.
@@ -59,20 +58,11 @@ class JpegTiles(Closing):
         index = page.index_at(x, y)
         if index is None:
             return None
-        with self._lock:
-            tile = self._tiles.get((level, index))
-            if tile is not None:
-                self._tiles.move_to_end((level, index))
-                return tile
-        tile = self._decoded(page, index)
+        tile = self._tiles.get(level, index)
         if tile is None:
-            return None
-        with self._lock:
-            if (level, index) not in self._tiles:
-                self._tiles[level, index] = tile
-                self._held_bytes += tile.nbytes
-            while self._held_bytes > DECODED_TILE_CACHE_BYTES:
-                self._held_bytes -= self._tiles.popitem(last=False)[1].nbytes
+            tile = self._decoded(page, index)
+            if tile is not None:
+                self._tiles.keep(level, index, tile)
         return tile
 
     def some(self, level: int) -> Iterator[LevelBox]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import tifffile
 from wsi_engine.closing import Closing
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.blocks import assemble
+from wsi_engine.slide.decoded_tiles import DecodedTiles
 from wsi_engine.slide.frames import Level0Box, LevelBox
 from wsi_engine.slide.levels import true_downsample
 from wsi_engine.slide.protocol import RGB, Level, SlideInfo, UnreadableRegionError
@@ -67,8 +67,7 @@ class TiffSlide(Closing):
             raise SlideError(f"{path.name} is damaged: {error}") from None
         self._stream = path.open("rb")
         self._lock = threading.Lock()
-        self._tiles: OrderedDict[tuple[int, int], RGB] = OrderedDict()
-        self._held_bytes = 0
+        self._tiles = DecodedTiles(DECODED_TILE_CACHE_BYTES)
         self._require_decoder(path)
 
     @property
@@ -90,24 +89,19 @@ class TiffSlide(Closing):
         index = page.index_at(box.x, box.y)
         if index is None:
             return None
+        tile = self._tiles.get(level, index)
+        if tile is not None:
+            return tile
+        offset, count = page.offsets[index], page.counts[index]
+        if not count:
+            return None
         with self._lock:
-            tile = self._tiles.get((level, index))
-            if tile is not None:
-                self._tiles.move_to_end((level, index))
-                return tile
-            offset, count = page.offsets[index], page.counts[index]
-            if not count:
-                return None
             self._stream.seek(offset)
             data = self._stream.read(count)
         if len(data) < count:
             raise UnreadableRegionError(f"tile {index} of level {level} lies behind the file's end")
         tile = page.decode(data, index)
-        with self._lock:
-            self._tiles[level, index] = tile
-            self._held_bytes += tile.nbytes
-            while self._held_bytes > DECODED_TILE_CACHE_BYTES and len(self._tiles) > 1:
-                self._held_bytes -= self._tiles.popitem(last=False)[1].nbytes
+        self._tiles.keep(level, index, tile)
         return tile
 
     def _require_decoder(self, path: Path) -> None:

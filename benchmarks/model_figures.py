@@ -20,7 +20,7 @@ import numpy as np
 
 import wsi_engine
 from wsi_engine.evaluation.evaluate import score_pair
-from wsi_engine.evaluation.images import IMAGE_SUFFIXES
+from wsi_engine.evaluation.images import is_image
 from wsi_engine.evaluation.metrics import Evaluation
 from wsi_engine.evaluation.pairing import files_by_stem, is_segmentation, paired
 from wsi_engine.evaluation.polygons import Polygons
@@ -54,7 +54,7 @@ def sets_of(data: Path, config: TrainConfig) -> Iterator[TestSet]:
 
 def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
     """Pair the images of a set with their label images."""
-    images = files_by_stem(folder / "images", lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
+    images = files_by_stem(folder / "images", is_image)
     labels = files_by_stem(folder / "labels", is_segmentation)
     return paired(images, labels, where=folder / "labels", what="label image")
 

@@ -10,6 +10,7 @@ import shapely
 
 from wsi_engine.errors import ResolutionError
 from wsi_engine.models.protocol import ModelSpec
+from wsi_engine.slide.glass import GREY
 from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import Level, Slide, SlideInfo
@@ -131,8 +132,7 @@ def inspect(path: Path, spec: ModelSpec, mpp: float | None = None) -> Inspection
             lost = len(tissue.unreadable)
             warnings.insert(0, f"{info.path.name} is damaged: {lost} region(s) cannot be read")
         if tissue.is_grey:
-            why = "it is grey, and nuclei are told by the colours of their stains"
-            warnings.insert(0, f"{info.path.name}: {why}")
+            warnings.insert(0, f"{info.path.name}: {GREY}")
         overview = read_slide_overview(slide, info)
         area = shapely.union_all(tissue.pieces)
         stain = stain_flag(overview, overview.mask_of(area))

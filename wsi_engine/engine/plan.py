@@ -26,6 +26,7 @@ from wsi_engine.schedule.tiles import Tile, TileGrid
 from wsi_engine.slide.fields import sample_fields
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.frames import ModelGrid
+from wsi_engine.slide.glass import GREY
 from wsi_engine.slide.grid_reader import GridReader
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.resolution import with_resolution
@@ -208,10 +209,7 @@ def _working_area(
         if lost > 0:
             where += f", of which {100 * lost:.0f} % could not be read"
         if tissue.is_grey:
-            raise SlideError(
-                f"{info.path.name} is not supported: it is grey, and nuclei are told by the "
-                "colours of their stains; save it in colour"
-            )
+            raise SlideError(f"{info.path.name} is not supported: {GREY}; save it in colour")
         raise RegionError(
             f"no tissue found {where}: if there is some, switch the search off with --no-tissue"
         )

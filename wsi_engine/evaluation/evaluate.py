@@ -11,7 +11,7 @@ import numpy.typing as npt
 import shapely
 
 from wsi_engine.errors import DatasetError
-from wsi_engine.evaluation.images import read_image
+from wsi_engine.evaluation.images import is_image, read_image
 from wsi_engine.evaluation.metrics import (
     Evaluation,
     ImageScore,
@@ -153,7 +153,7 @@ def evaluate(prediction: Path, truth: Path, *, mpp: float, images: Path | None =
     DatasetError
         If a file cannot be read, or prediction and truth do not belong together.
     """
-    sources = {p.stem: p for p in images.iterdir()} if images and images.is_dir() else {}
+    sources = files_by_stem(images, is_image) if images and images.is_dir() else {}
 
     def pixels_of(name: str) -> npt.NDArray[np.uint8] | None:
         return None if images is None else read_image(sources.get(name, images))

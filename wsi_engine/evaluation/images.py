@@ -18,6 +18,11 @@ UNKNOWN = raster.UNKNOWN
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file can hold an image, by its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Read an RGB image as uint8 (h, w, 3).
 

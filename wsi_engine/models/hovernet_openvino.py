@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wsi_engine.models.devices import return_freed_memory
 from wsi_engine.models.hovernet_network import Architecture, Array, HoVerNet
-from wsi_engine.models.quantised import compiled_for_processor, openvino_core
+from wsi_engine.models.quantised import answer_of, compiled_for_processor, openvino_core
 from wsi_engine.models.state_dict import State, read_state
 
 if TYPE_CHECKING:
@@ -44,11 +44,8 @@ class OpenVinoHoVerNet:
         self, batch: npt.NDArray[np.uint8], crop: int, *, types: bool = True
     ) -> npt.NDArray[np.float32]:
         """Predict from pixels; may be called by several threads at once."""
-        network = self._for(batch.shape, crop, types)
-        found = network.create_infer_request().infer(
-            [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
-        )
-        return np.asarray(found[0], np.float32)
+        answer = answer_of(self._for(batch.shape, crop, types), batch)
+        return np.asarray(answer, np.float32)
 
     def _for(self, shape: tuple[int, ...], crop: int, types: bool) -> openvino.CompiledModel:
         wanted = (shape, crop, types)

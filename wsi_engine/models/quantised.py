@@ -34,6 +34,18 @@ def is_usable() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
+def answer_of(
+    network: openvino.CompiledModel, batch: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.generic]:
+    """Run a compiled network of one input and one output; several threads may do so at once."""
+    # A request of its own for each call: what one gives is overwritten by its next. The maps
+    # hold the memory that they are in.
+    found = network.create_infer_request().infer(
+        [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
+    )
+    return np.asarray(found[0])
+
+
 class QuantisedNetwork:
     """A network of one input and one output, compiled for the shape of each batch.
 
@@ -61,13 +73,7 @@ class QuantisedNetwork:
         """Predict from pixels; may be called by several threads at once."""
         if len(batch) == 0:
             return self(np.zeros((1, *batch.shape[1:]), np.uint8))[:0]
-        network = self._for(batch.shape)
-        # A request of its own for each call: what one gives is overwritten by its next. The maps
-        # hold the memory that they are in.
-        found = network.create_infer_request().infer(
-            [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
-        )
-        return np.asarray(found[0])
+        return answer_of(self._for(batch.shape), batch)
 
     def _for(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         with self._lock:

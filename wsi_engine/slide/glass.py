@@ -40,6 +40,10 @@ def is_blank(rgb: RGB) -> npt.NDArray[np.bool_]:
     return least(rgb) == 255
 
 
+GREY = "it is grey, and nuclei are told by the colours of their stains"
+"""Why a slide for which `is_grey` holds is of no use."""
+
+
 def is_grey(rgb: RGB) -> bool:
     """Tell whether what lies on the glass has no colours at all, as where one channel was stored.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.drawings import read_drawing
-from wsi_engine.evaluation.images import IMAGE_SUFFIXES, read_image, read_labels, read_taught
+from wsi_engine.evaluation.images import is_image, read_image, read_labels, read_taught
 from wsi_engine.evaluation.pairing import (
     files_by_stem,
     is_geojson,
@@ -108,7 +108,7 @@ def _slide_fields(config: SlideDataConfig, index: ClassIndex) -> list[Field]:
 
 
 def _image_fields(config: DataConfig, index: ClassIndex) -> list[Field]:
-    images = files_by_stem(config.images, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
+    images = files_by_stem(config.images, is_image)
     labels = files_by_stem(config.labels, is_segmentation)
     kinds: dict[str, Path] = {}
     if config.classes is not None and index.known:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsi_engine.errors import ModelError
-from wsi_engine.evaluation.images import IMAGE_SUFFIXES, UNKNOWN, read_image
+from wsi_engine.evaluation.images import UNKNOWN, is_image, read_image
 from wsi_engine.models.augmented import augmented
 from wsi_engine.models.learning import Teacher
 from wsi_engine.models.registry import find_model
@@ -140,7 +140,7 @@ def main(words: Sequence[str] | None = None) -> None:
     model = _teacher(arguments.method, arguments.weights)
     for path in arguments.paths:
         if path.is_dir():
-            images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            images = sorted(filter(is_image, path.iterdir()))
             teach_images(model, images, arguments.mpp, arguments.out)
         else:
             teach_slide(model, path, arguments.mpp, arguments.out)

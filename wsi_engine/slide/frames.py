@@ -100,6 +100,12 @@ class ModelBox:
             self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin
         )
 
+    def within(self, other: ModelBox) -> ModelBox:
+        """Return what lies in another box, too; without area where that is nothing."""
+        left, top = max(self.x, other.x), max(self.y, other.y)
+        right, bottom = min(self.x_stop, other.x_stop), min(self.y_stop, other.y_stop)
+        return ModelBox(left, top, max(right - left, 0), max(bottom - top, 0))
+
     def holds(self, points: FloatArray) -> npt.NDArray[np.bool_]:
         """Tell which points, shape (n, 2) in model pixels, lie in the half-open box."""
         x, y = points[:, 0], points[:, 1]

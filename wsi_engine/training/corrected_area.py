@@ -98,7 +98,8 @@ class CorrectedArea:
         margin = round(CONTEXT_UM / self._grid.mpp)
         for column, row in self._places():
             core = ModelBox(column * self._side, row * self._side, self._side, self._side)
-            window = _within(core.padded(margin), self._grid.whole)
+            # Beyond the slide there is only a mirror image.
+            window = core.padded(margin).within(self._grid.whole)
             labels, classes = self._truth(
                 core,
                 window,
@@ -114,7 +115,7 @@ class CorrectedArea:
                 window.x + columns[0], window.y + rows[0],
                 columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0],
             )  # fmt: skip
-            shown = _within(shown.padded(margin), window)
+            shown = shown.padded(margin).within(window)
             cut = np.ascontiguousarray(labels[_slices(shown, window)])
             yield KnownBlock((column, row), shown, cut, classes)
 
@@ -160,7 +161,7 @@ class CorrectedArea:
         true = nuclei.take(own)
 
         labels = np.full((window.height, window.width), UNKNOWN, np.uint16)
-        inner = _slices(_within(core, window), window)
+        inner = _slices(core.within(window), window)
         y, x = np.mgrid[window.y : window.y_stop, window.x : window.x_stop] + 0.5
         empty = _in_any(checked, x, y) | (_labels(emptied, window) > 0)
         labels[inner][empty[inner]] = 0
@@ -212,10 +213,3 @@ def _slices(box: ModelBox, window: ModelBox) -> tuple[slice, slice]:
         slice(box.y - window.y, box.y_stop - window.y),
         slice(box.x - window.x, box.x_stop - window.x),
     )
-
-
-def _within(box: ModelBox, whole: ModelBox) -> ModelBox:
-    """Return what of a box lies in another; beyond the slide there is only a mirror image."""
-    left, top = max(box.x, whole.x), max(box.y, whole.y)
-    right, bottom = min(box.x_stop, whole.x_stop), min(box.y_stop, whole.y_stop)
-    return ModelBox(left, top, max(0, right - left), max(0, bottom - top))

@@ -7,7 +7,7 @@ belongs to each of them, so that what is measured inside a nucleus depends on no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -42,11 +42,8 @@ class Field:
     @property
     def inside(self) -> ModelBox:
         """The part of the window that lies on the slide, in the window's own pixels."""
-        extent, window = self.grid.extent, self.window
-        left, top = max(extent.x - window.x, 0), max(extent.y - window.y, 0)
-        right = min(extent.x_stop - window.x, window.width)
-        bottom = min(extent.y_stop - window.y, window.height)
-        return ModelBox(left, top, max(right - left, 0), max(bottom - top, 0))
+        part = self.window.within(self.grid.extent)
+        return replace(part, x=part.x - self.window.x, y=part.y - self.window.y)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,13 @@ from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.results.folder import ResultFolder
-from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, ROI_FILE, SUMMARY_FILES
+from wsi_engine.results.layout import (
+    CLASSIFIER_FILES,
+    CORRECTIONS,
+    NUCLEI_FILES,
+    ROI_FILE,
+    SUMMARY_FILES,
+)
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
 from wsi_engine.results.roi_labels import held_by
 from wsi_engine.slide.fingerprint import FileWatch
@@ -175,5 +181,5 @@ class SlideRun:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
         self.watch.check(now=True)
-        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *SUMMARY_FILES])
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *CLASSIFIER_FILES, *SUMMARY_FILES])
         folder.forget_tiles()

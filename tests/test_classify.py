@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -220,18 +221,17 @@ def test_probabilities_are_those_of_scikit_learn(kind, classes, monkeypatch):
     x = rng.normal(size=(120, 5)).astype(np.float32)
     y = np.digitize(x[:, 0] + 0.3 * rng.normal(size=120), [-0.3, 0.5][: classes - 1])
     grown: list[Any] = []
-    for owner in ("sklearn.ensemble.RandomForestClassifier",
-                  "sklearn.ensemble.GradientBoostingClassifier",
-                  "sklearn.linear_model.LogisticRegression"):  # fmt: skip
+    for owner in (
+        "sklearn.ensemble.RandomForestClassifier",
+        "sklearn.ensemble.GradientBoostingClassifier",
+        "sklearn.linear_model.LogisticRegression",
+    ):
         package, _, name = owner.rpartition(".")
-        kept = getattr(__import__(package, fromlist=[name]), name)
-
-        class Kept(kept):  # type: ignore[misc,valid-type]
-            def __init__(self, *args: Any, **more: Any) -> None:
-                super().__init__(*args, **more)
-                grown.append(self)
-
-        monkeypatch.setattr(owner, Kept)
+        fit = getattr(import_module(package), name).fit
+        monkeypatch.setattr(
+            f"{owner}.fit",
+            lambda self, *a, _fit=fit, **k: grown.append(self) or _fit(self, *a, **k),
+        )
     training = ClassifierTraining(kind=kind, trees=7)  # type: ignore[arg-type]
     rule, medians, _ = module._fit(x, y.astype(np.int64), training)
     names = tuple(map(str, range(5)))
@@ -457,9 +457,9 @@ def test_regions_and_cohort_count_the_classes(result, learnt):
         for row in pq.read_table(result / "regions.parquet").to_pylist()
         if row["kind"] == "slide"
     )
-    assert {name: slide[f"Num {name}"] for name in (SMALL, LARGE)} == counts
+    assert {name: slide[f"Nuclei: {name}"] for name in (SMALL, LARGE)} == counts
     table = build_cohort(result.parent).table
-    assert f"Num {LARGE}" in table.column_names
+    assert f"Nuclei: {LARGE}" in table.column_names
 
 
 def test_doubtful_nuclei_are_points_on_them(result, learnt):
@@ -529,7 +529,46 @@ def test_what_cannot_be_written_leaves_the_result_as_it_was(result, learnt, monk
     assert after == before
 
 
+# In a run
+
+
+def test_a_run_with_a_classifier_gives_what_classifying_its_result_gives(
+    engine_result, sample, learnt, tmp_path
+):
+    kept = tmp_path / "kept.json"
+    write_classifier(kept, learnt("forest").classifier)
+    ran = wsi_engine.run(sample.slide_path, tmp_path / "ran", classifier=kept, **SETTINGS).folder
+    later = Path(shutil.copytree(engine_result, tmp_path / "later" / "sample"))
+    classify(later, learnt("forest").classifier)
+    for name in ("nuclei.parquet", "nuclei.geojson.gz", "classifier.json"):
+        assert (ran / name).read_bytes() == (later / name).read_bytes(), name
+    assert SlideResult(ran).record.classifier == SlideResult(later).record.classifier
+    assert list(problems_of(ran)) == []
+    again = wsi_engine.run(sample.slide_path, tmp_path / "ran", classifier=kept, **SETTINGS)
+    assert again.is_earlier
+    write_classifier(kept, learnt("logistic").classifier)
+    with pytest.raises(SettingsError, match=r"finished result with classifier: \w+\.\.\. -> \w+"):
+        wsi_engine.run(sample.slide_path, tmp_path / "ran", classifier=kept, **SETTINGS)
+
+
+def test_a_run_says_before_its_first_tile_that_a_classifier_does_not_fit(sample, learnt, tmp_path):
+    kept = tmp_path / "kept.json"
+    write_classifier(kept, learnt("forest").classifier)
+    more = {"measure": ("shape",), **SETTINGS}
+    with pytest.raises(ResultError, match=r"sample\.tif lacks \d+ measurement"):
+        wsi_engine.run(sample.slide_path, tmp_path / "out", classifier=kept, **more)
+    with pytest.raises(ModelError, match="holds no object classifier"):
+        wsi_engine.run(sample.slide_path, tmp_path / "out", classifier=tmp_path, **more)
+    assert not (tmp_path / "out" / "sample").exists()
+
+
 # The command
+
+
+def command(*words: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    assert end.value.code == 0
 
 
 def test_the_command_learns_classifies_and_says_how_good_it_is(
@@ -537,15 +576,17 @@ def test_the_command_learns_classifies_and_says_how_good_it_is(
 ):
     monkeypatch.setenv("COLUMNS", "200")
     kept = tmp_path / "kept.json"
-    main(["classify", str(result), "--examples", str(examples), "--trees", "10",
-          "--features", "shape,colour", "-o", str(kept)])  # fmt: skip
+    command(
+        *("classify", result, "--examples", examples, "--trees", "10"),
+        *("--features", "shape,colour", "-o", kept),
+    )
     said = capsys.readouterr().out
     assert "F1 where annotations were left out in turn" in said
     assert "most informative" in said
     assert "to label next" in said
     assert kept.read_bytes() == (result / "classifier.json").read_bytes()
     first = classes_by_id(result)
-    main(["classify", str(result), "--classifier", str(kept)])
+    command("classify", result, "--classifier", kept)
     assert classes_by_id(result) == first
 
 

@@ -50,23 +50,22 @@ class Classes:
     ----------
     classifier
         The classifier.
-    sha256
-        Checksum of its file.
     corrections
         What a person decided, which wins.
 
     Attributes
     ----------
+    classifier, names, colours
+        The classifier, its classes, and their colours.
     counts
         Number of nuclei of each class so far; of ``None``, those of which too little is measured.
     """
 
-    def __init__(self, classifier: ObjectClassifier, sha256: str, corrections: Corrections) -> None:
+    def __init__(self, classifier: ObjectClassifier, corrections: Corrections) -> None:
+        self.classifier = classifier
         self.names = classifier.classes
         self.colours = dict(zip(classifier.classes, classifier.colours, strict=True))
-        self.facts = {"kind": classifier.kind, "sha256": sha256}
         self.counts: Counter[str | None] = Counter()
-        self._classifier = classifier
         every = (*self.names, *corrections.new_classes(self.names))
         self._all: list[str | None] = [*every, None]
         self._number = {name: k for k, name in enumerate(every)}
@@ -74,12 +73,12 @@ class Classes:
 
     def require_measured(self, measurements: Sequence[str], where: str) -> None:
         """Raise `ResultError` if a result lacks a measurement that the classifier looks at."""
-        lacking = [name for name in self._classifier.measurements if name not in measurements]
+        lacking = [name for name in self.classifier.measurements if name not in measurements]
         if lacking:
             raise ResultError(
                 f"{where} lacks {len(lacking)} measurement(s) that the classifier looks at, such "
-                f"as {lacking[0]!r}: run the slide with the groups of --measure that it was trained "
-                "on, or train one on what is measured"
+                f"as {lacking[0]!r}: run the slide with the groups of --measure that it was "
+                "trained on, or train one on what is measured"
             )
 
     def given(self, some: CorrectedChunk, measurements: Sequence[str]) -> CorrectedChunk:
@@ -92,8 +91,8 @@ class Classes:
         measurements
             Names of their columns.
         """
-        columns = [measurements.index(name) for name in self._classifier.measurements]
-        said = self._classifier.probabilities(some.nuclei.measurements[:, columns])
+        columns = [measurements.index(name) for name in self.classifier.measurements]
+        said = self.classifier.probabilities(some.nuclei.measurements[:, columns])
         unknown = np.asarray(np.isnan(said).any(axis=1), bool)
         classes = np.where(unknown, -1, np.nan_to_num(said).argmax(axis=1)).astype(np.int16)
         given = {

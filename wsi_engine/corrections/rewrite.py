@@ -85,7 +85,7 @@ def write_corrected(
         names, facts = table.classes, table.facts
         if classes is not None:
             classes.require_measured(table.measurements, source.name)
-            names, facts = list(classes.names), facts | {CLASSIFIER_FACT: classes.facts}
+            names, facts = list(classes.names), facts | {CLASSIFIER_FACT: classes.classifier.kind}
             colours = {**colours, **classes.colours}
         surroundings = _Surroundings(table, corrector(), mpp)
         stream = corrector()

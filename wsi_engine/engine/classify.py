@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import shapely
 
@@ -33,6 +33,8 @@ from wsi_engine.results.layout import (
 from wsi_engine.results.record import Record, RunRecord, read_record
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,10 @@ def classify(folder: str | Path, classifier: ObjectClassifier) -> Classified:
 
 def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier) -> Classes:
     folder, settings, model = result.path, record.settings, record.model
-    (result.growing / CLASSIFIER).write_bytes(classifier_bytes(classifier))
-    sha256 = digest_of(result.growing / CLASSIFIER)
     corrections = Corrections.none(record.slide.fingerprint, model.name)
     if isinstance(record, RunRecord):
         corrections = corrections_for(folder, record.slide.fingerprint, model.name)
-    classes = Classes(classifier, sha256, corrections)
+    classes = Classes(classifier, corrections)
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
@@ -109,25 +109,38 @@ def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier)
         classes=classes,
         origin=ENGINE if isinstance(record, RunRecord) else OTHER,
     )
-    write_features(result.growing / DOUBTFUL, object_features(_as_points(classes.doubtful)))
-    earlier = record.classifier
-    changes: dict[str, Any] = {
-        "model": model.model_copy(
-            update={"classes": classifier.classes, "colours": classifier.colours}
-        ),
-        "classifier": ClassifierFacts(
-            file=CLASSIFIER,
-            sha256=sha256,
-            kind=classifier.kind,
-            model_classes=model.classes if earlier is None else earlier.model_classes,
-            model_colours=model.colours if earlier is None else earlier.model_colours,
-        ),
-    }
     result.publish(
-        record.model_copy(update=changes),
+        recorded(record, classes, result.growing),
         replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
     )
     return classes
+
+
+def recorded(record: R, classes: Classes, growing: Path) -> R:
+    """Write the classifier, and the nuclei of which it is least sure, and tell of it in a record.
+
+    Parameters
+    ----------
+    record
+        Record of the nuclei, with the classes that they had before.
+    classes
+        What has given all nuclei their classes.
+    growing
+        Folder in which the files of the result grow.
+    """
+    classifier, model, earlier = classes.classifier, record.model, record.classifier
+    (growing / CLASSIFIER).write_bytes(classifier_bytes(classifier))
+    write_features(growing / DOUBTFUL, object_features(_as_points(classes.doubtful)))
+    facts = ClassifierFacts(
+        file=CLASSIFIER,
+        sha256=digest_of(growing / CLASSIFIER),
+        kind=classifier.kind,
+        model_classes=model.classes if earlier is None else earlier.model_classes,
+        model_colours=model.colours if earlier is None else earlier.model_colours,
+    )
+    named = {"classes": classifier.classes, "colours": classifier.colours}
+    changes = {"model": model.model_copy(update=named), "classifier": facts}
+    return record.model_copy(update=changes)
 
 
 def _as_points(doubtful: list[Doubt]) -> list[PathObject]:

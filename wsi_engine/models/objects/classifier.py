@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.models.regions.forest import Forest
-from wsi_engine.qupath.colours import Colour
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 Kind = Literal["forest", "boosting", "logistic"]
 

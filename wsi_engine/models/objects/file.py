@@ -10,10 +10,8 @@ import numpy.typing as npt
 import orjson
 
 from wsi_engine.errors import ModelError, reason_for
-from wsi_engine.models.objects.classifier import Kind, Linear, ObjectClassifier
+from wsi_engine.models.objects.classifier import Colour, Kind, Linear, ObjectClassifier
 from wsi_engine.models.regions.forest import Forest
-from wsi_engine.qupath.colours import Colour
-from wsi_engine.qupath.objects import PathClass
 from wsi_engine.writing import atomic_path, clear_write_errors
 
 WHAT = "wsi-engine object classifier"
@@ -107,7 +105,7 @@ def _described(told: dict[str, Any]) -> ObjectClassifier:
     if kind not in get_args(Kind):
         raise ValueError(f"its kind is {kind!s:.40}")
     classes = _names(told["classes"], "classes", 2, MOST_CLASSES)
-    if any(str(PathClass.of(name)) != name for name in classes):
+    if any(": ".join(map(str.strip, name.split(":"))) != name for name in classes):
         raise ValueError("QuPath would spell its classes in another way")
     measurements = _names(told["measurements"], "measurements", 1, MOST_MEASUREMENTS)
     medians = _numbers([each["median"] for each in told["measurements"]], (len(measurements),))

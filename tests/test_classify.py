@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -497,6 +499,25 @@ def test_a_class_that_a_person_gave_stays(result, learnt, tmp_path):
     assert any("Probability: Tumor" in item.measurements for item in nuclei_of(result))
 
 
+def test_a_nucleus_that_was_redrawn_before_it_was_classified_keeps_its_class(
+    result, learnt, tmp_path
+):
+    nuclei = nuclei_of(result)
+    nuclei[0].roi = ROI(nuclei[0].geometry.buffer(-0.5))
+    write_objects(tmp_path / "redrawn.geojson", nuclei)
+    apply_corrections(tmp_path / "redrawn.geojson", result)
+    classify(result, learnt("logistic").classifier)
+    before = classes_by_id(result)
+    assert before[nuclei[0].id] is not None
+    write_objects(tmp_path / "fewer.geojson", nuclei_of(result)[:-2])
+    apply_corrections(tmp_path / "fewer.geojson", result)
+    after = classes_by_id(result)
+    assert len(after) == len(before) - 2
+    assert after == {identity: before[identity] for identity in after}
+    assert SlideResult(result).record.classifier.kind == "logistic"
+    assert list(problems_of(result)) == []
+
+
 def test_nuclei_of_another_program_are_classified_too(result, sample, learnt, tmp_path):
     measured = wsi_engine.measure(
         sample.slide_path, result / "nuclei.geojson.gz", tmp_path / "measured"
@@ -588,6 +609,23 @@ def test_the_command_learns_classifies_and_says_how_good_it_is(
     first = classes_by_id(result)
     command("classify", result, "--classifier", kept)
     assert classes_by_id(result) == first
+
+
+def test_classifying_loads_neither_the_library_that_learnt_nor_a_network(result, learnt, tmp_path):
+    write_classifier(tmp_path / "kept.json", learnt("boosting").classifier)
+    code = """
+import sys
+from wsi_engine.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("loaded:", sorted({"sklearn", "torch", "openvino"} & set(sys.modules)))
+"""
+    words = ["classify", str(result), "--classifier", str(tmp_path / "kept.json")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("loaded: []\n")
 
 
 @pytest.mark.parametrize(

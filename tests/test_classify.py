@@ -500,13 +500,15 @@ def test_a_class_that_a_person_gave_stays(result, learnt, tmp_path):
 
 
 def test_a_nucleus_that_was_redrawn_before_it_was_classified_keeps_its_class(
-    result, learnt, tmp_path
+    result, examples, tmp_path
 ):
+    training = ClassifierTraining(kind="logistic", features=("shape",))
+    classifier = train_classifier([(result, [examples])], training).classifier
     nuclei = nuclei_of(result)
     nuclei[0].roi = ROI(nuclei[0].geometry.buffer(-0.5))
     write_objects(tmp_path / "redrawn.geojson", nuclei)
     apply_corrections(tmp_path / "redrawn.geojson", result)
-    classify(result, learnt("logistic").classifier)
+    classify(result, classifier)
     before = classes_by_id(result)
     assert before[nuclei[0].id] is not None
     write_objects(tmp_path / "fewer.geojson", nuclei_of(result)[:-2])
@@ -516,6 +518,20 @@ def test_a_nucleus_that_was_redrawn_before_it_was_classified_keeps_its_class(
     assert after == {identity: before[identity] for identity in after}
     assert SlideResult(result).record.classifier.kind == "logistic"
     assert list(problems_of(result)) == []
+
+
+def test_a_nucleus_of_which_only_the_outline_is_measured_gets_no_class_from_colours(
+    result, learnt, tmp_path
+):
+    nuclei = nuclei_of(result)
+    nuclei[0].roi = ROI(nuclei[0].geometry.buffer(-0.5))
+    write_objects(tmp_path / "redrawn.geojson", nuclei)
+    apply_corrections(tmp_path / "redrawn.geojson", result)
+    classified = classify(result, learnt("forest").classifier)
+    assert classified.counts[None] == 1
+    assert classes_by_id(result)[nuclei[0].id] is None
+    (item,) = (item for item in nuclei_of(result) if item.id == nuclei[0].id)
+    assert not any(name.startswith("Probability") for name in item.measurements)
 
 
 def test_nuclei_of_another_program_are_classified_too(result, sample, learnt, tmp_path):

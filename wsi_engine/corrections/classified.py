@@ -30,7 +30,7 @@ class Doubt:
     margin
         By how much the first class is more probable than the second.
     id
-        Of the nucleus.
+        The id of the nucleus.
     anchor
         QuPath pixels.
     classes

@@ -22,7 +22,7 @@ MOST_CLASSES = 100
 MOST_MEASUREMENTS = 2_000
 LONGEST_NAME = 500
 LARGEST = 1e30
-"""Of scores, weights and medians: sums of them are finite, whatever was measured."""
+"""Largest score, weight and median: sums of them are finite, whatever was measured."""
 
 _TREE_TYPES = {
     "roots": np.int64,

@@ -22,6 +22,7 @@ from wsi_engine.cli import main
 from wsi_engine.engine.apply import apply_corrections
 from wsi_engine.engine.classify import classify
 from wsi_engine.errors import EngineError, ModelError, ResultError, SettingsError, TrainingError
+from wsi_engine.models.objects.classifier import ObjectClassifier
 from wsi_engine.models.objects.file import classifier_bytes, read_classifier, write_classifier
 from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
@@ -31,7 +32,8 @@ from wsi_engine.regions.cohort import build_cohort
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.verify import problems_of
 from wsi_engine.sample import SampleTruth
-from wsi_engine.training.object_classifier import ClassifierTraining, Trained, train_classifier
+from wsi_engine.training.classifier_rules import ClassifierTraining, fit
+from wsi_engine.training.object_classifier import Trained, train_classifier
 from wsi_engine.training.object_examples import read_examples
 
 SETTINGS: dict[str, Any] = {"model": "watershed", "tile_size": 512}
@@ -217,8 +219,6 @@ def test_what_a_measurement_tells_apart_is_learnt(engine_result, learnt, kind):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_probabilities_are_those_of_scikit_learn(kind, classes, monkeypatch):
     """The arrays of the file say what the library's own object says."""
-    from wsi_engine.training import object_classifier as module
-
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 5)).astype(np.float32)
     y = np.digitize(x[:, 0] + 0.3 * rng.normal(size=120), [-0.3, 0.5][: classes - 1])
@@ -229,15 +229,15 @@ def test_probabilities_are_those_of_scikit_learn(kind, classes, monkeypatch):
         "sklearn.linear_model.LogisticRegression",
     ):
         package, _, name = owner.rpartition(".")
-        fit = getattr(import_module(package), name).fit
+        own = getattr(import_module(package), name).fit
         monkeypatch.setattr(
             f"{owner}.fit",
-            lambda self, *a, _fit=fit, **k: grown.append(self) or _fit(self, *a, **k),
+            lambda self, *a, _fit=own, **k: grown.append(self) or _fit(self, *a, **k),
         )
     training = ClassifierTraining(kind=kind, trees=7)  # type: ignore[arg-type]
-    rule, medians, _ = module._fit(x, y.astype(np.int64), training)
+    rule, medians, _ = fit(x, y.astype(np.int64), training)
     names = tuple(map(str, range(5)))
-    classifier = module.ObjectClassifier(
+    classifier = ObjectClassifier(
         kind, names[:classes], ((0, 0, 0),) * classes, names, medians, rule
     )
     shown = x if kind != "logistic" else (x - x.mean(axis=0, dtype=float)) / x.std(0, dtype=float)

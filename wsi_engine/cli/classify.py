@@ -82,7 +82,8 @@ def _train(
     output: Path | None,
 ) -> Trained:
     from wsi_engine.models.objects.file import write_classifier
-    from wsi_engine.training.object_classifier import ClassifierTraining, train_classifier
+    from wsi_engine.training.classifier_rules import ClassifierTraining
+    from wsi_engine.training.object_classifier import train_classifier
 
     if kind not in KINDS:
         raise SettingsError(f"--kind: there is no {kind!r}; there are {', '.join(KINDS)}")

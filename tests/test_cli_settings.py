@@ -25,6 +25,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "override_mpp": (["--override-mpp"], True),
     "roi": (["--roi", "drawn.geojson"], Path("drawn.geojson")),
     "roi_class": (["--roi-class", "Tumor", "--roi-class", "Stroma"], ("Tumor", "Stroma")),
+    "classifier": (["--classifier", "classes.json"], Path("classes.json")),
     "regions_model": (["--regions-model", "glands.safetensors"], "glands.safetensors"),
     "regions_weights": (["--regions-weights", "own.pth"], Path("own.pth")),
     "region_smoothing": (["--region-smoothing", "4"], 4.0),

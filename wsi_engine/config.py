@@ -216,6 +216,10 @@ class RunSettings(BaseModel):
         ),
     ] = ("shape", "colour", "texture", "ring", "context")
     stains: Annotated[StainSetting, _ChangesResult("Stain vectors for the measurements")] = "H&E"
+    classifier: Annotated[
+        Path | None,
+        _ChangesResult("Classifier that gives nuclei their classes, of `wsi-engine classify`"),
+    ] = None
     geojson_measurements: Annotated[
         Literal["essential", "all", "none"],
         _ChangesResult("Measurements that QuPath gets; the table always has all"),
@@ -293,7 +297,7 @@ class RunSettings(BaseModel):
 
     def with_absolute_paths(self) -> RunSettings:
         """Return the same for processes that have another working directory."""
-        names = ("weights", "roi", "normalise_target", "regions_weights")
+        names = ("weights", "roi", "normalise_target", "regions_weights", "classifier")
         files = {name: getattr(self, name) for name in names}
         absolute: dict[str, Any] = {
             name: path.absolute() for name, path in files.items() if path is not None

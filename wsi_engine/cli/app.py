@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from wsi_engine.cli import (
+    classify,
     console,
     corrections,
     learning,
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": learning.evaluate,
     "diff": corrections.diff,
     "apply": corrections.apply,
+    "classify": classify.classify,
     "convert": qupath.convert,
     "validate": qupath.validate,
     "regions": results.regions,

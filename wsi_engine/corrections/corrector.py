@@ -141,7 +141,12 @@ def _anchors_of(shapes: Geometries) -> npt.NDArray[np.float64]:
     return np.round(shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2), 2)
 
 
-def labels_of(corrected: CorrectedChunk, added: Container[str], regions: Regions | None) -> Labels:
+def labels_of(
+    corrected: CorrectedChunk,
+    added: Container[str],
+    regions: Regions | None,
+    origin: str = ENGINE,
+) -> Labels:
     """Say where nuclei come from and in which regions they lie.
 
     Parameters
@@ -152,12 +157,14 @@ def labels_of(corrected: CorrectedChunk, added: Container[str], regions: Regions
         Ids of those that a person drew.
     regions
         Regions of interest, if there are any.
+    origin
+        What found those that no person touched.
     """
     items, held = corrected.items, held_by(regions, corrected.nuclei.anchors)
     return Labels(
         name=[None if item is None else item.name for item in items],
         source=[
-            ENGINE if item is None else ADDED if identity in added else EDITED
+            origin if item is None else ADDED if identity in added else EDITED
             for identity, item in zip(corrected.ids, items, strict=True)
         ],
         roi=[name for name, _ in held],

@@ -7,20 +7,25 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wsi_engine.corrections.corrector import CorrectedChunk, Corrector, labels_of
 from wsi_engine.corrections.record import Corrections
+from wsi_engine.nuclei.labels import ENGINE
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, Values, measure_context
 from wsi_engine.nuclei.measure.groups import measured_alone
 from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.results.column_dictionary import read_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
-from wsi_engine.results.nucleus_files import NucleusFiles
+from wsi_engine.results.nucleus_files import CLASSIFIER_FACT, NucleusFiles
 from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.slide.frames import Mpp
+
+if TYPE_CHECKING:
+    from wsi_engine.corrections.classified import Classes
 
 
 def write_corrected(
@@ -34,6 +39,8 @@ def write_corrected(
     split: int | None,
     colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
     drawn: Collection[str] = (),
+    classes: Classes | None = None,
+    origin: str = ENGINE,
 ) -> tuple[int, int]:
     """Write nuclei anew as corrections have them, with the context that this gives to all.
 
@@ -58,6 +65,10 @@ def write_corrected(
         Colours that classes have in the source; those in the corrections win.
     drawn
         Ids of nuclei in the source that a person drew.
+    classes
+        What gives the nuclei other classes than they have.
+    origin
+        What found them, as `Labels.source` calls it.
 
     Returns
     -------
@@ -71,22 +82,30 @@ def write_corrected(
         def corrector() -> Corrector:
             return Corrector(corrections, table.classes, measure, drawn)
 
+        names, facts = table.classes, table.facts
+        if classes is not None:
+            classes.require_measured(table.measurements, source.name)
+            names, facts = list(classes.names), facts | {CLASSIFIER_FACT: classes.classifier.kind}
+            colours = {**colours, **classes.colours}
         surroundings = _Surroundings(table, corrector(), mpp)
         stream = corrector()
         with NucleusFiles(
             destination,
-            table.classes,
+            names,
             columns,
             for_qupath,
             slide,
-            table.facts,
+            facts,
             split,
-            corrections.new_classes(table.classes),
+            corrections.new_classes(names),
             {**colours, **corrections.colours()},
         ) as files:
             for some in _corrected(table, stream):
                 some = surroundings.renewed(some)
-                files.write(some.ids, some.nuclei, labels_of(some, corrections.added, regions))
+                if classes is not None:
+                    some = classes.given(some, table.measurements)
+                labels = labels_of(some, corrections.added, regions, origin)
+                files.write(some.ids, some.nuclei, labels)
     return files.count, stream.unmet
 
 

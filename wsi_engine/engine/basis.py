@@ -51,6 +51,7 @@ def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basi
     if settings.regions_model is not None and not is_named(settings.regions_model):
         described["regions_model"] = _digest(Path(settings.regions_model))
     described["regions_weights"] = _digest(settings.regions_weights)
+    described["classifier"] = _digest(settings.classifier)
     if given is None:
         del described["weights"]
         described |= _described_methods(settings)

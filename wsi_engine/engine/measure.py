@@ -36,6 +36,7 @@ from wsi_engine.qupath.nuclei import ForeignNuclei, read_nuclei
 from wsi_engine.results.facts import MeasuredNuclei, NucleusSource
 from wsi_engine.results.folder import ResultFolder, has_result
 from wsi_engine.results.layout import (
+    CLASSIFIER_FILES,
     NUCLEI_FILES,
     ROI_FILE,
     SUMMARY_FILES,
@@ -56,7 +57,7 @@ from wsi_engine.slide.whole_pixels import make_measured_grid
 from wsi_engine.store.tile_store import JOURNAL
 from wsi_engine.writing import clear_write_errors
 
-_OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *SUMMARY_FILES)
+_OF_A_RESULT = (NUCLEI_FILES, ROI_FILE, TISSUE_FILE, *CLASSIFIER_FILES, *SUMMARY_FILES)
 """Files of an earlier result that describe other nuclei, or bounds that are no more."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
+from wsi_engine.corrections.classified import Classes
 from wsi_engine.corrections.record import corrections_for
 from wsi_engine.engine.basis import basis_of, basis_of_tiles, found_regions_name
 from wsi_engine.engine.notebook import observing
@@ -28,6 +29,7 @@ from wsi_engine.errors import SettingsError
 from wsi_engine.kernel_cache import tell_when_compiling
 from wsi_engine.models.devices import CPU, resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
+from wsi_engine.models.objects.file import read_classifier
 from wsi_engine.models.protocol import Model
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.record import read_run_record
@@ -184,6 +186,9 @@ def _run_slide(
                 folder.forget_tiles()
                 write_summaries(folder, regions=regions, report=report)
                 return RunResult(folder.path, read_run_record(folder.path), is_earlier=True)
+        classifier = None
+        if settings.classifier is not None:
+            classifier = read_classifier(settings.classifier)
         found = folder.tiles / found_regions_name(asked, devices)
         plan = make_plan(slide, settings, devices[0], run_log.clock, observe, given, found)
         basis = basis_of_tiles(asked, plan, processes.arithmetic(settings.device, devices))
@@ -202,7 +207,12 @@ def _run_slide(
         if force or redone is not None:
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
-        work = SlideRun(plan, basis, folder, corrections, processes, run_log, watch, observe)
+        classes = None if classifier is None else Classes(classifier, corrections)
+        if classes is not None:
+            classes.require_measured([column.name for column in plan.columns], path.name)
+        work = SlideRun(
+            plan, basis, folder, corrections, processes, run_log, watch, observe, classes
+        )
         work.complete(warnings)
         write_summaries(folder, regions=regions, report=report)
         return RunResult(folder.path, read_run_record(folder.path))

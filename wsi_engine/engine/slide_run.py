@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+from wsi_engine.corrections.classified import Classes
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.corrections.rewrite import write_corrected
 from wsi_engine.engine.basis import Basis
+from wsi_engine.engine.classify import recorded
 from wsi_engine.engine.outlines import write_outlines
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Tracker
@@ -21,7 +23,13 @@ from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.results.folder import ResultFolder
-from wsi_engine.results.layout import CORRECTIONS, NUCLEI_FILES, ROI_FILE, SUMMARY_FILES
+from wsi_engine.results.layout import (
+    CLASSIFIER_FILES,
+    CORRECTIONS,
+    NUCLEI_FILES,
+    ROI_FILE,
+    SUMMARY_FILES,
+)
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
 from wsi_engine.results.roi_labels import held_by
 from wsi_engine.slide.fingerprint import FileWatch
@@ -51,6 +59,8 @@ class SlideRun:
         Watch on the slide's file: if it changes, nothing is published.
     observe
         Function that is called with a ``Progress`` now and then.
+    classes
+        What gives the nuclei other classes than the model's.
     """
 
     plan: Plan
@@ -61,6 +71,7 @@ class SlideRun:
     run_log: RunLog
     watch: FileWatch
     observe: Observer
+    classes: Classes | None = None
 
     def complete(self, warnings: list[str]) -> None:
         """Compute what is missing, write all files, and publish them.
@@ -142,14 +153,14 @@ class SlideRun:
         return files.count
 
     def _corrected(self, count: int) -> tuple[int, list[str]]:
-        """Make the corrections in what has grown.
+        """Make the corrections in what has grown, and give the nuclei other classes.
 
         Returns
         -------
         count, warnings
             Number of nuclei, and the warnings about corrections that met none.
         """
-        if not self.corrections:
+        if not self.corrections and self.classes is None:
             return count, []
         with self.folder.growing_anew(NUCLEI_FILES) as anew:
             count, unmet = write_corrected(
@@ -161,6 +172,7 @@ class SlideRun:
                 regions=self.plan.regions,
                 split=self.plan.settings.split,
                 colours=self.plan.model.spec.class_colours,
+                classes=self.classes,
             )
         if not unmet:
             return count, []
@@ -174,6 +186,8 @@ class SlideRun:
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
+        if self.classes is not None:
+            record = recorded(record, self.classes, folder.growing)
         self.watch.check(now=True)
-        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *SUMMARY_FILES])
+        folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *CLASSIFIER_FILES, *SUMMARY_FILES])
         folder.forget_tiles()

@@ -16,10 +16,13 @@ from wsi_engine.qupath.objects import Feature, PathClass, PathObject, class_memb
 from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.roi_members import rings_of
 
-__all__ = ["SCORE_NAME", "Feature", "annotation_feature", "detection_features"]
+__all__ = ["PROBABILITY_NAME", "SCORE_NAME", "Feature", "annotation_feature", "detection_features"]
 
 SCORE_NAME = "Detection score"
 """The measurement that holds the score of a nucleus."""
+
+PROBABILITY_NAME = "Probability: "
+"""What stands before the name of a class in the measurement of how probable it is."""
 
 
 def detection_features(

@@ -150,6 +150,16 @@ class ModelFacts(NucleusSource):
     calibration: dict[str, Any]
 
 
+class ClassifierFacts(Facts):
+    """The object classifier that gave the classes, and what the model's were before it."""
+
+    file: FileName
+    sha256: str
+    kind: str
+    model_classes: tuple[str, ...]
+    model_colours: tuple[tuple[int, int, int] | None, ...] = ()
+
+
 class StainFacts(Facts):
     """Stain vectors by name, and the value of the background per channel."""
 

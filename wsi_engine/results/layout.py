@@ -28,6 +28,11 @@ TISSUE_FILE = "tissue.geojson"
 ROI_FILE = "roi.geojson"
 CORRECTIONS = "corrections.geojson.gz"
 
+CLASSIFIER = "classifier.json"
+DOUBTFUL = "doubtful.geojson"
+CLASSIFIER_FILES = (CLASSIFIER, DOUBTFUL)
+"""The classifier that gave the classes, and the nuclei of which it is least sure."""
+
 REGIONS_GEOJSON = "regions.geojson"
 REGIONS_TABLE = "regions.parquet"
 REGIONS_CSV = "regions.csv"

@@ -14,11 +14,14 @@ from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.colours import Colour, ColourAlpha
-from wsi_engine.qupath.features import SCORE_NAME, detection_features
+from wsi_engine.qupath.features import PROBABILITY_NAME, SCORE_NAME, detection_features
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.column_dictionary import write_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, geojson_name
 from wsi_engine.results.nucleus_table import GeoParquetWriter
+
+CLASSIFIER_FACT = "classifier"
+"""Name of the fact that a table of nuclei has when a classifier gave the classes."""
 
 
 def columns_for_qupath(
@@ -50,7 +53,8 @@ class NucleusFiles(Closing):
     slide
         Name of the result, in a column: tables of several slides can be joined.
     facts
-        Facts for the metadata of the GeoParquet file.
+        Facts for the metadata of the GeoParquet file; where `CLASSIFIER_FACT` is among them,
+        QuPath gets the probabilities of the classes, too.
     split
         Most nuclei per GeoJSON file; ``None`` for one file.
     more_classes
@@ -73,6 +77,7 @@ class NucleusFiles(Closing):
     ) -> None:
         self._folder = folder
         self._classes = np.array([*classes, *more_classes, None], object)
+        self._probable = tuple(classes) if CLASSIFIER_FACT in facts else ()
         self._colours = colours
         self._split = split
         self._measurements = tuple(column.name for column in columns)
@@ -98,6 +103,10 @@ class NucleusFiles(Closing):
         )
         self._table.write(ids, nuclei, measurements, labels.columns())
         shown: Measurements = {SCORE_NAME: nuclei.scores}
+        shown |= {
+            PROBABILITY_NAME + name: nuclei.probabilities[:, k]
+            for k, name in enumerate(self._probable)
+        }
         features = detection_features(
             ids,
             nuclei.polygons,

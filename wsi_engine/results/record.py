@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_serializer
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from wsi_engine.errors import ResultError
 from wsi_engine.results.facts import (
     Box,
+    ClassifierFacts,
     CorrectionFacts,
     Facts,
     FileFacts,
@@ -83,6 +85,9 @@ class Record(WrittenFiles):
         Versions of everything that took part, by package.
     started, finished
         UTC, ISO 8601.
+    classifier
+        Who gave the nuclei their classes, if not who found them; the classes of ``model`` are
+        then those of the classifier.
     """
 
     slide: SlideFacts
@@ -97,6 +102,14 @@ class Record(WrittenFiles):
     versions: dict[str, str]
     started: str
     finished: str
+    classifier: ClassifierFacts | None = None
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        if told["classifier"] is None:
+            del told["classifier"]
+        return told
 
 
 class RunRecord(Record):

@@ -30,7 +30,7 @@ class Forest:
     threshold
         float64, shape (n,): a pixel goes to the left where the feature is at most that.
     probabilities
-        float64, shape (n, classes): what a leaf says.
+        float64, shape (n, classes): what a leaf says; scores of any sign where trees are added up.
     """
 
     roots: npt.NDArray[np.int64]
@@ -59,7 +59,15 @@ class Forest:
         )
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], features: int, classes: int) -> Self:
+    def of_arrays(
+        cls,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        features: int,
+        classes: int,
+        *,
+        highest: float = 1.0,
+        lowest: float = 0.0,
+    ) -> Self:
         """Take the arrays of a file, which anybody may have written.
 
         Parameters
@@ -68,6 +76,8 @@ class Forest:
             By the names of the attributes.
         features, classes
             How many of them there are.
+        highest, lowest
+            What a leaf may say.
 
         Raises
         ------
@@ -79,7 +89,10 @@ class Forest:
             if arrays[field.name].dtype != kinds.get(field.name, np.int32):
                 raise ValueError(f"{field.name} is of type {arrays[field.name].dtype}")
         forest = cls(**{field.name: arrays[field.name] for field in fields(cls)})
-        if not forest._is_whole(features, classes):
+        said = forest.probabilities
+        if not (
+            forest._is_whole(features, classes) and ((said >= lowest) & (said <= highest)).all()
+        ):
             raise ValueError("its trees are broken")
         return forest
 
@@ -101,7 +114,6 @@ class Forest:
             goes_on
             and ((self.feature >= 0) & (self.feature < features)).all()
             and np.isfinite(self.threshold).all()
-            and ((self.probabilities >= 0) & (self.probabilities <= 1)).all()
         )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -121,6 +133,12 @@ class Forest:
         ndarray
             float64, shape (p, classes).
         """
+        said = self.total(features)
+        said /= len(self.roots) - 1
+        return said
+
+    def total(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the sum of what the trees say, float64, shape (p, classes), as `predict` does."""
         said = np.zeros((len(features), self.probabilities.shape[1]))
         _walk(
             np.ascontiguousarray(features, np.float32),
@@ -132,7 +150,6 @@ class Forest:
             self.probabilities,
             said,
         )
-        said /= len(self.roots) - 1
         return said
 
 

@@ -1,0 +1,156 @@
+"""Classes for the nuclei of a finished result, from an object classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import shapely
+
+from wsi_engine.corrections.classified import Classes, Doubt
+from wsi_engine.corrections.record import Corrections, corrections_for
+from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.digests import digest_of
+from wsi_engine.engine.summaries import write_summaries
+from wsi_engine.models.objects.classifier import ObjectClassifier
+from wsi_engine.models.objects.file import classifier_bytes
+from wsi_engine.nuclei.labels import ENGINE, OTHER
+from wsi_engine.qupath.objects import PathObject, object_features
+from wsi_engine.qupath.regions import read_bounds_of_work
+from wsi_engine.qupath.roi import ROI
+from wsi_engine.qupath.writer import write_features
+from wsi_engine.results.facts import ClassifierFacts
+from wsi_engine.results.folder import ResultFolder
+from wsi_engine.results.layout import (
+    CLASSIFIER,
+    CLASSIFIER_FILES,
+    DOUBTFUL,
+    NUCLEI_FILES,
+    REPORT_FILE,
+    ROI_FILE,
+)
+from wsi_engine.results.record import Record, RunRecord, read_record
+from wsi_engine.slide.frames import Mpp
+from wsi_engine.writing import clear_write_errors
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The outcome of classifying a result.
+
+    Attributes
+    ----------
+    folder
+        Folder of the result.
+    counts
+        Number of nuclei of each class; of ``None``, those of which too little is measured.
+    doubtful
+        The nuclei of which the classifier is least sure, the least sure first.
+    """
+
+    folder: Path
+    counts: dict[str | None, int]
+    doubtful: tuple[Doubt, ...]
+
+
+def classify(folder: str | Path, classifier: ObjectClassifier) -> Classified:
+    """Give the nuclei of a finished result the classes of a classifier.
+
+    GeoJSON and table are written anew, with a probability for each class; regions and page that
+    were there are made again. A class that a person gave by `apply` stays. The classifier is kept
+    beside the result, and so are the nuclei of which it is least sure, as points. Memory: what
+    `apply` needs, whatever the number of nuclei.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<slide>``, as `run` or `measure` wrote it.
+    classifier
+        The classifier, as `wsi_engine.models.objects.file.read_classifier` gives it.
+
+    Raises
+    ------
+    ResultError
+        When there is no result, or it lacks a measurement that the classifier looks at.
+    BusyError
+        When another process works in the folder.
+    OutputError
+        When the result cannot be written.
+    """
+    with ResultFolder.of_result(Path(folder)) as result:
+        record, had_page = read_record(result.path), (result.path / REPORT_FILE).exists()
+        with clear_write_errors(result.path):
+            classes = _rewrite(result, record, classifier)
+        write_summaries(result, regions=False, report=had_page)
+        return Classified(result.path, dict(classes.counts), tuple(classes.doubtful))
+
+
+def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier) -> Classes:
+    folder, settings, model = result.path, record.settings, record.model
+    corrections = Corrections.none(record.slide.fingerprint, model.name)
+    if isinstance(record, RunRecord):
+        corrections = corrections_for(folder, record.slide.fingerprint, model.name)
+    classes = Classes(classifier, corrections)
+    regions = None
+    if (folder / ROI_FILE).exists():
+        regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
+    write_corrected(
+        folder,
+        result.growing,
+        corrections,
+        slide=folder.name,
+        mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
+        regions=regions,
+        split=settings.split,
+        drawn=corrections.added,
+        classes=classes,
+        origin=ENGINE if isinstance(record, RunRecord) else OTHER,
+    )
+    result.publish(
+        recorded(record, classes, result.growing),
+        replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
+    )
+    return classes
+
+
+def recorded(record: R, classes: Classes, growing: Path) -> R:
+    """Write the classifier, and the nuclei of which it is least sure, and tell of it in a record.
+
+    Parameters
+    ----------
+    record
+        Record of the nuclei, with the classes that they had before.
+    classes
+        What has given all nuclei their classes.
+    growing
+        Folder in which the files of the result grow.
+    """
+    classifier, model, earlier = classes.classifier, record.model, record.classifier
+    (growing / CLASSIFIER).write_bytes(classifier_bytes(classifier))
+    write_features(growing / DOUBTFUL, object_features(_as_points(classes.doubtful)))
+    facts = ClassifierFacts(
+        file=CLASSIFIER,
+        sha256=digest_of(growing / CLASSIFIER),
+        kind=classifier.kind,
+        model_classes=model.classes if earlier is None else earlier.model_classes,
+        model_colours=model.colours if earlier is None else earlier.model_colours,
+    )
+    named = {"classes": classifier.classes, "colours": classifier.colours}
+    changes = {"model": model.model_copy(update=named), "classifier": facts}
+    return record.model_copy(update=changes)
+
+
+def _as_points(doubtful: list[Doubt]) -> list[PathObject]:
+    """Describe nuclei as points without a class, to be gone through in QuPath one by one."""
+    return [
+        PathObject(
+            object_type="annotation",
+            roi=ROI(shapely.Point(doubt.anchor)),
+            name=f"{doubt.classes[0]} or {doubt.classes[1]}?",
+            measurements={"Margin": doubt.margin},
+        )
+        for doubt in doubtful
+    ]

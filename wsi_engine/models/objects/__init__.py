@@ -1,0 +1,1 @@
+"""Classes of nuclei from what was measured of them: the classifier, and its file."""

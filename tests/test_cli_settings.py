@@ -44,6 +44,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "min_circularity": (["--min-circularity", "0.6"], 0.6),
     "min_score": (["--min-score", "0.55"], 0.55),
     "drop_border": (["--drop-border"], True),
+    "cells": (["--cells", "5"], 5.0),
     "tile_size": (["--tile-size", "512"], 512),
     "simplify_um": (["--simplify-um", "0.2"], 0.2),
     "measure": (["--measure", "shape", "--measure", "rgb"], ("shape", "rgb")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measure.ring import WIDTH_UM
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
@@ -93,7 +95,17 @@ class Plan:
     @property
     def columns(self) -> tuple[Column, ...]:
         """What is measured of each nucleus."""
-        return columns_of(self.settings.measure, self.measurer.stains, self.measured.grid.pixel)
+        columns = columns_of(
+            self.settings.measure,
+            self.measurer.stains,
+            self.measured.grid.pixel,
+            self.settings.cells,
+        )
+        if self.settings.cells is None:
+            return columns
+        from wsi_engine.nuclei.measure.cell_shape import CELL_COLUMNS
+
+        return (*columns, *CELL_COLUMNS)
 
     def reading(self, slide: Slide) -> Plan:
         """Return the same plan for the slide as it was opened once more."""
@@ -155,7 +167,7 @@ def make_plan(
     spec, grid = model.spec, reader.grid
     reach = area if tissue is None else _reach(area, bounds, grid)
     tile_grid = TileGrid(
-        grid.extent, core_side(settings.tile_size, spec), spec.halo_px, spec.stride
+        grid.extent, core_side(settings.tile_size, spec), _halo(settings, spec), spec.stride
     )
     return Plan(
         info=info,
@@ -167,7 +179,9 @@ def make_plan(
         regions=regions,
         area=area,
         reach=reach,
-        measurer=measurer_of(settings.measure, choose_stains(settings.stains, fields)),
+        measurer=measurer_of(
+            settings.measure, choose_stains(settings.stains, fields), settings.cells
+        ),
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(reach, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),
@@ -178,6 +192,14 @@ def make_plan(
 def core_side(tile_size: int, spec: ModelSpec) -> int:
     """Round a tile's side up to what the model can take."""
     return -(-tile_size // spec.stride) * spec.stride
+
+
+def _halo(settings: RunSettings, spec: ModelSpec) -> int:
+    """Return the halo of the model, larger where rings are wider than it was made for."""
+    if settings.cells is None or "ring" not in settings.measure:
+        return spec.halo_px
+    more = 2 * max(0.0, settings.cells - WIDTH_UM) / spec.mpp
+    return spec.halo_px + math.ceil(more / spec.stride) * spec.stride
 
 
 def _readers(slide: Slide, seen: ModelGrid, measured: ModelGrid) -> tuple[GridReader, GridReader]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsi_engine.corrections.changes import find_changes, refuse_unreadable
 from wsi_engine.corrections.record import Corrections, corrections_for
-from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.corrections.selection import NucleusSelection
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.digests import digest_of
@@ -204,6 +204,11 @@ def _rewrite(
             split=settings.split,
             colours=record.model.class_colours,
             drawn=earlier.added,
+            cells=None
+            if settings.cells is None
+            else CellExtent(
+                settings.cells, (record.slide.bounds.width, record.slide.bounds.height)
+            ),
         )
         if corrections:
             corrections.write(result.growing / CORRECTIONS)

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from wsi_engine.corrections.record import Corrections
-from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.engine.basis import Basis
 from wsi_engine.engine.outlines import write_outlines
 from wsi_engine.engine.plan import Plan
@@ -162,6 +162,7 @@ class SlideRun:
                 regions=self.plan.regions,
                 split=self.plan.settings.split,
                 colours=self.plan.model.spec.class_colours,
+                cells=self._cell_extent(),
             )
         if not unmet:
             return count, []
@@ -169,6 +170,12 @@ class SlideRun:
             f"{unmet} nuclei that {CORRECTIONS} deletes or edits were not found by this run; "
             "those that were edited are in the result as they were corrected"
         ]
+
+    def _cell_extent(self) -> CellExtent | None:
+        if self.plan.settings.cells is None:
+            return None
+        grid = self.plan.reader.grid
+        return CellExtent(self.plan.settings.cells, (grid.slide_width, grid.slide_height))
 
     def _publish(self, warnings: list[str]) -> None:
         folder, made = self.folder, None

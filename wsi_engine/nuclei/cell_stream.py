@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import shapely
 
-from wsi_engine.nuclei.cells import expanded
+from wsi_engine.nuclei.cells import expanded, reach_um
 from wsi_engine.nuclei.measure.context import Frontier
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.polygons import Polygons
@@ -47,7 +47,7 @@ def add_cells(
     Nuclei wait as in ``add_context``: memory holds a band as wide as the slide.
     """
     frontier = Frontier(tile_grid, model_grid, largest_object_px)
-    reach = 2 * distance_um / model_grid.slide_mpp.y
+    reach = reach_um(distance_um) / model_grid.slide_mpp.y
     # What comes below the line may reach above it by its own size.
     ahead = reach + largest_object_px * model_grid.scale_y
     size = (float(model_grid.slide_width), float(model_grid.slide_height))

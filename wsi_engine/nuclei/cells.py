@@ -2,9 +2,9 @@
 
 From points along the outline, rays go straight away from the nucleus. Each ends at the largest
 distance, or where another outline is as near: there a disc that touches the nucleus at the point
-where the ray begins touches the other one, too (the medial axis between both). Nothing but
-outlines within twice that distance matters, so a cell is the same whatever the tiling, and the
-time is proportional to the number of nuclei.
+where the ray begins touches the other one, too (the medial axis between both). Nothing
+but outlines within about twice that distance matters, so a cell is the same whatever the tiling,
+and the time is proportional to the number of nuclei.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ FINEST = 1 / 32
 SHORTEST_UM = 0.02
 """Where a ray would be shorter, the cell ends with its nucleus."""
 
+TOUCHING_UM = 1e-4
+"""So near, an outline is touched: hundredths of a pixel make a larger distance."""
+
 LIFT_PX = 0.015
 """How far points between two vertices are kept away from the outline: when they are rounded, they
 must not come to lie within the nucleus."""
@@ -48,6 +51,11 @@ SIMPLIFY_UM = 0.03
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+
+
+def reach_um(distance_um: float) -> float:
+    """How near outlines are that cells of such a size have to share out the space between them."""
+    return 2 * distance_um + GAP_UM
 
 
 def expanded(
@@ -71,7 +79,7 @@ def expanded(
         Width and height of the slide in QuPath pixels; cells end there.
     of
         Positions of the nuclei that are asked for, shape (m,); all of them by default. The
-        others, at least all within twice the distance of one of these, are surroundings only.
+        others, at least all within `reach_um` of one of these, are surroundings only.
 
     Returns
     -------
@@ -87,7 +95,7 @@ def expanded(
     xy, owners = shapely.get_coordinates(outlines, return_index=True)
     rings = np.searchsorted(owners, np.arange(len(nuclei) + 1))
     bounds = shapely.bounds(nuclei)
-    near, offsets = _neighbours(bounds, wanted, 2 * distance_um / scale)
+    near, offsets = _neighbours(bounds, wanted, reach_um(distance_um) / scale)
     ends, cells, touches = _expand(
         xy * scale, rings, bounds * np.tile(scale, 2), wanted, near, offsets,
         distance_um, size[0] * mpp.x, size[1] * mpp.y, LIFT_PX * mpp.mean,
@@ -200,6 +208,7 @@ def _expand(
             if length < 0:
                 x, y, nx, ny = _ray(edge, 0.0, side)
                 length = _free(xy, rings, bounds, others, x, y, nx, ny, distance, width, height)
+                before = length < SHORTEST_UM
             low, at_vertex = 0.0, False
             for goal in range(1, int(steps + turns) + 1):
                 x, y, nx, ny = _ray(edge, float(goal), side)
@@ -239,7 +248,8 @@ def _expand(
                             used += 1
                         held, at_vertex = False, True
                     else:
-                        hx, hy = x + lift * nx, y + lift * ny
+                        hx = min(max(x + lift * nx, 0.0), width)
+                        hy = min(max(y + lift * ny, 0.0), height)
                         held = before
                         if not before:
                             ends[used, 0], ends[used, 1] = hx, hy
@@ -401,7 +411,8 @@ def _touching(ax: float, ay: float, bx: float, by: float, nx: float, ny: float) 
     ex, ey = bx - ax, by - ay
     length2, along, start2 = ex * ex + ey * ey, ax * ex + ay * ey, ax * ax + ay * ay
     ahead, climb = ax * nx + ay * ny, ex * nx + ey * ny
-    if start2 < 1e-12:
+    nearest = min(max(-along / length2, 0.0), 1.0)
+    if math.hypot(ax + nearest * ex, ay + nearest * ey) < TOUCHING_UM:
         return 0.0
     radius = start2 / (2 * ahead) if ahead > 0 else math.inf
     if ahead + climb > 0:

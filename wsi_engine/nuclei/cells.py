@@ -135,14 +135,16 @@ def _covering(nuclei: Polygons, *candidates: Polygons) -> Polygons:
 
 def _valid(cells: Polygons, nuclei: Polygons) -> Polygons:
     """Mend the borders that cross themselves, where rays of a hollow in an outline meet."""
-    crossed = np.flatnonzero(~shapely.is_valid(cells))
-    if len(crossed) == 0:
+    crossed = ~shapely.is_valid(cells)
+    if not crossed.any():
         return cells
     mended = shapely.make_valid(cells[crossed], method="structure", keep_collapsed=False)
+    mended = shapely.union(mended, nuclei[crossed])
+    for k in np.flatnonzero(shapely.get_type_id(mended) != shapely.GeometryType.POLYGON):
+        mended[k] = largest_part(mended[k])
     whole = cells.copy()
-    for k, geometry in zip(crossed, mended, strict=True):
-        part = largest_part(shapely.union(geometry, nuclei[k]))
-        whole[k] = shapely.transform(shapely.Polygon(part.exterior), _rounded)
+    filled = shapely.polygons(shapely.get_exterior_ring(mended))
+    whole[crossed] = shapely.transform(filled, _rounded)
     return whole
 
 
@@ -385,16 +387,19 @@ def _free_of(
     free
         How far it gets for others.
     """
-    beside = max(box[0] - x, x - box[2], 0.0)
-    above = max(box[1] - y, y - box[3], 0.0)
-    # A disc that touches both is at least half as wide as the way between them.
-    if math.hypot(beside, above) / 2 - GAP_UM / 2 >= free:
+    # What does not meet the square around the disc that is free so far makes it no smaller.
+    radius = free + GAP_UM / 2 + TOUCHING_UM
+    left, top = nx * radius - radius, ny * radius - radius
+    right, bottom = left + 2 * radius, top + 2 * radius
+    if box[0] - x > right or box[2] - x < left or box[1] - y > bottom or box[3] - y < top:
         return free
     inside = False
     for v in range(start, stop - 1):
         ax, ay, bx, by = xy[v, 0] - x, xy[v, 1] - y, xy[v + 1, 0] - x, xy[v + 1, 1] - y
         if (ay > 0) != (by > 0) and ax + ay / (ay - by) * (bx - ax) > 0:
             inside = not inside
+        if min(ax, bx) > right or max(ax, bx) < left or min(ay, by) > bottom or max(ay, by) < top:
+            continue
         free = min(free, _touching(ax, ay, bx, by, nx, ny) - GAP_UM / 2)
         if free <= 0:
             return 0.0

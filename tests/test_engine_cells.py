@@ -117,6 +117,19 @@ def test_cells_are_the_same_whatever_the_tiles_and_the_threads(
             assert (again / name).read_bytes() == (with_cells / name).read_bytes()
 
 
+def test_nuclei_of_another_program_get_the_same_cells(
+    with_cells: Path, sample: SampleTruth, tmp_path: Path
+):
+    source = with_cells / "nuclei.geojson.gz"
+    again = wsi_engine.measure(sample.slide_path, source, tmp_path, cells=5).folder
+    assert again is not None
+    first, second = ({f["id"]: f for f in features_of(folder)} for folder in (with_cells, again))
+    assert first.keys() == second.keys()
+    for identity, feature in first.items():
+        assert second[identity]["geometry"] == feature["geometry"]
+        assert second[identity]["nucleusGeometry"] == feature["nucleusGeometry"]
+
+
 def test_where_a_nucleus_was_deleted_its_neighbours_cells_grow(
     with_cells: Path, sample: SampleTruth, tmp_path: Path
 ):

@@ -106,7 +106,7 @@ def test_what_is_not_given_stays_as_the_preset_has_it(tmp_path: Path):
         (
             "measure",
             {"mpp", "tissue", "measure", "stains", "geojson_measurements", "tile_size"}
-            | {"split", "workers"},
+            | {"cells", "split", "workers"},
         ),
     ],
 )

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.nuclei_by_hand import disc, model_grid, nuclei_of, tile_grid
+from wsi_engine.nuclei.cell_rays import GAP_UM
 from wsi_engine.nuclei.cell_stream import add_cells
-from wsi_engine.nuclei.cells import GAP_UM, expanded, reach_um
+from wsi_engine.nuclei.cells import expanded, reach_um
 from wsi_engine.nuclei.polygons import simplified_on_grid
 from wsi_engine.nuclei.seams import resolve_seams
 from wsi_engine.slide.frames import Mpp

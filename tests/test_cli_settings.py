@@ -121,7 +121,7 @@ def test_a_command_has_the_settings_that_concern_it(command: str, names: set[str
 
 def test_the_help_tells_units_words_and_defaults():
     helps = options_of("run")
-    assert re.search(r"in model pixels\. .*default: 1024", helps["tile_size"])
+    assert re.search(r"in model pixels, or auto\. .*default: auto", helps["tile_size"])
     assert re.search(r"in µm\. .*default: 0\.08", helps["simplify_um"])
     assert re.search(r": H&E, H-DAB, estimated\. .*default: H&E", helps["stains"])
     assert re.search(r"or auto\. .*default: auto", helps["workers"])

@@ -59,8 +59,8 @@ def test_an_unusable_value_is_named(setting: str, value: object):
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("tile_size", 0, "tile_size = 0: give a number from 64"),
-        ("tile_size", "much", "tile_size = 'much': give a whole number"),
+        ("tile_size", 0, "tile_size = 0: give a number from 64 or 'auto'"),
+        ("tile_size", "much", "tile_size = 'much': give a whole number or 'auto'"),
         ("simplify_um", 3, "simplify_um = 3: give a number up to 2"),
         ("min_area", 0, "min_area = 0: give a number above 0"),
         ("device", "tpu", "device = 'tpu': give auto, cpu, cuda or cuda:0,1"),

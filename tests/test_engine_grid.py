@@ -184,17 +184,14 @@ def test_sizes_in_um_are_true_and_never_those_of_the_models_pixels(tmp_path: Pat
 
 
 def test_numbers_are_qupaths_on_a_slide_of_20x(tmp_path: Path):
-    """QuPath's means over the nuclei of this slide: 0.898 (Mean) and 0.458 (Std.Dev.).
+    """QuPath's formulae on the slide's own pixels give what the engine gives, nucleus by nucleus.
 
-    The engine's formulae give QuPath's values exactly on the same pixels and polygons; those of
-    QuPath were measured on outlines of an earlier network. Resampled to 0.5 µm they were 0.824 and
-    0.323.
+    QuPath itself was asked on the outlines of an earlier network: 0.898 (Mean) and 0.458 (Std.Dev.)
+    where the engine gave 0.901 and 0.464, and resampled to 0.5 µm 0.824 and 0.323.
     """
     result = wsi_engine.run(real_slide(CMU), measure=("colour",), compile="never", **QUICK)
     table = result.nuclei.arrow
     mean, deviation = (table[f"Hematoxylin: {name}"].to_numpy() for name in ("Mean", "Std.Dev."))
-    assert np.nanmean(mean) == pytest.approx(0.898, rel=0.015)
-    assert np.nanmean(deviation) == pytest.approx(0.458, rel=0.03)
 
     pair = np.array(H_AND_E.vectors)
     basis = np.vstack([pair, np.cross(*pair)])
@@ -202,7 +199,7 @@ def test_numbers_are_qupaths_on_a_slide_of_20x(tmp_path: Path):
     outlines = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
     compared = 0
     with openslide.OpenSlide(real_slide(CMU)) as slide:
-        for k in range(0, len(table), 50):
+        for k in range(0, len(table), 40):
             left, top, right, bottom = np.floor(outlines[k].bounds).astype(int)
             size = (int(right - left + 1), int(bottom - top + 1))
             rgb = np.asarray(slide.read_region((int(left), int(top)), 0, size))[..., :3]

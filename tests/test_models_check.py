@@ -198,6 +198,7 @@ def test_a_sound_model_has_no_findings():
         ({"receptive_radius_px": -1}, "receptive_radius_px -1"),
         ({"largest_object_px": 0}, "largest_object_px 0"),
         ({"reach_px": 20}, "reach_px 20 is less than half of largest_object_px"),
+        ({"bytes_per_px": 0}, "bytes_per_px 0: give a whole number from 1"),
         ({"max_overlap": 1.0}, "max_overlap 1.0: give a share between 0 and 1"),
         ({"classes": ("a", "a")}, "classes 'a', 'a': give each a name of its own"),
     ],

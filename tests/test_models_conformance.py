@@ -13,6 +13,7 @@ import pytest
 import wsi_engine
 from tests.support.dense_maps import darkness_model
 from tests.support.drawn_boxes import drawn_mask_rcnn
+from tests.support.drawn_hovernet import drawn_hovernet
 from tests.support.foreign import onnx_card, torchscript_card
 from tests.test_micronet import stand_in
 from wsi_engine.evaluation.segmentations import polygon_overlaps
@@ -69,6 +70,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "onnx by a card": foreign(onnx_card),
     "torchscript by a card": foreign(torchscript_card),
     "micronet (drawn)": stand_in,
+    "hovernet (drawn)": drawn_hovernet,
 }
 EVERY_MODEL = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 

@@ -93,7 +93,7 @@ def test_the_default_is_quantised_and_states_the_facts_of_the_trained_network() 
         trained.grid_px,
         trained.consensus,
     )
-    assert model.settings() == {"threshold": THRESHOLD}
+    assert model.settings() == {"threshold": THRESHOLD, "fading": 1.0} == trained.settings()
 
 
 def test_the_file_is_small() -> None:

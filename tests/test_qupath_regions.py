@@ -145,6 +145,19 @@ def test_annotations_nested_in_the_file_are_read(tmp_path):
     assert not any(made.children for made in regions.wanted + regions.excluded)
 
 
+def test_what_is_to_be_ignored_is_cut_out_unasked(tmp_path, caplog):
+    ignored = drawn(INNER, 3, "Ignore*")
+    both = write_file(tmp_path / "both.geojson", [drawn(LEFT, 1, "Tumor"), ignored])
+    for roi_class in ([], ["Tumor"]):
+        assert read_bounds_of_work(both, roi_class).within(SLIDE).area == LEFT.area - INNER.area
+    alone = write_file(tmp_path / "alone.geojson", [ignored])
+    assert read_bounds_of_work(alone).within(SLIDE).area == 1000 * 800 - INNER.area
+    assert read_bounds_of_work(both, ["Ignore*"]).within(SLIDE).area == INNER.area
+    assert not caplog.text
+    read_bounds_of_work(both, exclude_class=["Glass"])
+    assert "'Glass'" in caplog.text
+
+
 def test_a_class_that_is_not_there_is_a_warning_when_it_is_excluded(path, caplog):
     read_bounds_of_work(path, exclude_class=["Glass"])
     assert "'Glass'" in caplog.text

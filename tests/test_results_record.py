@@ -36,7 +36,7 @@ def test_what_is_written_comes_back(folder):
     (folder / "run.json").write_text(record.text(), "utf-8")
     assert read_record(folder) == record
     assert (record.nuclei.count, record.model.classes, record.settings.split) == (2, ("A",), 50)
-    assert record.settings.tile_size == 1024
+    assert record.settings.tile_size == "auto"
 
 
 def test_the_record_of_measuring_is_of_another_kind(folder):

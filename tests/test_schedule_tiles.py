@@ -120,3 +120,21 @@ def test_a_tile_is_skipped_only_where_its_core_does_not_touch_the_area(grid, cor
 def test_sizes_that_do_not_suit_the_stride_are_refused(core, halo, stride):
     with pytest.raises(ValueError, match=f"core {core} and halo {halo} must be multiples"):
         TileGrid(ModelBox(0, 0, 100, 100), core, halo, stride)
+
+
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [
+        ((60, 40), ModelBox(-16, -16, 96, 96)),  # 60 px are eight strides
+        ((64, 64), ModelBox(-16, -16, 96, 96)),
+        ((64, 65), ModelBox(-24, -24, 112, 112)),  # more than one tile
+    ],
+)
+def test_the_only_tile_of_a_slide_reads_no_more_than_is_of_use(size, window):
+    grid = TileGrid(ModelBox(0, 0, *size), core=64, halo=24, stride=8, context=16)
+    first = next(grid.tiles())
+    assert (first.core, first.window) == (ModelBox(0, 0, 64, 64), window)
+    assert grid.window_side == window.width
+    # As far as the halo, at most: what is told of more is of no use to any tile.
+    far = TileGrid(ModelBox(0, 0, *size), core=64, halo=24, stride=8, context=80)
+    assert far.window_side == 112

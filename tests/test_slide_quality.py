@@ -18,7 +18,7 @@ from tests.support.artefacts import INKS, MPP, band, defocused, folded, generate
 from tests.support.slides import CMU, MOSAIC, TCGA_CR, TCGA_V5, glass, real_slide
 from wsi_engine.nuclei.predictions import Predictions
 from wsi_engine.nuclei.redness import is_red
-from wsi_engine.slide.frames import LevelBox, ModelBox, Mpp
+from wsi_engine.slide.frames import LevelBox, ModelBox, ModelGrid, Mpp
 from wsi_engine.slide.grid_reader import GridReader, make_grid
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.pyramid import write_pyramid
@@ -36,6 +36,7 @@ from wsi_engine.slide.quality.focus import FIELD_PX, SHARPNESS, focus_flag, shar
 from wsi_engine.slide.quality.folds import folds_flag
 from wsi_engine.slide.quality.overview import raster
 from wsi_engine.slide.quality.red_cells import red_cells_flag
+from wsi_engine.slide.quality.stain import stain_flag
 from wsi_engine.slide.resolution import with_resolution
 from wsi_engine.slide.tissue import Mask, find_tissue
 
@@ -355,3 +356,11 @@ def test_anisotropic_pixels(tmp_path: Path):
         overview = read_slide_overview(slide, info)
     height, width = overview.rgb.shape[:2]
     assert height == pytest.approx(2 * width, rel=0.01)
+
+
+def test_a_stain_of_one_depth_says_nothing_of_what_is_dark(recwarn):
+    shade = np.full((120, 120, 3), 240, np.uint8)
+    shade[30:90, 30:90] = (150, 90, 160)
+    grid = ModelGrid(1.0, Mpp(1.0, 1.0), 0, 0, 120, 120)
+    assert stain_flag(Overview(shade, grid), shade[..., 1] < 200).level == "ok"
+    assert not recwarn

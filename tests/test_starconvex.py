@@ -292,4 +292,5 @@ class TestShippedModel:
         assert areas == pytest.approx([np.pi * 36] * 3, rel=0.3)
 
     def test_the_threshold_can_be_set(self) -> None:
-        assert replace(load_starconvex(), threshold=0.7).settings() == {"threshold": 0.7}
+        model = replace(load_starconvex(), threshold=0.7)
+        assert model.settings() == {"threshold": 0.7, "fading": 1.0}

@@ -21,11 +21,13 @@ from wsi_engine.installing import install_command
 from wsi_engine.models.hovernet_decoding import SlopeExtremes
 from wsi_engine.models.hovernet_scale import DECODER_REACH_PX
 from wsi_engine.models.hovernet_spec import GEOMETRY, PLUS_LAYERS, PLUS_SPEC, SPECS
+from wsi_engine.models.hovernet_windows import BYTES_PER_PX, in_windows
 from wsi_engine.models.registry import find_model
-from wsi_engine.models.tiatoolbox import load_hovernet
+from wsi_engine.models.tiatoolbox import HoVerNetModel, load_hovernet
 
 PANNUKE = "hovernet_fast-pannuke"
 LOST = 46
+MARGIN = 112
 TILE = 256
 
 
@@ -66,8 +68,8 @@ def maps(model, tissue):
 
 @pytest.fixture(scope="module")
 def patch(tissue):
-    """The smallest tile that the network takes: 4 px of it come out."""
-    return tissue[:, 80:176, 80:176]
+    """The smallest tile that the network takes: 8 px of it come out."""
+    return tissue[:, :232, 16:248]
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +113,62 @@ def test_maps_keep_the_size_of_the_tile(maps):
     assert maps.shape == (1, TILE, TILE, 4)
     assert maps.dtype == np.float32
     assert np.isfinite(maps).all()
-    inner = maps[:, LOST:-LOST, LOST:-LOST]
+    inner = maps[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
     assert inner[..., 0].min() > 0
     assert inner[..., 0].max() < 1
     assert set(np.unique(inner[..., 3])) <= set(range(6))
-    assert np.count_nonzero(maps[..., 0]) == (TILE - 2 * LOST) ** 2
+    assert np.count_nonzero(maps[..., 0]) == (TILE - 2 * MARGIN) ** 2
 
 
 def test_maps_are_those_of_tiatoolbox(network, patch, patch_maps):
     heads = network.infer_batch(network, torch.from_numpy(patch.copy()), device="cpu")
-    expected = np.concatenate(heads, axis=-1)
-    np.testing.assert_allclose(patch_maps[:, LOST:-LOST, LOST:-LOST], expected, atol=1e-6)
+    expected = np.pad(np.concatenate(heads, axis=-1), ((0, 0), (LOST,) * 2, (LOST,) * 2, (0, 0)))
+    seen = slice(MARGIN, -MARGIN)
+    assert patch_maps[:, seen, seen].shape == (1, 8, 8, 4)
+    np.testing.assert_allclose(patch_maps[:, seen, seen], expected[:, seen, seen], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", GEOMETRY)
+def test_maps_are_the_same_in_windows_of_any_size(tmp_path, tissue, mode):
+    torch.manual_seed(0)
+    path = tmp_path / "random.pth"
+    name = {"fast": PANNUKE, "original": "hovernet_original-kumar"}[mode]
+    network = HoVerNet(num_types=6 if mode == "fast" else None, mode=mode)
+    torch.save(network.state_dict(), path)
+    model, geometry = load_hovernet(name, path), GEOMETRY[mode]
+    image = np.tile(tissue[0], (2, 2, 1))[:368, :400]
+    maps = np.zeros((3, *image.shape[:2], 3 + (mode == "fast")), np.float32)
+    for found, longest in zip(maps, (1024, 368, 2 * geometry.margin + 40), strict=True):
+        in_windows(model.network, image, found, geometry, longest)
+    inner = maps[:, geometry.margin : -geometry.margin, geometry.margin : -geometry.margin]
+    assert (inner[0, ..., 0] > 0).all()
+    np.testing.assert_allclose(inner[1], inner[0], atol=1e-6)
+    np.testing.assert_allclose(inner[2], inner[0], atol=1e-6)
+    np.testing.assert_array_equal(maps[0], model.maps(image[None])[0])
+
+
+def test_windows_are_as_large_as_the_memory_allows(monkeypatch, tissue):
+    shapes = []
+
+    def network(batch, crop, *, types=True):
+        shapes.append(batch.shape)
+        less = 2 * (LOST + crop)
+        return np.ones((1, batch.shape[1] - less, batch.shape[2] - less, 4), np.float32)
+
+    model = HoVerNetModel(SPECS[PANNUKE], network)
+    image = np.tile(tissue, (1, 5, 3, 1))[:, :1216, :736]
+    maps = model.maps(image)
+    assert (maps[:, MARGIN:-MARGIN, MARGIN:-MARGIN] == 1).all()
+    assert maps[..., 0].sum() == (1216 - 2 * MARGIN) * (736 - 2 * MARGIN)
+    # A machine with 1 GiB of memory has a quarter of it to spare.
+    monkeypatch.setattr("wsi_engine.models.memory.memory_at_hand", lambda: 1 << 30)
+    large = shapes.copy()
+    shapes.clear()
+    np.testing.assert_array_equal(model.maps(image), maps)
+    for found, most in ((large, 1 << 30), (shapes, 1 << 28)):
+        taken = {height * width * BYTES_PER_PX for _, height, width, _ in found}
+        assert len(taken) == 1
+        assert most / 2 < taken.pop() <= most
 
 
 def test_random_weights_do_not_break_decoding(model, tissue, maps):
@@ -156,24 +203,25 @@ def test_receptive_radius_is_exact(mode):
 
 
 def test_tiles_agree_where_both_hold_the_receptive_field(model, tissue):
-    strip = tissue[:, :96]
-    radius = GEOMETRY["fast"].receptive_radius
+    strip = tissue[:, :232]
     strip = np.concatenate([strip, strip[:, :, ::-1]], axis=2)
     shift, width = 88, 320
     here = model.maps(strip[:, :, :width])
     there = model.maps(strip[:, :, shift : shift + width])
-    both = slice(shift + radius, width - radius)
+    both, rows = slice(shift + MARGIN, width - MARGIN), slice(MARGIN, -MARGIN)
     again = slice(both.start - shift, both.stop - shift)
-    np.testing.assert_allclose(here[:, :, both, :3], there[:, :, again, :3], atol=1e-5)
+    expected = here[:, rows, both, :3]
+    assert (expected[..., 0] > 0).all()
+    np.testing.assert_allclose(there[:, rows, again, :3], expected, atol=1e-5)
     # Half a stride further the pooling grids differ: the comparison above can fail.
     off_grid = model.maps(strip[:, :, shift + 4 : shift + 4 + width])
     again = slice(again.start - 4, again.stop - 4)
-    assert not np.allclose(here[:, :, both, :3], off_grid[:, :, again, :3], atol=1e-5)
+    assert not np.allclose(off_grid[:, rows, again, :3], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 100, 256, 3), (1, 256, 252, 3), (1, 88, 256, 3)])
+@pytest.mark.parametrize("shape", [(1, 300, 256, 3), (1, 256, 252, 3), (1, 224, 256, 3)])
 def test_tiles_that_do_not_suit_the_network_are_refused(model, shape):
-    with pytest.raises(ModelError, match="multiples of 8 and larger than 92"):
+    with pytest.raises(ModelError, match="multiples of 8 and larger than 224"):
         model.maps(np.zeros(shape, np.uint8))
 
 
@@ -189,7 +237,7 @@ def test_model_without_types(tmp_path, square):
     path = tmp_path / "kumar.pth"
     torch.save(HoVerNet(num_types=None, mode="original").state_dict(), path)
     model = load_hovernet("hovernet_original-kumar", path)
-    assert model.maps(np.zeros((1, 192, 192, 3), np.uint8)).shape == (1, 192, 192, 3)
+    assert model.maps(np.zeros((1, 328, 328, 3), np.uint8)).shape == (1, 328, 328, 3)
     nuclei = model.decode(np.pad(square[..., :3], ((72, 72), (72, 72), (0, 0))))
     assert nuclei.classes.tolist() == [-1]
     assert nuclei.probabilities is None
@@ -211,22 +259,25 @@ def test_hovernetplus_gives_the_nuclei_and_leaves_the_layers(tmp_path):
     torch.save(network.state_dict(), path)
     model = load_hovernet(PLUS_SPEC.name, path)
     assert find_model(PLUS_SPEC.name).spec is model.spec is PLUS_SPEC
-    image = np.random.default_rng(0).integers(0, 255, (1, 96, 96, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (1, 232, 232, 3), np.uint8)
     heads = network.infer_batch(network, torch.from_numpy(image), device="cpu")
-    expected = np.concatenate(heads[:3], axis=-1)
+    expected = np.concatenate(heads[:3], axis=-1)[:, MARGIN - LOST : LOST - MARGIN]
+    expected = expected[:, :, MARGIN - LOST : LOST - MARGIN]
     maps = model.maps(image)
-    np.testing.assert_allclose(maps[:, LOST:-LOST, LOST:-LOST], expected, atol=1e-6)
+    np.testing.assert_allclose(maps[:, MARGIN:-MARGIN, MARGIN:-MARGIN], expected, atol=1e-6)
     assert model.decode(maps[0]).probabilities.shape[1] == 2
     with pytest.raises(ModelError, match="do not fit the network"):
         load_hovernet(PANNUKE, path)
 
 
 def test_device_of_another_model_leaves_this_one_where_it_is(model, patch, patch_maps):
-    assert model.to(torch.device("cpu")) is model
+    assert model.to("cpu") is model
     # A device without memory stands in for a GPU: the first model must stay where it was.
     calibrated = replace(model, extremes=SlopeExtremes(-0.2, 0.1, -0.3, 0.2))
-    moved = calibrated.to(torch.device("meta"))
-    assert (moved.device, moved.extremes) == (torch.device("meta"), calibrated.extremes)
+    moved = calibrated.to("meta")
+    assert (moved.device, moved.extremes) == ("meta", calibrated.extremes)
+    (constant, _) = moved.network._weights("conv_bot", (1024, 2048, 1, 1))
+    assert constant.device == torch.device("meta")
     np.testing.assert_array_equal(model.maps(patch), patch_maps)
 
 
@@ -302,25 +353,32 @@ def test_download_is_what_tiatoolbox_returns(monkeypatch, weights):
     assert asked == [PANNUKE]
 
 
-def test_missing_package_says_how_to_install_it(monkeypatch, weights):
+def test_without_tiatoolbox_its_weights_do_and_its_hub_does_not(
+    monkeypatch, weights, patch, patch_maps
+):
     for module in [m for m in sys.modules if m.partition(".")[0] == "tiatoolbox"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "tiatoolbox", None)
+    np.testing.assert_array_equal(load_hovernet(PANNUKE, weights).maps(patch), patch_maps)
     with pytest.raises(ModelError) as caught:
-        load_hovernet(PANNUKE, weights)
+        load_hovernet(PANNUKE, None)
     assert install_command("tiatoolbox") in str(caught.value)
 
 
-def test_tiatoolbox_is_imported_late_and_leaves_logging_alone():
+def test_tiatoolbox_is_imported_for_its_hub_alone_and_leaves_logging_alone(weights):
     script = f"""
 import logging, sys, warnings
 from pathlib import Path
+import numpy as np
 from wsi_engine.errors import ModelError
 from wsi_engine.models.tiatoolbox import load_hovernet
-assert "tiatoolbox" not in sys.modules
 show = warnings.showwarning
+model = load_hovernet({PANNUKE!r}, Path({str(weights)!r}))
+model.to("cpu").maps(np.zeros((1, 232, 232, 3), np.uint8))
+assert not {{"tiatoolbox", "torch"}} & sys.modules.keys()
+sys.modules["huggingface_hub"] = None
 try:
-    load_hovernet({PANNUKE!r}, Path("nowhere.pth"))
+    load_hovernet({PANNUKE!r}, None)
 except ModelError:
     pass
 assert "tiatoolbox" in sys.modules

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from tests.support.discs import config_of, draw_field
+from tests.support.discs import config_of, draw_field, write_fields
 from wsi_engine.errors import ModelError, SettingsError, TrainingError
 from wsi_engine.models.learning import LabelledCrop
 from wsi_engine.models.registry import available_models, find_model, find_training
@@ -36,14 +35,7 @@ pytestmark = pytest.mark.parametrize("method", TINY)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("discs")
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
-    for patient in "ab":
-        image, labels = draw_field(ord(patient))
-        Image.fromarray(image).save(folder / "images" / f"{patient}_0.png")
-        np.save(folder / "labels" / f"{patient}_0.npy", labels)
-    return folder
+    return write_fields(tmp_path_factory.mktemp("discs"))
 
 
 def run_of(data: Path, method: str, output: Path, **changes: object) -> TrainConfig:

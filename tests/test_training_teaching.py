@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.discs import config_of, draw_field
+from tests.support.discs import config_of, draw_field, write_fields
 from wsi_engine.errors import DatasetError
 from wsi_engine.evaluation.images import UNKNOWN, read_image, read_labels, read_taught
 from wsi_engine.models.starconvex.learning import StarConvexLearner
@@ -36,13 +36,8 @@ def teacher() -> StarConvexModel:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for kind in ("images", "labels", "taught"):
-        (tmp_path / kind).mkdir()
-    for patient in "ab":
-        image, labels = draw_field(ord(patient))
-        Image.fromarray(image).save(tmp_path / "images" / f"{patient}_0.png")
-        np.save(tmp_path / "labels" / f"{patient}_0.npy", labels)
-    return tmp_path
+    (tmp_path / "taught").mkdir()
+    return write_fields(tmp_path)
 
 
 def taught_config(folder: Path, **changes: object) -> TrainConfig:

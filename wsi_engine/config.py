@@ -201,10 +201,9 @@ class RunSettings(BaseModel):
         _ChangesResult("Leave out nuclei at the border of the slide, or of the annotations of roi"),
     ] = False
     tile_size: Annotated[
-        int,
+        Annotated[int, Field(ge=64, le=LARGEST_TILE_PX)] | Literal["auto"],
         _ChangesResult("Side of a tile's core", unit="model pixels"),
-        Field(ge=64, le=LARGEST_TILE_PX),
-    ] = 1024
+    ] = "auto"
     simplify_um: Annotated[
         float,
         _ChangesResult("How far fewer vertices may move a border", unit="µm"),

@@ -107,8 +107,8 @@ def run_archive(
     manifest
         CSV with a row per slide; see docs/archive.md.
     jobs
-        Number of worker processes, each with one slide at a time; 1 for this process alone. They
-        are spawned, so a script needs ``if __name__ == "__main__":`` around the call.
+        Number of worker processes, each with one slide at a time; 1 for this process alone. As
+        they are spawned, a script needs ``if __name__ == "__main__":`` around the call.
     scheduler
         Address of a Dask scheduler whose workers do the slides, such as ``tcp://host:8786``.
     cluster

@@ -26,7 +26,7 @@ from wsi_engine.slide.readers import reader_basis
 Basis = dict[str, Any]
 """JSON-like; what differs is shown to the user by the names in it."""
 
-MACHINE = ("arithmetic", "versions")
+MACHINE = ("arithmetic", "versions", "tile_size")
 """What tiles rest on beside what the user gave and what was found on the slide."""
 
 
@@ -42,6 +42,8 @@ def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> 
 def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
     """Describe what `basis_of` does but for the slide."""
     described = settings.result_settings()
+    if settings.tile_size == "auto":
+        del described["tile_size"]  # known when it is chosen
     for name in ("class_names", "class_colours"):
         # As a list: an empty table would have no leaf that could differ.
         described[name] = [f"{key}={value}" for key, value in sorted(described[name].items())]
@@ -88,7 +90,8 @@ def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
     """Add all that tiles depend on beside, whoever computes them.
 
     That is what was found out before the first of them (calibration, stains, where to look), and
-    the `MACHINE`: another would give a few nuclei other last digits, and some another id.
+    the `MACHINE`, whose memory may decide on the size of tiles: another would give a few nuclei
+    other last digits, and some another id.
 
     Parameters
     ----------
@@ -98,6 +101,7 @@ def basis_of_tiles(basis: Basis, plan: Plan, arithmetic: list[str]) -> Basis:
     found = {
         "calibration": plan.model.settings(),
         "stain vectors": plan.measurer.stains.describe(),
+        "tile_size": basis.get("tile_size", plan.tile_grid.core),
         "area": hashlib.sha256(shapely.to_wkb(plan.area)).hexdigest(),
         "tiles": len(plan.tiles),
         "arithmetic": arithmetic,

@@ -22,6 +22,7 @@ from wsi_engine.engine.provenance import (
     now,
     peak_rss_mb,
 )
+from wsi_engine.engine.tile_choice import PREFERRED_PX
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import GeoJSONError, ResultError
 from wsi_engine.kernel_cache import tell_when_compiling
@@ -158,7 +159,8 @@ def _measure(
             "has an area that could be read; export nuclei as polygons"
         )
     found = found.take(np.flatnonzero(kept))
-    placed = PlacedNuclei(polygons, reader, measurer, settings.tile_size)
+    side = PREFERRED_PX if settings.tile_size == "auto" else settings.tile_size
+    placed = PlacedNuclei(polygons, reader, measurer, side)
     identity = fingerprint(info.path)
     ids, shared = _ids(found.ids, placed.anchors, namespace_of(identity, "measure"))
     without_area = int((~kept).sum())

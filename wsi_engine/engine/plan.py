@@ -13,6 +13,7 @@ import shapely
 from wsi_engine.config import RunSettings
 from wsi_engine.engine.found_regions import regions_of_run
 from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.engine.tile_choice import choose_core, context_beyond_slide
 from wsi_engine.errors import RegionError, SlideError
 from wsi_engine.models.around import load_model
 from wsi_engine.models.protocol import Model, ModelSpec
@@ -165,9 +166,14 @@ def make_plan(
         fields = sample_fields(reader, area)
         model = loaded.to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
+    measurer = measurer_of(settings.measure, choose_stains(settings.stains, fields), settings.cells)
     reach = area if tissue is None else _reach(area, bounds, grid)
     tile_grid = TileGrid(
-        grid.extent, core_side(settings.tile_size, spec), _halo(settings, spec), spec.stride
+        grid.extent,
+        choose_core(settings, spec),
+        _halo(settings, spec),
+        spec.stride,
+        context_beyond_slide(spec, measurer.neighbourhood_um / min(grid.pixel.x, grid.pixel.y)),
     )
     return Plan(
         info=info,
@@ -179,19 +185,12 @@ def make_plan(
         regions=regions,
         area=area,
         reach=reach,
-        measurer=measurer_of(
-            settings.measure, choose_stains(settings.stains, fields), settings.cells
-        ),
+        measurer=measurer,
         tile_grid=tile_grid,
         tiles=tuple(tile_grid.tiles(shapely.transform(reach, grid.from_qupath))),
         slide_fingerprint=fingerprint(info.path),
         given=given,
     )
-
-
-def core_side(tile_size: int, spec: ModelSpec) -> int:
-    """Round a tile's side up to what the model can take."""
-    return -(-tile_size // spec.stride) * spec.stride
 
 
 def _halo(settings: RunSettings, spec: ModelSpec) -> int:

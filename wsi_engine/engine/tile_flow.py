@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Tracker
+from wsi_engine.engine.tile_choice import threads_of
 from wsi_engine.errors import ModelError
 from wsi_engine.models.promises import broken_by_maps, broken_by_predictions
 from wsi_engine.models.protocol import Model
@@ -205,6 +206,6 @@ def compute_tiles(
         [FittingInference(_promised_maps(model)) for model in models],
         decode,
         batch_size=batch_size,
-        workers=settings.threads,
+        workers=threads_of(settings, plan.tile_grid.window_side),
         clock=clock,
     )

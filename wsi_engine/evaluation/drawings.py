@@ -19,10 +19,9 @@ from wsi_engine.qupath.features import SCORE_NAME
 from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.reader import read_objects
+from wsi_engine.qupath.regions import IGNORED
 
 Mask = npt.NDArray[np.bool_]
-IGNORED = "Ignore*"
-"""QuPath's own class of areas in which nothing counts."""
 
 _FAR_PX = 2.0**31
 _Drawn = tuple[shapely.Geometry, str, float]

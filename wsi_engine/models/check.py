@@ -170,7 +170,7 @@ def _findings(trial: _Trial, what: str) -> Iterator[str]:
 
 def _check_spec(trial: _Trial) -> Iterator[str]:
     spec = trial.spec
-    whole = ("stride", "receptive_radius_px", "largest_object_px")
+    whole = ("stride", "receptive_radius_px", "largest_object_px", "bytes_per_px")
     if wrong := [name for name in whole if not isinstance(getattr(spec, name), int)]:
         yield f"{', '.join(wrong)}: give whole numbers of pixels"
         return
@@ -184,6 +184,8 @@ def _check_spec(trial: _Trial) -> Iterator[str]:
         yield f"receptive_radius_px {spec.receptive_radius_px}: give a whole number from 0"
     if spec.largest_object_px < 1:
         yield f"largest_object_px {spec.largest_object_px}: give a whole number from 1"
+    if spec.bytes_per_px < 1:
+        yield f"bytes_per_px {spec.bytes_per_px}: give a whole number from 1"
     if spec.reach_px is not None and 2 * spec.reach_px < spec.largest_object_px:
         yield f"reach_px {spec.reach_px} is less than half of largest_object_px"
     if not 0 < spec.max_overlap < 1:

@@ -154,4 +154,6 @@ def ensemble_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
         licence="; ".join(dict.fromkeys(spec.licence for spec in specs)),
         embedded=all(spec.embedded for spec in specs),
         max_overlap=max(spec.max_overlap for spec in specs),
+        # One computes after the other.
+        bytes_per_px=max(spec.bytes_per_px for spec in specs),
     )

@@ -55,10 +55,12 @@ def model_basis(name: str, given: Model | None = None) -> dict[str, Any]:
         package = package_of(name)
         return {} if package is None else {"package of the model": package}
     kind = type(given)
+    spec = asdict(given.spec)
+    del spec["bytes_per_px"]  # no nucleus depends on it
     described = {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "source": _source(kind),
-        "spec": asdict(given.spec),
+        "spec": spec,
         "settings": given.settings(),
         "declared": dict(given.basis()) if isinstance(given, Declaring) else _own_values(given),
     }

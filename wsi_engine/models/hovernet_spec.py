@@ -9,6 +9,9 @@ from wsi_engine.models.protocol import ModelSpec
 
 STRIDE = 8
 
+BYTES_PER_PX = 128
+"""Maps and decoding; the network itself goes over a tile in windows that fit the memory."""
+
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (published weights: non-commercial use only)"
 
 
@@ -30,6 +33,11 @@ class Geometry:
     lost: int
     receptive_radius: int
 
+    @property
+    def margin(self) -> int:
+        """Border within which zeros are seen that the encoder pads with, in whole strides."""
+        return -(-self.receptive_radius // STRIDE) * STRIDE
+
 
 GEOMETRY = {"fast": Geometry(0, 46, 109), "original": Geometry(3, 92, 156)}
 
@@ -45,6 +53,7 @@ def _spec(mode: str, dataset: str, classes: tuple[str, ...], licence: str) -> Mo
         classes=classes,
         licence=licence,
         embedded=False,
+        bytes_per_px=BYTES_PER_PX,
     )
 
 
@@ -76,6 +85,7 @@ PLUS_SPEC = ModelSpec(
     classes=("Other", "Epithelial"),
     licence=_NON_COMMERCIAL,
     embedded=False,
+    bytes_per_px=BYTES_PER_PX,
 )
 """HoVer-Net on coarser pixels, which also finds the layers of an epithelium.
 

@@ -24,4 +24,5 @@ SPEC = ModelSpec(
     licence="Apache-2.0 (published weights)",
     embedded=False,
     max_overlap=0.1,
+    bytes_per_px=128,  # maps and decoding: the network sees one patch at a time
 )

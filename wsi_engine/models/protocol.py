@@ -48,6 +48,9 @@ class ModelSpec:
         saw one nucleus.
     reach_px
         How far from its anchor a nucleus can extend; ``largest_object_px`` if not stated.
+    bytes_per_px
+        Memory in bytes that a pixel of a tile takes where it takes most, while its network
+        computes it or while it is decoded. Tiles and batches are chosen by it.
     colours
         Red, green and blue of each class in QuPath, 0 to 255; ``None``, and without any, for the
         colour that QuPath or the name of the class gives.
@@ -72,6 +75,7 @@ class ModelSpec:
     max_overlap: float = 0.3
     reach_px: int | None = None
     colours: tuple[tuple[int, int, int] | None, ...] = ()
+    bytes_per_px: int = 512
 
     @property
     def class_colours(self) -> dict[str, tuple[int, int, int]]:

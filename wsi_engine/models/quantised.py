@@ -30,7 +30,7 @@ _SHAPES_KEPT = 2
 
 
 def is_usable() -> bool:
-    """Tell whether this machine can run quantised networks."""
+    """Tell whether this machine can run networks by OpenVINO."""
     return importlib.util.find_spec("openvino") is not None
 
 
@@ -78,18 +78,10 @@ class QuantisedNetwork:
             return self._compiled[shape]
 
     def _compile(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
-        settings = {
-            # What is not in whole numbers is computed alike by all processors.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": processor_threads(),
-            "NUM_STREAMS": 1,
-            # Workers that share a machine must not sit on the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
         try:
-            network = _core().read_model(self._path)
+            network = openvino_core().read_model(self._path)
             network.reshape(list(shape))
-            return _core().compile_model(network, "CPU", settings)
+            return compiled_for_processor(network)
         except RuntimeError as error:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
@@ -97,8 +89,22 @@ class QuantisedNetwork:
             ) from error
 
 
+def compiled_for_processor(network: openvino.Model) -> openvino.CompiledModel:
+    """Compile a network of a fixed shape, on this process's share of the processor."""
+    settings = {
+        # What is not in whole numbers is computed alike by all processors.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": processor_threads(),
+        "NUM_STREAMS": 1,
+        # Workers that share a machine must not sit on the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return openvino_core().compile_model(network, "CPU", settings)
+
+
 @cache
-def _core() -> openvino.Core:
+def openvino_core() -> openvino.Core:
+    """Return OpenVINO, without its converter."""
     # With openvino comes its converter, which sends a notice of each start to Google unless the
     # user has opted out; openvino does without it where it cannot be imported.
     already = _CONVERTER in sys.modules

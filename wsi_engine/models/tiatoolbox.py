@@ -5,16 +5,15 @@ Method: Graham et al., Medical Image Analysis 58 (2019), 101563.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from wsi_engine.errors import ModelError
+from wsi_engine.models.devices import CPU
 from wsi_engine.models.hovernet_decoding import (
     IDEAL_EXTREMES,
     SlopeExtremes,
@@ -22,6 +21,7 @@ from wsi_engine.models.hovernet_decoding import (
     extremes_of_fields,
     ideal_extremes,
 )
+from wsi_engine.models.hovernet_network import Architecture, parameter_shapes
 from wsi_engine.models.hovernet_scale import Scale, scale_at
 from wsi_engine.models.hovernet_spec import (
     GEOMETRY,
@@ -31,8 +31,12 @@ from wsi_engine.models.hovernet_spec import (
     STRIDE,
     Geometry,
 )
+from wsi_engine.models.hovernet_windows import Network, in_windows, largest_window
+from wsi_engine.models.memory import memory_for_networks
 from wsi_engine.models.protocol import ModelSpec
-from wsi_engine.models.tiatoolbox_weights import architecture, with_weights
+from wsi_engine.models.quantised import is_usable
+from wsi_engine.models.state_dict import read_state, require_fit
+from wsi_engine.models.tiatoolbox_weights import published_weights
 from wsi_engine.nuclei.predictions import Predictions
 
 CALIBRATION_FIELDS = 8
@@ -48,7 +52,9 @@ class HoVerNetModel:
     spec
         The facts the engine plans by.
     network
-        TIAToolbox's network with weights, on ``device``, in evaluation mode.
+        Its network, with weights, on ``device``.
+    device
+        As torch names it.
     extremes
         What the cut between touching nuclei is measured by; set for the slide by ``calibrate``.
     weights
@@ -56,8 +62,8 @@ class HoVerNetModel:
     """
 
     spec: ModelSpec
-    network: Any = field(repr=False)
-    device: torch.device
+    network: Network = field(repr=False)
+    device: str = CPU
     extremes: SlopeExtremes = IDEAL_EXTREMES
     weights: Path | None = None
 
@@ -68,7 +74,7 @@ class HoVerNetModel:
 
     @property
     def _geometry(self) -> Geometry:
-        return GEOMETRY[self.network.mode]
+        return GEOMETRY[architecture_of(self.spec).mode]
 
     def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
         """Set the slope extremes from up to ``CALIBRATION_FIELDS`` of the fields, spread evenly.
@@ -77,7 +83,10 @@ class HoVerNetModel:
         """
         count = min(len(fields), CALIBRATION_FIELDS)
         chosen = np.linspace(0, len(fields) - 1, count).round().astype(int)
-        maps = (_predicted_part(self.maps(fields[k][None])[0])[0] for k in chosen)
+        added = self._geometry.added
+        around = ((0, 0), (added, added), (added, added), (0, 0))
+        padded = (np.pad(fields[k][None], around, mode="reflect") for k in chosen)
+        maps = (self.network(field, 0, types=False)[0] for field in padded)
         extremes = extremes_of_fields(maps, self.scale)
         return self if extremes is None else replace(self, extremes=extremes)
 
@@ -87,14 +96,14 @@ class HoVerNetModel:
 
     def to(self, device: str) -> Self:
         """Return the model on a device; this one stays where it is."""
-        if torch.device(device) == self.device:
+        if device == self.device:
             return self
-        # TIAToolbox's own `to` would spread the network over every GPU of the machine.
-        network = torch.nn.Module.to(copy.deepcopy(self.network), device)
-        return replace(self, network=network, device=torch.device(device))
+        assert self.weights is not None
+        network = _network_on(device, architecture_of(self.spec), self.weights)
+        return replace(self, network=network, device=device)
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """Run the network.
+        """Run the network, window by window.
 
         Parameters
         ----------
@@ -106,27 +115,26 @@ class HoVerNetModel:
         numpy.ndarray
             float32, shape (n, height, width, 3 or 4): nuclear probability, horizontal and
             vertical distance to the centre of the nucleus in [-1, 1], and, where the model
-            classifies, the most likely type (0 for background). Zero in the border that the
-            network loses.
+            classifies, the most likely type (0 for background). Zero in the margin, in which
+            the network sees beyond the tile.
 
         Raises
         ------
         ModelError
             When the sides do not suit the network.
         """
-        added, lost = self._geometry.added, self._geometry.lost
-        _, height, width, _ = batch.shape
-        if height % STRIDE or width % STRIDE or min(height, width) <= 2 * lost:
+        geometry = self._geometry
+        count, height, width, _ = batch.shape
+        if height % STRIDE or width % STRIDE or min(height, width) <= 2 * geometry.margin:
             raise ModelError(
                 f"{self.spec.name} cannot take tiles of {width} x {height} px: choose sides "
-                f"that are multiples of {STRIDE} and larger than {2 * lost}"
+                f"that are multiples of {STRIDE} and larger than {2 * geometry.margin}"
             )
-        around = ((0, 0), (added, added), (added, added), (0, 0))
-        images = torch.from_numpy(np.pad(batch, around, mode="reflect")).to(self.device)
-        heads = self.network.infer_batch(self.network, images, device=str(self.device))
-        # The fourth head, of HoVerNet+, says of tissue and not of nuclei.
-        maps = np.concatenate(heads[:3], axis=-1)
-        return np.pad(maps, ((0, 0), (lost, lost), (lost, lost), (0, 0)))
+        maps = np.zeros((count, height, width, 3 + bool(self.spec.classes)), np.float32)
+        largest = largest_window(memory_for_networks(self.device), geometry)
+        for image, found in zip(batch, maps, strict=True):
+            in_windows(self.network, image, found, geometry, largest)
+        return maps
 
     def decode(self, maps: npt.NDArray[np.generic]) -> Predictions:
         """Turn the maps of one tile into polygons; see ``decode_maps``.
@@ -145,7 +153,7 @@ class HoVerNetModel:
 def _predicted_part(
     maps: npt.NDArray[np.generic],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Cut off the border that is empty because the network lost it; say where the rest begins.
+    """Cut off the border that is empty, as the network sees beyond it; say where the rest begins.
 
     A step to the empty border would enter the slopes.
     """
@@ -157,6 +165,15 @@ def _predicted_part(
     return part.astype(np.float32, copy=False), np.array([columns[0], rows[0]])
 
 
+def architecture_of(spec: ModelSpec) -> Architecture:
+    """Return the architecture of the network of a model."""
+    types = len(spec.classes) + 1 if spec.classes else 0
+    if spec.name == PLUS_SPEC.name:
+        return Architecture("fast", types, PLUS_LAYERS)
+    mode = spec.name.removeprefix("hovernet_").partition("-")[0]
+    return Architecture(mode, types)
+
+
 def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
     """Load a HoVerNet of TIAToolbox, on the CPU.
 
@@ -165,26 +182,31 @@ def load_hovernet(name: str, weights: Path | None) -> HoVerNetModel:
     name
         One of ``SPECS``, or ``hovernetplus-oed``.
     weights
-        See `wsi_engine.models.tiatoolbox_weights.with_weights`.
+        State dict in a .pth, .pt, .tar or .safetensors file; ``None`` for the published weights,
+        which TIAToolbox downloads and keeps in its own cache.
 
     Raises
     ------
     ModelError
-        When there is no such model or no TIAToolbox, or the weights cannot be downloaded or
-        read, or do not fit the network.
+        When there is no such model, or the weights cannot be downloaded or read, or do not fit
+        the network.
     """
     known = SPECS | {PLUS_SPEC.name: PLUS_SPEC}
     if name not in known:
         raise ModelError(f"TIAToolbox has no HoVerNet {name!r}: there are {', '.join(known)}")
     spec = known[name]
-    module = "hovernetplus" if spec is PLUS_SPEC else "hovernet"
-    hovernet = architecture(name, module)
-    types = len(spec.classes) + 1 if spec.classes else None
-    if spec is PLUS_SPEC:
-        network = hovernet.HoVerNetPlus(num_types=types, num_layers=PLUS_LAYERS)
-    else:
-        mode = name.removeprefix("hovernet_").partition("-")[0]
-        network = hovernet.HoVerNet(num_types=types, mode=mode)
-    network, weights = with_weights(name, network, weights)
-    extremes = ideal_extremes(spec.mpp)
-    return HoVerNetModel(spec, network, torch.device("cpu"), extremes, weights)
+    weights = published_weights(name) if weights is None else weights
+    architecture = architecture_of(spec)
+    require_fit(read_state(weights), parameter_shapes(architecture), weights)
+    network = _network_on(CPU, architecture, weights)
+    return HoVerNetModel(spec, network, CPU, ideal_extremes(spec.mpp), weights)
+
+
+def _network_on(device: str, architecture: Architecture, weights: Path) -> Network:
+    if device == CPU and is_usable():
+        from wsi_engine.models.hovernet_openvino import OpenVinoHoVerNet
+
+        return OpenVinoHoVerNet(architecture, weights)
+    from wsi_engine.models.hovernet_torch import TorchHoVerNet
+
+    return TorchHoVerNet(architecture, weights, device)

@@ -27,6 +27,9 @@ from wsi_engine.qupath.reader import iter_objects
 
 log = logging.getLogger(__name__)
 
+IGNORED = "Ignore*"
+"""QuPath's own class of areas in which nothing counts."""
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -162,8 +165,8 @@ def read_bounds_of_work(
         Classes of the annotations that are wanted; none for all that are not excluded. A class
         stands for those derived from it, too: ``Tumor`` for ``Tumor: Positive``.
     exclude_class
-        Classes of the annotations that are cut out. That none has such a class is a warning:
-        not every slide has its necrosis.
+        Classes of the annotations that are cut out, as those of `IGNORED` are unless they are
+        wanted. That none has such a class is a warning: not every slide has its necrosis.
 
     Raises
     ------
@@ -203,13 +206,14 @@ def choose_bounds_of_work(
     RegionError
         When none is left to work in.
     """
-    excluded = [item for item in annotations if item.is_of_class(exclude_class)]
-    chosen = [item for item in annotations if not item.is_of_class(exclude_class)]
+    cut_out = [*exclude_class, *(() if IGNORED in roi_class else (IGNORED,))]
+    excluded = [item for item in annotations if item.is_of_class(cut_out)]
+    chosen = [item for item in annotations if not item.is_of_class(cut_out)]
     if roi_class:
         chosen = [item for item in chosen if item.is_of_class(roi_class)]
     wanted = [item for item in chosen if not item.is_missing]
     missing = [item for item in chosen if item.is_missing]
-    if exclude_class and not excluded:
+    if exclude_class and not any(item.is_of_class(exclude_class) for item in excluded):
         log.warning(
             "%s: nothing is cut out: %s", source, _no_such_class(exclude_class, annotations)
         )

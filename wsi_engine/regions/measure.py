@@ -76,7 +76,7 @@ def measure_regions(folder: str | Path, annotations: str | Path | None = None) -
     >>> import wsi_engine as we
     >>> regions = we.measure_regions("results/slide")
     >>> regions.table["kind"].to_pylist()
-    ['slide', 'tissue', 'tissue']
+    ['slide', 'tissue']
     """
     with ResultFolder.of_result(Path(folder)) as held:
         result = SlideResult(held.path)

@@ -146,6 +146,7 @@ class ModelFacts(NucleusSource):
     embedded: bool
     max_overlap: float
     reach_px: int | None
+    bytes_per_px: int | None = None
     calibration: dict[str, Any]
 
 

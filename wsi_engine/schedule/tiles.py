@@ -50,6 +50,9 @@ class TileGrid:
     stride
         Total stride of the network. Windows start at multiples of it, so that the pooling
         grids of neighbouring tiles agree.
+    context
+        How far beyond the slide its mirror image is of use, a multiple of ``stride``: the only
+        tile of a slide is read no further. If not given, it is read like all others.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class TileGrid:
     core: int
     halo: int
     stride: int = 1
+    context: int | None = None
 
     def __post_init__(self) -> None:
         if self.core <= 0 or self.core % self.stride or self.halo < 0 or self.halo % self.stride:
@@ -81,7 +85,17 @@ class TileGrid:
     @property
     def window_side(self) -> int:
         """Side of what is read for a tile, in pixels."""
-        return self.core + 2 * self.halo
+        if (beyond := self._beyond) is None:
+            return self.core + 2 * self.halo
+        longest = max(self.extent.width, self.extent.height)
+        return -(-longest // self.stride) * self.stride + 2 * beyond
+
+    @property
+    def _beyond(self) -> int | None:
+        """How far the window of a slide's only tile reaches beyond it, where that is known."""
+        if self.context is None or len(self) > 1:
+            return None
+        return min(self.halo, self.context)
 
     def __len__(self) -> int:
         return self.rows * self.columns
@@ -89,7 +103,10 @@ class TileGrid:
     def tile(self, row: int, column: int) -> Tile:
         """Return the tile at a row and column."""
         core = ModelBox(column * self.core, row * self.core, self.core, self.core)
-        return Tile(row * self.columns + column, row, column, core, core.padded(self.halo))
+        window = core.padded(self.halo)
+        if (beyond := self._beyond) is not None:
+            window = ModelBox(-beyond, -beyond, self.window_side, self.window_side)
+        return Tile(row * self.columns + column, row, column, core, window)
 
     def tiles(self, area: shapely.Geometry | None = None) -> Iterator[Tile]:
         """Iterate over the tiles in scan order, row by row as the file stores them.

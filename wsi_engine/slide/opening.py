@@ -38,7 +38,7 @@ def open_slide(path: str | Path) -> Slide:
     >>> import wsi_engine as we
     >>> with we.open_slide("slide.tif") as slide:
     ...     print(len(slide.info.levels), slide.info.mpp)
-    5 Mpp(x=0.25, y=0.25)
+    4 Mpp(x=0.25, y=0.25)
     """
     path = Path(path)
     if not path.exists():

@@ -15,7 +15,7 @@ from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, ignore
 from wsi_engine.engine.tile_flow import Compute, compute_tiles
 from wsi_engine.engine.workers.blocks import BlockCompute, explaining
-from wsi_engine.engine.workers.devices import batch_size_of, place
+from wsi_engine.engine.workers.devices import batch_size_for, place
 from wsi_engine.engine.workers.local import local_workers
 from wsi_engine.engine.workers.worker import arithmetic_of_worker, job_of
 from wsi_engine.errors import SettingsError
@@ -90,7 +90,7 @@ def computing(
     tiles
         Number of tiles that are to be computed.
     """
-    batch_size = batch_size_of(plan.settings, devices)
+    batch_size = batch_size_for(plan, devices)
     if processes.executor is not None:
         job = job_of(plan, basis, tiles // processes.jobs, uuid.uuid4().hex)
         compute = BlockCompute(plan, job, processes.executor, processes.jobs, batch_size, clock)

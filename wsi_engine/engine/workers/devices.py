@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wsi_engine.config import RunSettings
-from wsi_engine.engine.plan import Plan, core_side
+from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Progress, ignore
+from wsi_engine.engine.tile_choice import batch_size_of, choose_core
 from wsi_engine.models.around import load_model
-from wsi_engine.models.devices import default_batch_size, resolve_devices
+from wsi_engine.models.devices import resolve_devices
 from wsi_engine.models.inner_network import compilation_of, with_network
 from wsi_engine.models.protocol import Model
 from wsi_engine.schedule.clock import StageClock
@@ -21,10 +22,9 @@ MEGAPIXELS_TO_COMPILE = 1500
 some 1000 tiles of the default size, or 250 mm² of tissue. On fewer it is not begun unasked."""
 
 
-def batch_size_of(settings: RunSettings, devices: list[str]) -> int:
-    """Return the number of tiles per batch."""
-    chosen = settings.batch_size
-    return default_batch_size(devices) if chosen == "auto" else chosen
+def batch_size_for(plan: Plan, devices: list[str]) -> int:
+    """Return the number of tiles of a plan per batch."""
+    return batch_size_of(plan.settings, plan.model.spec, plan.tile_grid.window_side, devices)
 
 
 def place(
@@ -47,7 +47,7 @@ def place(
     models: list[Model] = [plan.model.to(device) for device in devices]
     if plan.settings.compile == "never" or tiles == 0:
         return models
-    side, batch = plan.tile_grid.window_side, batch_size_of(plan.settings, devices)
+    side, batch = plan.tile_grid.window_side, batch_size_for(plan, devices)
     return [_compiled(model, batch, side, plan, tiles, clock, observe) for model in models]
 
 
@@ -61,8 +61,9 @@ def compile_network(settings: RunSettings) -> bool:
     """
     devices = resolve_devices(settings.device)
     model = load_model(settings).to(devices[0])
-    side = core_side(settings.tile_size, model.spec) + 2 * model.spec.halo_px
-    compilation = compilation_of(model, batch_size_of(settings, devices), side)
+    side = choose_core(settings, model.spec) + 2 * model.spec.halo_px
+    batch = batch_size_of(settings, model.spec, side, devices)
+    compilation = compilation_of(model, batch, side)
     if compilation is not None and compilation.load() is None:
         compilation.build()
     return compilation is not None

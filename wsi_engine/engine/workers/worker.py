@@ -14,7 +14,7 @@ from wsi_engine.engine.basis import Basis, basis_of, basis_of_tiles, differences
 from wsi_engine.engine.plan import Plan, make_plan
 from wsi_engine.engine.provenance import peak_rss_mb
 from wsi_engine.engine.tile_flow import compute_tiles
-from wsi_engine.engine.workers.devices import batch_size_of, place
+from wsi_engine.engine.workers.devices import batch_size_for, place
 from wsi_engine.engine.workers.local import devices_of_worker
 from wsi_engine.errors import EngineError, WorkerError
 from wsi_engine.models.devices import (
@@ -112,7 +112,9 @@ _ready: _Ready | None = None
 
 def job_of(plan: Plan, basis: Basis, tiles: int, run: str) -> WorkerJob:
     """Return what workers must know to compute the tiles of a plan."""
-    settings, slide = plan.settings.with_absolute_paths(), plan.info.path.absolute()
+    # Workers may have other memory: they take the tiles that were chosen here.
+    chosen = plan.settings.model_copy(update={"tile_size": plan.tile_grid.core})
+    settings, slide = chosen.with_absolute_paths(), plan.info.path.absolute()
     return WorkerJob(run, slide, settings, basis, tiles, plan.given, plan.regions)
 
 
@@ -142,7 +144,7 @@ def compute_block(job: WorkerJob, tiles: tuple[Tile, ...]) -> Block:
     ready = _make_ready(job, clock)
     with open_slide(job.slide) as slide:
         plan = ready.plan.reading(slide)
-        batch_size = batch_size_of(job.settings, ready.devices)
+        batch_size = batch_size_for(plan, ready.devices)
         with closing(compute_tiles(plan, ready.models, batch_size, clock, tiles)) as computed:
             found = [(tile.index, nuclei) for tile, nuclei in computed]
     return Block(

@@ -22,6 +22,7 @@ from wsi_engine.models.starconvex.reading import StarConvexMaps
 from wsi_engine.models.starconvex.spec import (
     LARGE_SPEC,
     LARGE_WEIGHTS,
+    LARGEST_DENSITY,
     LARGEST_OBJECT_PX,
     SPEC,
     WEIGHTS,
@@ -61,6 +62,8 @@ class StarConvexModel(CompilableTorchModel, StarConvexMaps):
     threshold: float
     grid_px: int = GRID_PX
     consensus: int = CONSENSUS_POINTS
+    largest_density: float | None = None
+    fading: float = 1.0
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
@@ -131,7 +134,7 @@ def load_starconvex(weights: Path | None = None) -> StarConvexModel:
     """
     if weights is not None:
         return load_weights(weights)
-    return load_weights(WEIGHTS, embedded=True)
+    return replace(load_weights(WEIGHTS, embedded=True), largest_density=LARGEST_DENSITY)
 
 
 def load_starconvex_large(weights: Path | None = None) -> StarConvexModel:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, Self, cast
+
 import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.models.map_model import MapModel
 from wsi_engine.models.starconvex.decoding import decode_maps
+from wsi_engine.models.starconvex.fading import faded, fading_of
 from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
 
@@ -22,10 +26,32 @@ class StarConvexMaps(MapModel):
         Model pixels per point of the output grid.
     consensus
         How far away, in grid points, a point may be to have a say in a polygon.
+    largest_density
+        What is stained darker than this, in the median, is shown paler; ``None`` for nothing.
+    fading
+        Share of its optical density that the slide is shown with.
     """
 
     grid_px: int
     consensus: int
+    largest_density: float | None
+    fading: float
+
+    def calibrate(self, fields: npt.NDArray[np.uint8]) -> Self:
+        """Return the model for a slide, of which fields are given, shape (n, h, w, 3)."""
+        if self.largest_density is None:
+            return self
+        fading = fading_of(fields, self.largest_density)
+        return cast("Self", replace(cast("Any", self), fading=fading))
+
+    def settings(self) -> dict[str, float]:
+        """Return threshold and fading, for the record of the run."""
+        settings = {"threshold": self.threshold}
+        return settings if self.largest_density is None else settings | {"fading": self.fading}
+
+    def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+        """Run the network on pixels, uint8 (n, h, w, 3), as pale as the slide is to be shown."""
+        return super().maps(faded(batch, self.fading))
 
     def object_probability(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Return the object probability at each grid point of one tile, shape (h, w)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.quantised import QuantisedNetwork, is_usable
 from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 from wsi_engine.models.starconvex.reading import StarConvexMaps
-from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+from wsi_engine.models.starconvex.spec import LARGEST_DENSITY, QUANTISED, SPEC, THRESHOLD
 
 if TYPE_CHECKING:
     from wsi_engine.models.starconvex.model import StarConvexModel
@@ -31,12 +31,15 @@ class QuantisedStarConvex(StarConvexMaps):
     threshold: float = THRESHOLD
     grid_px: int = GRID_PX
     consensus: int = CONSENSUS_POINTS
+    largest_density: float | None = LARGEST_DENSITY
+    fading: float = 1.0
 
     def to(self, device: str) -> Self:
         """Return the model on a device."""
         if device == CPU:
             return self
-        return cast("Self", _by_torch().with_threshold(self.threshold).to(device))
+        same = replace(_by_torch(), threshold=self.threshold, fading=self.fading)
+        return cast("Self", same.to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         return self.network(batch)

@@ -21,6 +21,9 @@ QUANTISED = WEIGHTS.with_suffix(".xml")
 THRESHOLD = 0.6
 """Lowest object probability that the shipped network reports."""
 
+LARGEST_DENSITY = 0.25
+"""Largest median density of tissue that the shipped network is shown; see `starconvex.fading`."""
+
 LARGE_WEIGHTS = WEIGHTS.with_name("starconvex-large.safetensors")
 
 DEPTH = 4

@@ -7,6 +7,7 @@ the pale stroma beside them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,13 @@ def _red_cast(density: npt.NDArray[np.float32]) -> float:
 
 
 def _dark_hue(beyond: npt.NDArray[Any]) -> float:
-    """Return how much more red than blue dark pixels absorb, compared with the others."""
+    """Return how much more red than blue dark pixels absorb, compared with the others.
+
+    NaN where all are equally dark.
+    """
     total = beyond.sum(axis=1)
     hue = (beyond[:, 0] - beyond[:, 2]) / total
     dark = total > np.quantile(total, DARK_QUANTILE)
+    if not dark.any():
+        return math.nan
     return float(np.median(hue[dark]) - np.median(hue[~dark]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import shutil
@@ -38,6 +39,7 @@ from wsi_engine.training.object_examples import read_examples
 
 SETTINGS: dict[str, Any] = {"model": "watershed", "tile_size": 512}
 AREA = "Area µm^2"
+IN_CELL = f"Nucleus: {AREA}"
 LARGE, SMALL = "Tumor", "Lymphocyte"
 KINDS = ("forest", "boosting", "logistic")
 
@@ -418,6 +420,26 @@ def test_nothing_else_of_the_nuclei_changes(result, learnt):
     after = pq.read_table(result / "nuclei.parquet")
     same = [name for name in before.column_names if name != "class"]
     assert after.select(same).equals(before.select(same))
+
+
+def test_cells_are_examples_and_stay_cells(sample, tmp_path):
+    folder = wsi_engine.run(sample.slide_path, tmp_path, **SETTINGS, cells=5).folder
+    before, boundary = nuclei_of(folder), boundary_of(folder)
+    marked = copy.deepcopy(before)
+    for item in marked[::3]:
+        item.classification = PathClass.of(
+            LARGE if item.measurements[IN_CELL] > boundary else SMALL
+        )
+    write_objects(tmp_path / "corrected.geojson", marked)
+    training = ClassifierTraining(trees=20)
+    trained = train_classifier([(folder, [tmp_path / "corrected.geojson"])], training)
+    assert sum(trained.examples.values()) == len(marked[::3])
+    classify(folder, trained.classifier)
+    for old, new in zip(before, nuclei_of(folder), strict=True):
+        assert new.object_type == "cell"
+        assert new.roi == old.roi
+        assert new.nucleus == old.nucleus
+        assert old.measurements.items() <= new.measurements.items()
 
 
 def test_the_result_is_whole_and_a_run_finds_it_finished(result, sample, learnt):

@@ -45,6 +45,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "min_circularity": (["--min-circularity", "0.6"], 0.6),
     "min_score": (["--min-score", "0.55"], 0.55),
     "drop_border": (["--drop-border"], True),
+    "cells": (["--cells", "5"], 5.0),
     "tile_size": (["--tile-size", "512"], 512),
     "simplify_um": (["--simplify-um", "0.2"], 0.2),
     "measure": (["--measure", "shape", "--measure", "rgb"], ("shape", "rgb")),
@@ -106,7 +107,7 @@ def test_what_is_not_given_stays_as_the_preset_has_it(tmp_path: Path):
         (
             "measure",
             {"mpp", "tissue", "measure", "stains", "geojson_measurements", "tile_size"}
-            | {"split", "workers"},
+            | {"cells", "split", "workers"},
         ),
     ],
 )

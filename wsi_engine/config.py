@@ -209,6 +209,11 @@ class RunSettings(BaseModel):
         _ChangesResult("How far fewer vertices may move a border", unit="µm"),
         Field(ge=0, le=2),
     ] = 0.08
+    cells: Annotated[
+        float | None,
+        _ChangesResult("Make cells of nuclei: expand them by at most so much", unit="µm"),
+        Field(gt=0, le=20),
+    ] = None
     measure: Annotated[
         tuple[str, ...],
         _ChangesResult(

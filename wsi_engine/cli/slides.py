@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from wsi_engine.results.result import Result
 
 SETTINGS_OF_MEASURING = (
-    *("mpp", "tissue", "measure", "stains", "geojson_measurements", "tile_size", "split"),
-    "workers",
+    *("mpp", "tissue", "cells", "measure", "stains", "geojson_measurements", "tile_size"),
+    *("split", "workers"),
 )
 
 

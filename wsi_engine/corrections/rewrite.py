@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -14,18 +14,44 @@ import numpy as np
 from wsi_engine.corrections.corrector import CorrectedChunk, Corrector, labels_of
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.nuclei.labels import ENGINE
+from wsi_engine.nuclei.measure.cell_shape import CELL_COLUMNS, measure_cells
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, Values, measure_context
 from wsi_engine.nuclei.measure.groups import measured_alone
+from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.qupath.colours import Colour, ColourAlpha
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.results.column_dictionary import read_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
 from wsi_engine.results.nucleus_files import CLASSIFIER_FACT, NucleusFiles
 from wsi_engine.results.nucleus_table import GeoParquetReader
+from wsi_engine.results.record import Record
 from wsi_engine.slide.frames import Mpp
 
 if TYPE_CHECKING:
     from wsi_engine.corrections.classified import Classes
+
+
+@dataclass(frozen=True, slots=True)
+class CellExtent:
+    """How far cells reach.
+
+    Attributes
+    ----------
+    distance_um
+        From their nuclei.
+    size
+        Width and height of the slide in QuPath pixels, where they end.
+    """
+
+    distance_um: float
+    size: tuple[float, float]
+
+    @classmethod
+    def recorded(cls, record: Record) -> CellExtent | None:
+        """Return how far the cells of a result reach; ``None`` where its nuclei have none."""
+        if record.settings.cells is None:
+            return None
+        return cls(record.settings.cells, (record.slide.bounds.width, record.slide.bounds.height))
 
 
 def write_corrected(
@@ -41,11 +67,13 @@ def write_corrected(
     drawn: Collection[str] = (),
     classes: Classes | None = None,
     origin: str = ENGINE,
+    cells: CellExtent | None = None,
 ) -> tuple[int, int]:
     """Write nuclei anew as corrections have them, with the context that this gives to all.
 
     A new outline has measurements of its shape and context: its pixels are not read again.
-    Memory: what files hold a row group at a time, and 36 bytes per nucleus for its context.
+    Memory: what files hold a row group at a time, and 36 bytes per nucleus for its context;
+    with cells, all outlines and cells.
 
     Parameters
     ----------
@@ -69,6 +97,8 @@ def write_corrected(
         What gives the nuclei other classes than they have.
     origin
         What found them, as `Labels.source` calls it.
+    cells
+        How far cells reach, where nuclei have some: they are those of the nuclei as corrected.
 
     Returns
     -------
@@ -88,6 +118,7 @@ def write_corrected(
             names, facts = list(classes.names), facts | {CLASSIFIER_FACT: classes.classifier.kind}
             colours = {**colours, **classes.colours}
         surroundings = _Surroundings(table, corrector(), mpp)
+        expanding = None if cells is None else _Cells(table, corrector(), mpp, cells)
         stream = corrector()
         with NucleusFiles(
             destination,
@@ -102,10 +133,13 @@ def write_corrected(
         ) as files:
             for some in _corrected(table, stream):
                 some = surroundings.renewed(some)
+                around = None
+                if expanding is not None:
+                    some, around = expanding.renewed(some)
                 if classes is not None:
                     some = classes.given(some, table.measurements)
                 labels = labels_of(some, corrections.added, regions, origin)
-                files.write(some.ids, some.nuclei, labels)
+                files.write(some.ids, some.nuclei, labels, around)
     return files.count, stream.unmet
 
 
@@ -135,3 +169,27 @@ class _Surroundings:
         measurements = some.nuclei.measurements.copy()
         measurements[:, self._columns] = self._values[start : self._next]
         return replace(some, nuclei=replace(some.nuclei, measurements=measurements))
+
+
+class _Cells:
+    """The cells of the nuclei as they are after the corrections, in their order."""
+
+    def __init__(
+        self, table: GeoParquetReader, corrector: Corrector, mpp: Mpp, extent: CellExtent
+    ) -> None:
+        # Only here: with it come kernels that other runs do without.
+        from wsi_engine.nuclei.cells import expanded
+
+        self._columns = [table.measurements.index(column.name) for column in CELL_COLUMNS]
+        self._mpp = mpp
+        outlines = [some.nuclei.polygons for some in _corrected(table, corrector)]
+        self._cells = expanded(np.concatenate(outlines), extent.distance_um, mpp, extent.size)
+        self._next = 0
+
+    def renewed(self, some: CorrectedChunk) -> tuple[CorrectedChunk, Polygons]:
+        """Return the next nuclei with the measurements of their cells, and these."""
+        start, self._next = self._next, self._next + len(some.ids)
+        cells = self._cells[start : self._next]
+        measurements = some.nuclei.measurements.copy()
+        measurements[:, self._columns] = measure_cells(some.nuclei.polygons, cells, self._mpp)
+        return replace(some, nuclei=replace(some.nuclei, measurements=measurements)), cells

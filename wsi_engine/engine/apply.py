@@ -10,7 +10,7 @@ from pathlib import Path
 from wsi_engine.corrections.changes import find_changes, refuse_unreadable
 from wsi_engine.corrections.classified import Classes
 from wsi_engine.corrections.record import Corrections, corrections_for
-from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.corrections.selection import NucleusSelection
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.digests import digest_of
@@ -214,6 +214,7 @@ def _rewrite(
             colours=record.model.class_colours,
             drawn=earlier.added,
             classes=classes,
+            cells=CellExtent.recorded(record),
         )
         if corrections:
             corrections.write(result.growing / CORRECTIONS)

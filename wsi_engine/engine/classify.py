@@ -10,7 +10,7 @@ import shapely
 
 from wsi_engine.corrections.classified import Classes, Doubt
 from wsi_engine.corrections.record import Corrections, corrections_for
-from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.models.objects.classifier import ObjectClassifier
@@ -108,6 +108,7 @@ def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier)
         drawn=corrections.added,
         classes=classes,
         origin=ENGINE if isinstance(record, RunRecord) else OTHER,
+        cells=CellExtent.recorded(record),
     )
     result.publish(
         recorded(record, classes, result.growing),

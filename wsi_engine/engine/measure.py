@@ -26,9 +26,11 @@ from wsi_engine.engine.tile_choice import PREFERRED_PX
 from wsi_engine.engine.versions import versions
 from wsi_engine.errors import GeoJSONError, ResultError
 from wsi_engine.kernel_cache import tell_when_compiling
+from wsi_engine.nuclei.cells import expanded
 from wsi_engine.nuclei.diameter import is_usual, median_diameter_um
 from wsi_engine.nuclei.identity import namespace_of, nucleus_ids
 from wsi_engine.nuclei.labels import Labels
+from wsi_engine.nuclei.measure.cell_shape import CELL_COLUMNS, measure_cells
 from wsi_engine.nuclei.measure.context import measure_context
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.polygons import repaired_on_grid
@@ -91,7 +93,7 @@ def measure(
         Replace what a `run` left in the folder. What was measured before is always replaced.
     **settings
         Fields of ``RunSettings`` that concern slide and measurements: ``mpp``, ``measure``,
-        ``stains``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
+        ``stains``, ``cells``, ``geojson_measurements``, ``tile_size``, ``workers``, ``split``.
 
     Returns
     -------
@@ -149,8 +151,8 @@ def _measure(
     info = with_resolution(slide.info, settings.mpp)
     reader = GridReader(slide, make_measured_grid(info))
     stains = _stains(slide, info, reader, settings)
-    measurer = measurer_of(settings.measure, stains)
-    columns = columns_of(settings.measure, stains, reader.grid.pixel)
+    measurer = measurer_of(settings.measure, stains, settings.cells)
+    columns = columns_of(settings.measure, stains, reader.grid.pixel, settings.cells)
     polygons, kept = repaired_on_grid(found.geometries)
     if len(kept) + found.skipped > 0 and not kept.any():
         raise GeoJSONError(
@@ -174,13 +176,21 @@ def _measure(
     context = np.empty((len(polygons), 0), np.float32)
     if "context" in settings.measure:
         context = measure_context(placed.anchors, placed.grid.slide_mpp)
+    cells = None
+    if settings.cells is not None:
+        size = (float(reader.grid.slide_width), float(reader.grid.slide_height))
+        cells = expanded(polygons, settings.cells, reader.grid.slide_mpp, size)
+        columns = (*columns, *CELL_COLUMNS)
+        context = np.hstack([context, measure_cells(polygons, cells, reader.grid.slide_mpp)])
     for_qupath = columns_for_qupath(columns, settings.geojson_measurements)
     with NucleusFiles(
         folder.growing, classes, columns, for_qupath, folder.path.name, facts, settings.split
     ) as files:
         for done, (rows, values) in enumerate(placed.measured(settings.threads), start=1):
             some = placed.columns(rows, numbers, np.hstack([values, context[rows]]))
-            files.write([ids[k] for k in rows], some, Labels.of_other_program(len(rows)))
+            labels = Labels.of_other_program(len(rows))
+            around = None if cells is None else cells[rows]
+            files.write([ids[k] for k in rows], some, labels, around)
             observe(Progress(info.path.name, "measuring", done, len(placed.tiles)))
     warnings = [
         *resolution_warnings(slide.info, settings.mpp),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,11 +16,12 @@ from wsi_engine.engine.progress import Observer, Progress, ignore
 from wsi_engine.engine.tile_choice import choose_core, context_beyond_slide
 from wsi_engine.errors import RegionError, SlideError
 from wsi_engine.models.around import load_model
-from wsi_engine.models.protocol import Model
+from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.groups import columns_of, measurer_of
 from wsi_engine.nuclei.measure.measurer import Measurer
+from wsi_engine.nuclei.measure.ring import WIDTH_UM
 from wsi_engine.qupath.regions import Regions
 from wsi_engine.schedule.clock import StageClock
 from wsi_engine.schedule.tiles import Tile, TileGrid
@@ -95,7 +97,17 @@ class Plan:
     @property
     def columns(self) -> tuple[Column, ...]:
         """What is measured of each nucleus."""
-        return columns_of(self.settings.measure, self.measurer.stains, self.measured.grid.pixel)
+        columns = columns_of(
+            self.settings.measure,
+            self.measurer.stains,
+            self.measured.grid.pixel,
+            self.settings.cells,
+        )
+        if self.settings.cells is None:
+            return columns
+        from wsi_engine.nuclei.measure.cell_shape import CELL_COLUMNS
+
+        return (*columns, *CELL_COLUMNS)
 
     def reading(self, slide: Slide) -> Plan:
         """Return the same plan for the slide as it was opened once more."""
@@ -155,12 +167,12 @@ def make_plan(
         fields = sample_fields(reader, area)
         model = loaded.to(device).calibrate(fields)
     spec, grid = model.spec, reader.grid
-    measurer = measurer_of(settings.measure, choose_stains(settings.stains, fields))
+    measurer = measurer_of(settings.measure, choose_stains(settings.stains, fields), settings.cells)
     reach = area if tissue is None else _reach(area, bounds, grid)
     tile_grid = TileGrid(
         grid.extent,
         choose_core(settings, spec),
-        spec.halo_px,
+        _halo(settings, spec),
         spec.stride,
         context_beyond_slide(spec, measurer.neighbourhood_um / min(grid.pixel.x, grid.pixel.y)),
     )
@@ -180,6 +192,14 @@ def make_plan(
         slide_fingerprint=fingerprint(info.path),
         given=given,
     )
+
+
+def _halo(settings: RunSettings, spec: ModelSpec) -> int:
+    """Return the halo of the model, larger where rings are wider than it was made for."""
+    if settings.cells is None or "ring" not in settings.measure:
+        return spec.halo_px
+    more = 2 * max(0.0, settings.cells - WIDTH_UM) / spec.mpp
+    return spec.halo_px + math.ceil(more / spec.stride) * spec.stride
 
 
 def _readers(slide: Slide, seen: ModelGrid, measured: ModelGrid) -> tuple[GridReader, GridReader]:

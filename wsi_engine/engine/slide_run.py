@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 from wsi_engine.corrections.classified import Classes
 from wsi_engine.corrections.record import Corrections
-from wsi_engine.corrections.rewrite import write_corrected
+from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.engine.basis import Basis
 from wsi_engine.engine.classify import recorded
 from wsi_engine.engine.outlines import write_outlines
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Tracker
 from wsi_engine.engine.provenance import RunLog, describe_slide, make_record
-from wsi_engine.engine.tile_flow import find_nuclei, in_context
+from wsi_engine.engine.tile_flow import find_nuclei, in_cells, in_context
 from wsi_engine.engine.workers.computing import Processes, computing
 from wsi_engine.errors import BusyError, EngineError, SlideChangedError
 from wsi_engine.nuclei.identity import nucleus_ids
 from wsi_engine.nuclei.labels import Labels
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     CLASSIFIER_FILES,
@@ -124,14 +125,14 @@ class SlideRun:
             )
             found = find_nuclei(plan, store, compute, run_log.clock, run_log.tracker, self._check)
             with closing(found):
-                return self._write(in_context(found, plan))
+                return self._write(in_cells(in_context(found, plan), plan))
 
     def _check(self) -> None:
         # In this order: what is another's is left alone, even if the slide has changed.
         self.folder.check_held()
         self.watch.check()
 
-    def _write(self, chunks: Iterator[Nuclei]) -> int:
+    def _write(self, chunks: Iterator[tuple[Nuclei, Polygons | None]]) -> int:
         """Name and write the nuclei as they come; return their number."""
         plan, spec, columns = self.plan, self.plan.model.spec, self.plan.columns
         slide = describe_slide(plan.info, plan.slide_fingerprint).model_dump(mode="json")
@@ -145,11 +146,11 @@ class SlideRun:
             plan.settings.split,
             colours=spec.class_colours,
         ) as files:
-            for nuclei in chunks:
+            for nuclei, cells in chunks:
                 ids = nucleus_ids(plan.namespace, nuclei.anchors)
                 with self.run_log.clock.measure("write"):
                     labels = Labels.of_engine(held_by(plan.regions, nuclei.anchors))
-                    files.write(ids, nuclei, labels)
+                    files.write(ids, nuclei, labels, cells)
         return files.count
 
     def _corrected(self, count: int) -> tuple[int, list[str]]:
@@ -173,6 +174,7 @@ class SlideRun:
                 split=self.plan.settings.split,
                 colours=self.plan.model.spec.class_colours,
                 classes=self.classes,
+                cells=self._cell_extent(),
             )
         if not unmet:
             return count, []
@@ -180,6 +182,12 @@ class SlideRun:
             f"{unmet} nuclei that {CORRECTIONS} deletes or edits were not found by this run; "
             "those that were edited are in the result as they were corrected"
         ]
+
+    def _cell_extent(self) -> CellExtent | None:
+        if self.plan.settings.cells is None:
+            return None
+        grid = self.plan.reader.grid
+        return CellExtent(self.plan.settings.cells, (grid.slide_width, grid.slide_height))
 
     def _publish(self, warnings: list[str]) -> None:
         folder, made = self.folder, None

@@ -93,6 +93,24 @@ def in_context(found: Iterable[Nuclei], plan: Plan) -> Iterator[Nuclei]:
         yield replace(nuclei, measurements=np.hstack([nuclei.measurements, values]))
 
 
+def in_cells(found: Iterable[Nuclei], plan: Plan) -> Iterator[tuple[Nuclei, Polygons | None]]:
+    """Expand the nuclei to cells, where that is wanted, and add what is measured of these."""
+    if plan.settings.cells is None:
+        for nuclei in found:
+            yield nuclei, None
+        return
+    # Only here: with it come kernels that other runs do without.
+    from wsi_engine.nuclei.cell_stream import add_cells
+    from wsi_engine.nuclei.measure.cell_shape import measure_cells
+
+    spec, grid = plan.model.spec, plan.reader.grid
+    for nuclei, cells in add_cells(
+        found, plan.settings.cells, plan.tile_grid, grid, spec.largest_object_px
+    ):
+        values = measure_cells(nuclei.polygons, cells, grid.slide_mpp)
+        yield replace(nuclei, measurements=np.hstack([nuclei.measurements, values])), cells
+
+
 def on_slide(tile: Tile, maps: Maps, grid: ModelGrid) -> tuple[Tile, Maps]:
     """Cut the window of a tile and its maps down to the points that lie on the slide."""
     window = tile.window

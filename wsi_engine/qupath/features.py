@@ -35,8 +35,9 @@ def detection_features(
     colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
     own_colours: Sequence[Colour | None] = (),
     locks: Sequence[bool] = (),
+    cells: Polygons | None = None,
 ) -> list[Feature]:
-    """Describe nuclei as QuPath detections.
+    """Describe nuclei as QuPath detections, or as cells.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ def detection_features(
         Colours of classes that shall not have the one that ``class_colour`` gives.
     own_colours, locks
         Colour of each nucleus alone, and whether it is locked; empty where none has or is.
+    cells
+        Boundaries of cells around the nuclei, as valid and rounded as these.
 
     Returns
     -------
@@ -83,6 +86,10 @@ def detection_features(
                 "properties": properties,
             }
         )
+    if cells is not None:
+        features = [
+            _around(cell, feature) for cell, feature in zip(rings_of(cells), features, strict=True)
+        ]
     for feature, name in zip(features, names or (), strict=names is not None):
         if name is not None:
             feature["properties"]["name"] = name
@@ -96,6 +103,29 @@ def detection_features(
         if pairs:
             feature["properties"]["metadata"] = pairs
     return features
+
+
+def name_in_cell(name: str) -> str:
+    """Return QuPath's name for a measurement of a nucleus that has a cell."""
+    return name if name.startswith(_NOT_OF_THE_NUCLEUS) else f"Nucleus: {name}"
+
+
+_NOT_OF_THE_NUCLEUS = (
+    *("Nucleus", "Cytoplasm: ", "Cell: "),
+    *("Density ", "Nearest ", "Delaunay: ", "Voronoi: "),
+)
+"""How measurements begin that are of the whole cell, or of its place among the others."""
+
+
+def _around(cell: list[npt.NDArray[np.float64]], nucleus: Feature) -> Feature:
+    """Make a cell of a boundary and the detection that is its nucleus; keys in QuPath's order."""
+    return {
+        "type": "Feature",
+        "id": nucleus["id"],
+        "geometry": {"type": "Polygon", "coordinates": cell},
+        "nucleusGeometry": nucleus["geometry"],
+        "properties": nucleus["properties"] | {"objectType": "cell"},
+    }
 
 
 def annotation_feature(

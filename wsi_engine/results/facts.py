@@ -186,6 +186,7 @@ class SettingsFacts(Facts):
     exclude_class: tuple[str, ...]
     split: Count | None
     report: bool
+    cells: float | None = None
 
 
 class GridFacts(Facts):

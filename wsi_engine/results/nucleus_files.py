@@ -13,8 +13,14 @@ from wsi_engine.closing import Closing
 from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
+from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.qupath.colours import Colour, ColourAlpha
-from wsi_engine.qupath.features import PROBABILITY_NAME, SCORE_NAME, detection_features
+from wsi_engine.qupath.features import (
+    PROBABILITY_NAME,
+    SCORE_NAME,
+    detection_features,
+    name_in_cell,
+)
 from wsi_engine.qupath.writer import GeoJSONWriter
 from wsi_engine.results.column_dictionary import write_dictionary
 from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE, geojson_name
@@ -96,8 +102,10 @@ class NucleusFiles(Closing):
         self._geojson = self._next_geojson()
         self.count = 0
 
-    def write(self, ids: list[str], nuclei: Nuclei, labels: Labels) -> None:
-        """Append nuclei."""
+    def write(
+        self, ids: list[str], nuclei: Nuclei, labels: Labels, cells: Polygons | None = None
+    ) -> None:
+        """Append nuclei; with cells, in QuPath pixels, they are cells in QuPath."""
         measurements: Measurements = dict(
             zip(self._measurements, nuclei.measurements.T, strict=True)
         )
@@ -111,12 +119,17 @@ class NucleusFiles(Closing):
             ids,
             nuclei.polygons,
             self._classes[nuclei.classes].tolist(),
-            shown | {name: measurements[name] for name in self._for_qupath},
+            shown
+            | {
+                name if cells is None else name_in_cell(name): measurements[name]
+                for name in self._for_qupath
+            },
             labels.name,
             labels.metadata(),
             self._colours,
             labels.colours,
             labels.locks,
+            cells,
         )
         while features:
             room = len(features)

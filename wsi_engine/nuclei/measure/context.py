@@ -170,7 +170,7 @@ def add_context(
     and 100 µm more reach. Memory holds a band as wide as the slide, however high that is: no
     more than four rows of tiles where these are much larger than nuclei and than 100 µm.
     """
-    frontier = _Frontier(tile_grid, model_grid, largest_object_px)
+    frontier = Frontier(tile_grid, model_grid, largest_object_px)
     band = _Band(model_grid.slide_mpp)
     for nuclei in chunks:
         band.append(nuclei)
@@ -179,7 +179,7 @@ def add_context(
     yield from band.release(math.inf)
 
 
-class _Frontier:
+class Frontier:
     """The line above which no nucleus comes any more, in QuPath pixels."""
 
     def __init__(self, tiles: TileGrid, grid: ModelGrid, largest_object_px: int) -> None:

@@ -26,7 +26,7 @@ from wsi_engine.nuclei.measure.colour import (
 )
 from wsi_engine.nuclei.measure.columns import Column
 from wsi_engine.nuclei.measure.context import CONTEXT
-from wsi_engine.nuclei.measure.cytoplasm import measure_ring, ring_columns
+from wsi_engine.nuclei.measure.cytoplasm import cytoplasm_of, measure_ring, ring_columns
 from wsi_engine.nuclei.measure.group import (
     ContextGroup,
     MeasurementGroup,
@@ -85,14 +85,34 @@ def _find_group(name: str) -> MeasurementGroup:
     raise SettingsError(f"measure: there is no group {name!r}; there are {known}")
 
 
-def measurer_of(names: Sequence[str], stains: Stains) -> Measurer:
-    """Return what measures those of the groups that tiles measure, in their order."""
-    groups = find_groups(names)
+def measurer_of(names: Sequence[str], stains: Stains, cells_um: float | None = None) -> Measurer:
+    """Return what measures those of the groups that tiles measure, in their order.
+
+    Parameters
+    ----------
+    names
+        Names of the groups.
+    stains
+        Stain vectors of the slide.
+    cells_um
+        How far cells reach from their nuclei, if there are cells: the ring is then their cytoplasm.
+    """
+    groups = _groups_of_cells(names, cells_um)
     return Measurer([g for g in groups if isinstance(g, OutlineGroup | PixelGroup)], stains)
 
 
+def _groups_of_cells(names: Sequence[str], cells_um: float | None) -> tuple[MeasurementGroup, ...]:
+    groups = find_groups(names)
+    if cells_um is None:
+        return groups
+    return tuple(cytoplasm_of(cells_um) if group.name == "ring" else group for group in groups)
+
+
 def columns_of(
-    names: Sequence[str], stains: Stains, pixel: Mpp | None = None
+    names: Sequence[str],
+    stains: Stains,
+    pixel: Mpp | None = None,
+    cells_um: float | None = None,
 ) -> tuple[Column, ...]:
     """Describe the columns of some groups; those of the context come last.
 
@@ -100,13 +120,17 @@ def columns_of(
     ----------
     pixel
         Size of the pixels that are measured on, where the slide is known.
+    cells_um
+        As for `measurer_of`.
 
     Raises
     ------
     MeasurementError
         When two groups have a column of the same name.
     """
-    groups = sorted(find_groups(names), key=lambda group: isinstance(group, ContextGroup))
+    groups = sorted(
+        _groups_of_cells(names, cells_um), key=lambda group: isinstance(group, ContextGroup)
+    )
     owners: dict[str, str] = {}
     columns = []
     for group in groups:

@@ -70,6 +70,13 @@ class PixelSets:
         offsets = np.concatenate([[0], np.cumsum(sizes[which])])
         return type(self)(self.index[np.repeat(which, sizes)], offsets)
 
+    def joined(self, others: Self) -> Self:
+        """Return sets that have the pixels of both, those of the others last."""
+        sizes = np.diff(self.offsets), np.diff(others.offsets)
+        owners = np.concatenate([np.repeat(np.arange(len(self)), size) for size in sizes])
+        index = np.concatenate([self.index, others.index])[np.argsort(owners, kind="stable")]
+        return type(self)(index, self.offsets + others.offsets)
+
 
 def cover(outlines: Outlines, field: Field) -> PixelSets:
     """Find the pixels of nuclei.

@@ -25,20 +25,25 @@ from wsi_engine.nuclei.polygons import Polygons
 
 WIDTH_UM = 3.0
 
-REACH_UM = 2 * WIDTH_UM + 1.0
-"""Further apart, two nuclei have nothing to share out: two rings, and a pixel for each border."""
-
 BORDER_PX = 0.4
 """How far the border of a nucleus lies beyond the centres of its outermost pixels, on average:
 rings of ellipses then have the area that they should within 2 %."""
 
 
-def width_px(mpp: float) -> float:
-    """Width of the ring in pixels of a size."""
-    return WIDTH_UM / mpp
+def reach_um(width_um: float) -> float:
+    """How far apart two nuclei still have something to share out.
+
+    That is two rings, and a pixel for each border.
+    """
+    return 2 * width_um + 1.0
 
 
-def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
+REACH_UM = reach_um(WIDTH_UM)
+
+
+def rings(
+    polygons: Polygons, sets: PixelSets, field: Field, width_um: float = WIDTH_UM
+) -> PixelSets:
     """Find the pixels of the rings of nuclei.
 
     Parameters
@@ -47,16 +52,19 @@ def rings(polygons: Polygons, sets: PixelSets, field: Field) -> PixelSets:
         All nuclei that may be near one another, and their pixels.
     field
         The pixels on which they lie.
+    width_um
+        Width of the rings.
     """
     left, top = shapely.bounds(polygons).T[:2] if len(polygons) else np.empty((2, 0))
     rank = np.empty(len(polygons), np.int64)
     rank[np.lexsort((left, top))] = np.arange(len(polygons))
-    inside, disc = field.inside, _disc(width_px(field.grid.mpp))
+    inside, disc = field.inside, _disc(width_um / field.grid.mpp)
     key = np.full(field.window.width * field.window.height, np.iinfo(np.int32).max, np.int32)
     key[sets.index] = -1
     index, offsets = _rings(
         sets.index, sets.offsets, rank, field.window.width,
-        inside.x, inside.y, inside.x_stop, inside.y_stop, disc, int(disc[:, 0].max()), key,
+        inside.x, inside.y, inside.x_stop, inside.y_stop, disc, int(disc[:, 0].max()),
+        31 - int(disc[:, 2].max()).bit_length(), key,
     )  # fmt: skip
     return PixelSets(index[: offsets[-1]].copy(), offsets)
 
@@ -68,9 +76,6 @@ def _disc(radius: float) -> npt.NDArray[np.int64]:
     squared = y * y + x * x
     near = (squared <= (radius + BORDER_PX) ** 2) & (squared > 0)
     return np.column_stack([y[near], x[near], squared[near]]).astype(np.int64)
-
-
-_RANK_BITS = 24
 
 
 @kernel
@@ -85,6 +90,7 @@ def _rings(
     bottom: int,
     disc: npt.NDArray[np.int64],
     reach: int,
+    rank_bits: int,
     key: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Give each pixel near a nucleus to the nearest: by squared distance, then by rank.
@@ -101,6 +107,8 @@ def _rings(
         The part of it that lies on the slide.
     disc, reach
         Steps (dy, dx, squared length), shape (s, 3), and the longest dy.
+    rank_bits
+        Room for the rank in a key; the distance is above it.
     key
         For each pixel of the window -1 in a nucleus, else the lowest key of distance and rank so
         far; changed in place.
@@ -119,7 +127,7 @@ def _rings(
             for s in range(len(disc)):
                 v, u = y + disc[s, 0], x + disc[s, 1]
                 if top <= v < bottom and left <= u < right:
-                    mine = np.int32((disc[s, 2] << _RANK_BITS) | rank[i])
+                    mine = np.int32((disc[s, 2] << rank_bits) | rank[i])
                     if mine < key[v * width + u]:
                         key[v * width + u] = mine
     found = np.empty(1024, np.int64)
@@ -138,7 +146,7 @@ def _rings(
             for v in range(max(first - reach, top), min(last + reach + 1, bottom)):
                 for u in range(low, high):
                     value = key[v * width + u]
-                    if value >= 0 and value & ((1 << _RANK_BITS) - 1) == rank[i]:
+                    if value >= 0 and value & ((1 << rank_bits) - 1) == rank[i]:
                         found[used] = v * width + u
                         used += 1
         ends[i + 1] = used

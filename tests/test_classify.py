@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from wsi_engine.cli import main
 from wsi_engine.engine.apply import apply_corrections
 from wsi_engine.engine.classify import classify
 from wsi_engine.errors import EngineError, ModelError, ResultError, SettingsError, TrainingError
-from wsi_engine.models.objects.classifier import ObjectClassifier
+from wsi_engine.models.objects.classifier import LearntOn, ObjectClassifier
 from wsi_engine.models.objects.file import classifier_bytes, read_classifier, write_classifier
 from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.qupath.reader import read_objects
@@ -40,6 +41,7 @@ from wsi_engine.training.object_examples import read_examples
 SETTINGS: dict[str, Any] = {"model": "watershed", "tile_size": 512}
 AREA = "Area µm^2"
 IN_CELL = f"Nucleus: {AREA}"
+ON_H_AND_E = LearntOn(("H&E",), (0.5, 0.5))
 LARGE, SMALL = "Tumor", "Lymphocyte"
 KINDS = ("forest", "boosting", "logistic")
 
@@ -240,7 +242,7 @@ def test_probabilities_are_those_of_scikit_learn(kind, classes, monkeypatch):
     rule, medians, _ = fit(x, y.astype(np.int64), training)
     names = tuple(map(str, range(5)))
     classifier = ObjectClassifier(
-        kind, names[:classes], ((0, 0, 0),) * classes, names, medians, rule
+        kind, names[:classes], ((0, 0, 0),) * classes, names, medians, rule, ON_H_AND_E
     )
     shown = x if kind != "logistic" else (x - x.mean(axis=0, dtype=float)) / x.std(0, dtype=float)
     expected = grown[0].predict_proba(shown)
@@ -348,6 +350,11 @@ Damage = Callable[[dict[str, Any]], object]
         lambda told: told["measurements"].pop(),
         lambda told: told.update(measurements=[{"name": "x" * 501, "median": 0}]),
         lambda told: told.update(training=3),
+        lambda told: told.pop("learnt_on"),
+        lambda told: told["learnt_on"].update(mpp=[0.5, 0.25]),
+        lambda told: told["learnt_on"].update(mpp=[0, 0.25]),
+        lambda told: told["learnt_on"].update(stains=[]),
+        lambda told: told["learnt_on"].update(stains=["H&E", 3]),
         lambda told: told["trees"].pop("left"),
         lambda told: told["trees"]["left"].pop(),
         lambda told: told["trees"]["left"].__setitem__(0, 10**6),
@@ -440,6 +447,32 @@ def test_cells_are_examples_and_stay_cells(sample, tmp_path):
         assert new.roi == old.roi
         assert new.nucleus == old.nucleus
         assert old.measurements.items() <= new.measurements.items()
+
+
+@pytest.mark.parametrize(
+    ("learnt_on", "said"),
+    [
+        (LearntOn(("H-DAB",), (0.5, 0.5)), "from slides measured for H-DAB, and this one"),
+        (LearntOn(("H-DAB", "Masson"), (0.25, 0.5)), "for H-DAB and Masson, and this one"),
+        (LearntOn(("H&E",), (0.2, 0.25)), "from pixels of 0.2 to 0.25 µm"),
+        (LearntOn(("H&E", "H-DAB"), (1.0, 1.0)), "from pixels of 1 µm"),
+        (LearntOn(("H&E", "H-DAB"), (0.25, 1.0)), None),
+    ],
+)
+def test_a_slide_of_another_kind_than_those_of_the_examples_is_told(
+    result, learnt, tmp_path, learnt_on, said, capsys
+):
+    same = learnt("forest").classifier
+    write_classifier(tmp_path / "other.json", replace(same, learnt_on=learnt_on))
+    assert classify(result, same).warnings == ()
+    before = SlideResult(result).record.warnings
+    for _ in range(2):
+        command("classify", result, "--classifier", tmp_path / "other.json")
+        added = SlideResult(result).record.warnings[len(before) :]
+        assert [said in text for text in added] == ([] if said is None else [True])
+        assert said is None or said in " ".join(capsys.readouterr().err.split())
+    classify(result, same)
+    assert SlideResult(result).record.warnings == before
 
 
 def test_the_result_is_whole_and_a_run_finds_it_finished(result, sample, learnt):

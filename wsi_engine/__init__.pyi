@@ -2,6 +2,7 @@ from .archive.run import ArchiveSummary, run_archive
 from .config import RunSettings
 from .corrections.diff import diff
 from .engine.apply import apply_corrections
+from .engine.classify import classify
 from .engine.measure import measure
 from .engine.progress import Progress
 from .engine.run import run
@@ -20,6 +21,7 @@ from .report.cohort import write_cohort_report
 from .report.slide import write_report
 from .results.result import Result, RunResult
 from .slide.opening import open_slide
+from .training.object_classifier import train_classifier
 from .version import __version__
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "available_models",
     "build_cohort",
     "check_model",
+    "classify",
     "diff",
     "export_result",
     "iter_objects",
@@ -48,6 +51,7 @@ __all__ = [
     "read_objects",
     "run",
     "run_archive",
+    "train_classifier",
     "write_cohort_report",
     "write_objects",
     "write_report",

@@ -145,6 +145,8 @@ def _print_classified(classified: Classified) -> None:
     counts = sorted(classified.counts.items(), key=lambda pair: (pair[0] is None, pair[0] or ""))
     facts = {name or "none, as too little is measured": f"{n:,}" for name, n in counts}
     console.print_facts(facts, classified.folder.name)
+    for warning in classified.warnings:
+        console.print_warning(f"{classified.folder.name}: {warning}")
     if classified.doubtful:
         path = classified.folder / DOUBTFUL
         text = f"to label next: {len(classified.doubtful)} doubtful nuclei, points in {path}"

@@ -13,8 +13,8 @@ from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.summaries import write_summaries
-from wsi_engine.models.objects.classifier import ObjectClassifier
-from wsi_engine.models.objects.file import classifier_bytes
+from wsi_engine.models.objects.classifier import LEARNT, ObjectClassifier
+from wsi_engine.models.objects.file import classifier_bytes, read_classifier
 from wsi_engine.nuclei.labels import ENGINE, OTHER
 from wsi_engine.qupath.objects import PathObject, object_features
 from wsi_engine.qupath.regions import read_bounds_of_work
@@ -30,7 +30,7 @@ from wsi_engine.results.layout import (
     REPORT_FILE,
     ROI_FILE,
 )
-from wsi_engine.results.record import Record, RunRecord, read_record
+from wsi_engine.results.record import Record, RunRecord, read_record, side_of_pixels
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
 
@@ -49,14 +49,17 @@ class Classified:
         Number of nuclei of each class; of ``None``, those of which too little is measured.
     doubtful
         The nuclei of which the classifier is least sure, the least sure first.
+    warnings
+        Sentences on what is other on this slide than on those that the classifier learnt from.
     """
 
     folder: Path
     counts: dict[str | None, int]
     doubtful: tuple[Doubt, ...]
+    warnings: tuple[str, ...]
 
 
-def classify(folder: str | Path, classifier: ObjectClassifier) -> Classified:
+def classify(folder: str | Path, classifier: ObjectClassifier | str | Path) -> Classified:
     """Give the nuclei of a finished result the classes of a classifier.
 
     GeoJSON and table are written anew, with a probability for each class; regions and page that
@@ -69,23 +72,54 @@ def classify(folder: str | Path, classifier: ObjectClassifier) -> Classified:
     folder
         ``OUT/<slide>``, as `run` or `measure` wrote it.
     classifier
-        The classifier, as `wsi_engine.models.objects.file.read_classifier` gives it.
+        The classifier, as `train_classifier` gives it, or its file.
+
+    Returns
+    -------
+    Classified
+        How many nuclei each class has, and what to look at.
 
     Raises
     ------
+    ModelError
+        When the file holds no classifier.
     ResultError
         When there is no result, or it lacks a measurement that the classifier looks at.
     BusyError
         When another process works in the folder.
     OutputError
         When the result cannot be written.
+
+    Examples
+    --------
+    A classifier from nuclei that were given a class in QuPath, here by their size:
+
+    >>> import wsi_engine
+    >>> from wsi_engine.qupath.objects import PathClass
+    >>> nuclei = wsi_engine.read_objects("results/slide/nuclei.geojson.gz")
+    >>> areas = [nucleus.measurements["Area µm^2"] for nucleus in nuclei]
+    >>> for nucleus, area in zip(nuclei, areas):
+    ...     name = "Tumor" if area > np.median(areas) else "Lymphocyte"
+    ...     nucleus.classification = PathClass.of(name)
+    >>> count = wsi_engine.write_objects("corrected.geojson", nuclei)
+    >>> trained = wsi_engine.train_classifier([("results/slide", ["corrected.geojson"])])
+    >>> classified = wsi_engine.classify("results/slide", trained.classifier)
+    >>> sorted(classified.counts)
+    ['Lymphocyte', 'Tumor']
     """
+    if not isinstance(classifier, ObjectClassifier):
+        classifier = read_classifier(Path(classifier))
     with ResultFolder.of_result(Path(folder)) as result:
         record, had_page = read_record(result.path), (result.path / REPORT_FILE).exists()
         with clear_write_errors(result.path):
             classes = _rewrite(result, record, classifier)
         write_summaries(result, regions=False, report=had_page)
-        return Classified(result.path, dict(classes.counts), tuple(classes.doubtful))
+        return Classified(
+            result.path,
+            dict(classes.counts),
+            tuple(classes.doubtful),
+            tuple(_differences(record, classifier)),
+        )
 
 
 def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier) -> Classes:
@@ -140,8 +174,18 @@ def recorded(record: R, classes: Classes, growing: Path) -> R:
         model_colours=model.colours if earlier is None else earlier.model_colours,
     )
     named = {"classes": classifier.classes, "colours": classifier.colours}
-    changes = {"model": model.model_copy(update=named), "classifier": facts}
+    earlier_warnings = [text for text in record.warnings if not text.startswith(LEARNT)]
+    changes = {
+        "model": model.model_copy(update=named),
+        "classifier": facts,
+        "warnings": (*earlier_warnings, *_differences(record, classifier)),
+    }
     return record.model_copy(update=changes)
+
+
+def _differences(record: Record, classifier: ObjectClassifier) -> list[str]:
+    stains = record.measurements.stains.name
+    return classifier.learnt_on.differences(stains, side_of_pixels(record))
 
 
 def _as_points(doubtful: list[Doubt]) -> list[PathObject]:

@@ -147,6 +147,12 @@ class MeasureRecord(Record):
 Written = TypeVar("Written", bound=WrittenFiles)
 
 
+def side_of_pixels(record: Record) -> float:
+    """Return the mean side of the pixels that nuclei were measured on, in µm."""
+    measured = record.measurements.mpp or record.slide.mpp
+    return (measured.x + measured.y) / 2
+
+
 def read_record(folder: Path) -> Record:
     """Read the record of a finished result: a `RunRecord`, or a `MeasureRecord`.
 

@@ -13,10 +13,11 @@ import numpy as np
 from wsi_engine.digests import digest
 from wsi_engine.errors import SettingsError, TrainingError
 from wsi_engine.installing import install_command
-from wsi_engine.models.objects.classifier import ObjectClassifier
+from wsi_engine.models.objects.classifier import LearntOn, ObjectClassifier
 from wsi_engine.nuclei.measure.groups import columns_of
 from wsi_engine.qupath.colours import Colour, class_colour
 from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.record import side_of_pixels
 from wsi_engine.slide.stain_vectors import Stains
 from wsi_engine.training.classifier_rules import ClassifierTraining, Numbers, Values, fit
 from wsi_engine.training.object_examples import Examples, read_examples
@@ -70,7 +71,8 @@ class Trained:
 
 
 def train_classifier(
-    pairs: Sequence[tuple[Path, Sequence[Path]]], training: ClassifierTraining | None = None
+    pairs: Sequence[tuple[str | Path, Sequence[str | Path]]],
+    training: ClassifierTraining | None = None,
 ) -> Trained:
     """Learn an object classifier from examples on one slide or several.
 
@@ -92,13 +94,32 @@ def train_classifier(
     ------
     EngineError
         When a result or its examples cannot be read, or there are too few of them.
+
+    Examples
+    --------
+    Nuclei that were given a class in QuPath, here by their size:
+
+    >>> import wsi_engine
+    >>> from wsi_engine.qupath.objects import PathClass
+    >>> nuclei = wsi_engine.read_objects("results/slide/nuclei.geojson.gz")
+    >>> areas = [nucleus.measurements["Area µm^2"] for nucleus in nuclei]
+    >>> for nucleus, area in zip(nuclei, areas):
+    ...     name = "Tumor" if area > np.median(areas) else "Lymphocyte"
+    ...     nucleus.classification = PathClass.of(name)
+    >>> count = wsi_engine.write_objects("corrected.geojson", nuclei)
+    >>> trained = wsi_engine.train_classifier([("results/slide", ["corrected.geojson"])])
+    >>> trained.examples
+    {'Lymphocyte': 9, 'Tumor': 9}
+    >>> sorted(trained.f1)
+    ['Lymphocyte', 'Tumor']
     """
     chosen = ClassifierTraining() if training is None else training
     _require_sklearn()
-    results = [SlideResult(folder) for folder, _ in pairs]
+    results = [SlideResult(Path(folder)) for folder, _ in pairs]
     names = _measurements(results, chosen.features)
     examples = [
-        read_examples(paths, result) for (_, paths), result in zip(pairs, results, strict=True)
+        read_examples([Path(path) for path in paths], result)
+        for (_, paths), result in zip(pairs, results, strict=True)
     ]
     classes = tuple(sorted({name for each in examples for name in each.classes}))
     _require_examples(examples, classes)
@@ -115,7 +136,8 @@ def train_classifier(
     y = np.array([classes.index(name) for each in examples for name in each.classes], np.int64)
     slides = np.repeat(np.arange(len(examples)), [len(each.rows) for each in examples])
     groups = _distinct(slides, np.concatenate([each.groups for each in examples]))
-    folds, confusion = _held_out(values, y, slides, groups, chosen)
+    learnt_on = _learnt_on(results)
+    folds, confusion = _held_out(values, y, slides, groups, chosen, learnt_on)
     rule, medians, shares = fit(values, y, chosen)
     counts = Counter(classes[k] for k in y)
     order = np.argsort(-shares, kind="stable")
@@ -143,6 +165,7 @@ def train_classifier(
         tuple(names),
         medians,
         rule,
+        learnt_on,
         told,
     )
     return Trained(
@@ -154,6 +177,13 @@ def train_classifier(
         confusion,
         tuple((names[k], float(shares[k])) for k in order),
     )
+
+
+def _learnt_on(results: Sequence[SlideResult]) -> LearntOn:
+    records = [result.record for result in results]
+    sides = [side_of_pixels(record) for record in records]
+    stains = sorted({record.measurements.stains.name for record in records})
+    return LearntOn(tuple(stains), (min(sides), max(sides)))
 
 
 def _require_sklearn() -> None:
@@ -216,7 +246,12 @@ def _distinct(slides: Numbers, groups: Numbers) -> Numbers:
 
 
 def _held_out(
-    values: Values, y: Numbers, slides: Numbers, groups: Numbers, training: ClassifierTraining
+    values: Values,
+    y: Numbers,
+    slides: Numbers,
+    groups: Numbers,
+    training: ClassifierTraining,
+    learnt_on: LearntOn,
 ) -> tuple[str | None, Numbers | None]:
     """Return what was left out in turn, and what became of it.
 
@@ -241,7 +276,9 @@ def _held_out(
             classes = tuple(map(str, there))
             colours = ((0, 0, 0),) * len(there)
             names = tuple(map(str, range(values.shape[1])))
-            fold = ObjectClassifier(training.kind, classes, colours, names, medians, rule)
+            fold = ObjectClassifier(
+                training.kind, classes, colours, names, medians, rule, learnt_on
+            )
             said = np.nan_to_num(fold.probabilities(values[out])).argmax(axis=1)
             np.add.at(confusion, (y[out], there[said]), 1)
         return what, confusion

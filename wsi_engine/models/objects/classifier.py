@@ -19,6 +19,12 @@ Kind = Literal["forest", "boosting", "logistic"]
 MOST_MISSING = 0.5
 """A nucleus of which a larger share of the measurements is not defined gets no class."""
 
+LEARNT = "the classifier learnt from"
+"""So warnings begin that it is applied to a slide of another kind."""
+
+OTHER_MPP = 1.25
+"""Pixels that are so many times as large as those of the examples, or as small, are others."""
+
 
 @dataclass(frozen=True, eq=False)
 class Linear:
@@ -40,6 +46,39 @@ class Linear:
         return np.asarray(values.astype(np.float64) @ self.weights.T + self.intercepts)
 
 
+@dataclass(frozen=True)
+class LearntOn:
+    """The slides that the examples were on.
+
+    Attributes
+    ----------
+    stains
+        Names of the stains that they were measured for.
+    mpp
+        Side of the smallest and of the largest pixels that were measured, in µm.
+    """
+
+    stains: tuple[str, ...]
+    mpp: tuple[float, float]
+
+    def differences(self, stains: str, mpp: float) -> list[str]:
+        """Return sentences on what is other on a slide, by which a classifier may go wrong."""
+        found = []
+        if stains not in self.stains:
+            found.append(
+                f"{LEARNT} slides measured for {' and '.join(self.stains)}, and "
+                f"this one was measured for {stains}: its classes of colour mean little here"
+            )
+        smallest, largest = self.mpp
+        if not smallest / OTHER_MPP < mpp < largest * OTHER_MPP:
+            pixels = " to ".join(f"{side:.3g}" for side in sorted({smallest, largest}))
+            found.append(
+                f"{LEARNT} pixels of {pixels} µm, and those of this slide are "
+                f"{mpp:.3g} µm: measurements of texture and gradients differ"
+            )
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class ObjectClassifier:
     """What `wsi-engine classify --examples` learns.
@@ -57,6 +96,8 @@ class ObjectClassifier:
         float64, shape (measurements,): what stands for one that is not defined.
     rule
         What it makes of them.
+    learnt_on
+        The slides that it learnt from.
     training
         What it was trained on, for people.
     """
@@ -67,6 +108,7 @@ class ObjectClassifier:
     measurements: tuple[str, ...]
     medians: npt.NDArray[np.float64]
     rule: Forest | Linear
+    learnt_on: LearntOn
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def probabilities(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,13 @@ import numpy.typing as npt
 import orjson
 
 from wsi_engine.errors import ModelError, reason_for
-from wsi_engine.models.objects.classifier import Colour, Kind, Linear, ObjectClassifier
+from wsi_engine.models.objects.classifier import (
+    Colour,
+    Kind,
+    LearntOn,
+    Linear,
+    ObjectClassifier,
+)
 from wsi_engine.models.regions.forest import Forest
 from wsi_engine.writing import atomic_path, clear_write_errors
 
@@ -52,6 +58,10 @@ def classifier_bytes(classifier: ObjectClassifier) -> bytes:
                 classifier.measurements, classifier.medians.tolist(), strict=True
             )
         ],
+        "learnt_on": {
+            "stains": list(classifier.learnt_on.stains),
+            "mpp": list(classifier.learnt_on.mpp),
+        },
         "training": dict(classifier.training),
         ("linear" if linear else "trees"): (
             {"weights": rule.weights, "intercepts": rule.intercepts}
@@ -118,8 +128,21 @@ def _described(told: dict[str, Any]) -> ObjectClassifier:
         _linear(told["linear"], len(measurements), len(classes))
         if kind == "logistic"
         else _forest(told["trees"], kind, len(measurements), len(classes)),
+        _learnt_on(told["learnt_on"]),
         dict(told["training"]),
     )
+
+
+def _learnt_on(told: dict[str, Any]) -> LearntOn:
+    smallest, largest = _numbers(told["mpp"], (2,)).tolist()
+    if not 0 < smallest <= largest:
+        raise ValueError("the pixels that it learnt from have no size")
+    stains = tuple(told["stains"])
+    if not 0 < len(stains) <= MOST_CLASSES or not all(
+        isinstance(name, str) and 0 < len(name) <= LONGEST_NAME for name in stains
+    ):
+        raise ValueError("the stains that it learnt from have no names")
+    return LearntOn(stains, (smallest, largest))
 
 
 def _names(told: list[dict[str, Any]], what: str, fewest: int, most: int) -> tuple[str, ...]:

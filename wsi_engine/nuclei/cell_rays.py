@@ -36,6 +36,9 @@ LIFT_PX = 0.015
 """How far points between two vertices are kept away from the outline: when they are rounded, they
 must not come to lie within the nucleus."""
 
+BLOCK = 8
+"""So many edges, one after the other, have a box in common, outside of which none is looked at."""
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -86,6 +89,7 @@ def expand(
     # Rays that wait for those between them and the last one, and their lengths.
     waiting, lengths = np.empty(16), np.empty(16)
     edge = np.empty(7)
+    blocks = _boxes_of_blocks(xy)
     for k in range(len(wanted)):
         first, last = rings[wanted[k]], rings[wanted[k] + 1] - 1
         side = 1.0 if _is_anticlockwise(xy, first, last) else -1.0
@@ -93,26 +97,67 @@ def expand(
         touches[k] = False
         before, held, length = False, False, -1.0
         hx, hy = 0.0, 0.0
+        nearest = -1
         for v in range(first, last):
             _describe_edge(xy, v, v + 2 if v + 1 < last else first + 1, edge)
             steps, turns = edge[5], edge[6]
             if length < 0:
                 x, y, nx, ny = _ray(edge, 0.0, side)
-                length = _free(xy, rings, bounds, others, x, y, nx, ny, distance, width, height)
+                length, nearest = _free(
+                    xy,
+                    rings,
+                    bounds,
+                    blocks,
+                    others,
+                    nearest,
+                    x,
+                    y,
+                    nx,
+                    ny,
+                    distance,
+                    width,
+                    height,
+                )
                 before = length < SHORTEST_UM
             low, at_vertex = 0.0, False
             for goal in range(1, int(steps + turns) + 1):
                 x, y, nx, ny = _ray(edge, float(goal), side)
                 waiting[0] = goal
-                lengths[0] = _free(xy, rings, bounds, others, x, y, nx, ny, distance, width, height)
+                lengths[0], nearest = _free(
+                    xy,
+                    rings,
+                    bounds,
+                    blocks,
+                    others,
+                    nearest,
+                    x,
+                    y,
+                    nx,
+                    ny,
+                    distance,
+                    width,
+                    height,
+                )
                 top = 0
                 while top >= 0:
                     high = waiting[top]
                     if high - low > FINEST:
                         middle = (low + high) / 2
                         x, y, nx, ny = _ray(edge, middle, side)
-                        between = _free(
-                            xy, rings, bounds, others, x, y, nx, ny, distance, width, height
+                        between, nearest = _free(
+                            xy,
+                            rings,
+                            bounds,
+                            blocks,
+                            others,
+                            nearest,
+                            x,
+                            y,
+                            nx,
+                            ny,
+                            distance,
+                            width,
+                            height,
                         )
                         if abs(between - (length + lengths[top]) / 2) > BEND_UM:
                             top += 1
@@ -202,7 +247,9 @@ def _free(
     xy: Floats,
     rings: Indices,
     bounds: Floats,
+    blocks: Floats,
     others: Indices,
+    nearest: int,
     x: float,
     y: float,
     nx: float,
@@ -210,14 +257,55 @@ def _free(
     distance: float,
     width: float,
     height: float,
-) -> float:
-    """How far a ray gets; arrays are those of `expand`, and others (c,) names nuclei."""
+) -> tuple[float, int]:
+    """How far a ray gets, and the edge that ends it, -1 for none.
+
+    Parameters
+    ----------
+    xy, rings, bounds, distance, width, height
+        As `expand` has them.
+    blocks
+        Those of `_boxes_of_blocks`.
+    others
+        The nuclei around, shape (c,).
+    nearest
+        The edge that ended the ray before, which is looked at first.
+    x, y, nx, ny
+        Where the ray begins, and its direction.
+    """
     free = min(distance, _to_edge(x, nx, width), _to_edge(y, ny, height))
+    if nearest >= 0:
+        ax, ay = xy[nearest, 0] - x, xy[nearest, 1] - y
+        bx, by = xy[nearest + 1, 0] - x, xy[nearest + 1, 1] - y
+        last = _touching(ax, ay, bx, by, nx, ny) - GAP_UM / 2
+        if last < free:
+            free = last
+        else:
+            nearest = -1
     for other in others:
         if free < SHORTEST_UM:
-            return 0.0
-        free = _free_of(xy, rings[other], rings[other + 1], bounds[other], x, y, nx, ny, free)
-    return free if free >= SHORTEST_UM else 0.0
+            return 0.0, nearest
+        start, stop = rings[other], rings[other + 1]
+        free, edge = _free_of(xy, start, stop, bounds[other], blocks, x, y, nx, ny, free)
+        nearest = edge if edge >= 0 else nearest
+    return (free if free >= SHORTEST_UM else 0.0), nearest
+
+
+@kernel
+def _boxes_of_blocks(xy: Floats) -> Floats:
+    """Return left, top, right and bottom of every `BLOCK` edges between points of shape (v, 2)."""
+    boxes = np.empty(((len(xy) + BLOCK - 1) // BLOCK, 4))
+    for k in range(len(boxes)):
+        boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3] = (
+            math.inf,
+            math.inf,
+            -math.inf,
+            -math.inf,
+        )
+        for v in range(k * BLOCK, min((k + 1) * BLOCK + 1, len(xy))):
+            boxes[k, 0], boxes[k, 1] = min(boxes[k, 0], xy[v, 0]), min(boxes[k, 1], xy[v, 1])
+            boxes[k, 2], boxes[k, 3] = max(boxes[k, 2], xy[v, 0]), max(boxes[k, 3], xy[v, 1])
+    return boxes
 
 
 @kernel
@@ -257,13 +345,16 @@ def _free_of(
     start: int,
     stop: int,
     box: Floats,
+    blocks: Floats,
     x: float,
     y: float,
     nx: float,
     ny: float,
     free: float,
-) -> float:
+) -> tuple[float, int]:
     """How far a ray gets before another outline is nearer, but for half of the gap.
+
+    It returns the edge that is as near then, too, -1 where the ray gets as far as before.
 
     Parameters
     ----------
@@ -271,28 +362,55 @@ def _free_of(
         Points, shape (v, 2), and the part of them that is the closed outline.
     box
         Box of that outline, shape (4,).
+    blocks
+        Those of `_boxes_of_blocks`.
     x, y, nx, ny
         Where the ray begins, and its direction.
     free
         How far it gets for others.
     """
-    # What does not meet the square around the disc that is free so far makes it no smaller.
-    radius = free + GAP_UM / 2 + TOUCHING_UM
-    left, top = nx * radius - radius, ny * radius - radius
-    right, bottom = left + 2 * radius, top + 2 * radius
-    if box[0] - x > right or box[2] - x < left or box[1] - y > bottom or box[3] - y < top:
-        return free
-    inside = False
-    for v in range(start, stop - 1):
-        ax, ay, bx, by = xy[v, 0] - x, xy[v, 1] - y, xy[v + 1, 0] - x, xy[v + 1, 1] - y
-        if (ay > 0) != (by > 0) and ax + ay / (ay - by) * (bx - ax) > 0:
-            inside = not inside
-        if min(ax, bx) > right or max(ax, bx) < left or min(ay, by) > bottom or max(ay, by) < top:
+    # What does not meet the disc that is free so far makes it no smaller.
+    radius = free + GAP_UM / 2
+    reach = radius + TOUCHING_UM
+    cx, cy = x + radius * nx, y + radius * ny
+    if box[0] > cx + reach or box[2] < cx - reach or box[1] > cy + reach or box[3] < cy - reach:
+        return free, -1
+    # Whether the ray begins inside is asked of every edge, but only where the box leaves it open.
+    nearest = -1
+    inside, within = False, box[0] <= x <= box[2] and box[1] <= y <= box[3]
+    v = start
+    while v < stop - 1:
+        b, end = v // BLOCK, min((v // BLOCK + 1) * BLOCK, stop - 1)
+        beside = blocks[b, 0] > cx + reach or blocks[b, 2] < cx - reach
+        if not within and (beside or blocks[b, 1] > cy + reach or blocks[b, 3] < cy - reach):
+            v = end
             continue
-        free = min(free, _touching(ax, ay, bx, by, nx, ny) - GAP_UM / 2)
-        if free <= 0:
-            return 0.0
-    return 0.0 if inside else free
+        while v < end:
+            ax, ay, bx, by = xy[v, 0] - x, xy[v, 1] - y, xy[v + 1, 0] - x, xy[v + 1, 1] - y
+            v += 1
+            if within and (ay > 0) != (by > 0) and ax + ay / (ay - by) * (bx - ax) > 0:
+                inside = not inside
+            if _distance2(ax, ay, bx, by, radius * nx, radius * ny) > reach * reach:
+                continue
+            touching = _touching(ax, ay, bx, by, nx, ny) - GAP_UM / 2
+            if touching >= free:
+                continue
+            free, nearest = touching, v - 1
+            if free <= 0:
+                return 0.0, nearest
+            radius = free + GAP_UM / 2
+            reach = radius + TOUCHING_UM
+            cx, cy = x + radius * nx, y + radius * ny
+    return (0.0 if inside else free), nearest
+
+
+@kernel
+def _distance2(ax: float, ay: float, bx: float, by: float, x: float, y: float) -> float:
+    """Square of the distance from a point to a segment, which has a length."""
+    ex, ey, dx, dy = bx - ax, by - ay, x - ax, y - ay
+    at = min(max((dx * ex + dy * ey) / (ex * ex + ey * ey), 0.0), 1.0)
+    dx, dy = dx - at * ex, dy - at * ey
+    return dx * dx + dy * dy
 
 
 @kernel

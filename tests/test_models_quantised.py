@@ -21,7 +21,7 @@ from wsi_engine.models.quantised import QuantisedNetwork
 from wsi_engine.models.registry import DENSE, find_model
 from wsi_engine.models.starconvex.model import StarConvexModel, load_starconvex
 from wsi_engine.models.starconvex.shipped import QuantisedStarConvex, load_shipped
-from wsi_engine.models.starconvex.spec import QUANTISED, SPEC, THRESHOLD
+from wsi_engine.models.starconvex.spec import DEFAULT, ShippedNetwork
 from wsi_engine.models.torch_model import TorchModel
 from wsi_engine.sample import SampleTruth
 
@@ -42,9 +42,14 @@ def pixels() -> np.ndarray:
     return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
 
 
+STAR_CONVEX = (DEFAULT,)
+
+
 @pytest.fixture(scope="module")
 def model() -> QuantisedStarConvex:
-    return QuantisedStarConvex(QuantisedNetwork(QUANTISED))
+    shipped = load_shipped()
+    assert isinstance(shipped, QuantisedStarConvex)
+    return shipped
 
 
 SHIPPED = pytest.mark.parametrize("method", DENSE, ids=lambda method: method.spec.name)
@@ -84,21 +89,25 @@ class TestDense:
         assert isinstance(find_model(method.spec.name).load(None), DenseModel)
 
 
-def test_the_default_is_quantised_and_states_the_facts_of_the_trained_network() -> None:
-    model, trained = find_model("starconvex").load(None), load_starconvex()
+@pytest.mark.parametrize("shipped", STAR_CONVEX, ids=lambda shipped: shipped.spec.name)
+def test_it_states_the_facts_of_the_trained_network(shipped: ShippedNetwork) -> None:
+    model = find_model(shipped.spec.name).load(None)
+    trained = load_starconvex(shipped=shipped)
     assert isinstance(model, QuantisedStarConvex)
-    assert model.spec == SPEC == trained.spec
+    assert model.spec == shipped.spec == trained.spec
     assert (model.threshold, model.grid_px, model.consensus) == (
         trained.threshold,
         trained.grid_px,
         trained.consensus,
     )
-    assert model.settings() == {"threshold": THRESHOLD, "fading": 1.0} == trained.settings()
+    settings = {"threshold": shipped.threshold, "fading": 1.0}
+    assert model.settings() == settings == trained.settings()
 
 
-def test_the_file_is_small() -> None:
-    size = QUANTISED.stat().st_size + QUANTISED.with_suffix(".bin").stat().st_size
-    assert size < 2e6
+@pytest.mark.parametrize(("shipped", "most"), [(DEFAULT, 2e6)])
+def test_the_files_are_small(shipped: ShippedNetwork, most: float) -> None:
+    files = (shipped.quantised, shipped.quantised.with_suffix(".bin"))
+    assert sum(file.stat().st_size for file in files) < most
 
 
 def test_neither_threads_nor_batch_nor_tile_change_a_bit(model, pixels, monkeypatch) -> None:
@@ -107,7 +116,7 @@ def test_neither_threads_nor_batch_nor_tile_change_a_bit(model, pixels, monkeypa
     assert whole.shape == (160, 160, 33)
     batch = model.maps(np.stack([pixels[::-1], pixels]))
     assert np.array_equal(batch[1], whole)
-    radius = SPEC.receptive_radius_px // 2
+    radius = model.spec.receptive_radius_px // 2
     part = model.maps(np.ascontiguousarray(pixels[None, 40:, 16:]))[0]
     assert np.array_equal(part[radius:, radius:], whole[20 + radius :, 8 + radius :])
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -145,7 +154,7 @@ def test_workers_can_be_sent_it(model, pixels) -> None:
 def test_a_damaged_file_is_told_in_one_sentence(tmp_path: Path, damage: str, pixels) -> None:
     path = tmp_path / "network.xml"
     if damage != "absent":
-        text = QUANTISED.read_bytes()
+        text = DEFAULT.quantised.read_bytes()
         path.write_bytes(text[: len(text) // 2] if damage == "truncated" else text)
     with pytest.raises(ModelError) as told:
         QuantisedNetwork(path)(pixels[None])

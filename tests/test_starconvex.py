@@ -21,12 +21,12 @@ from wsi_engine.models.starconvex.model import (
     WEIGHTS_KEY,
     StarConvexModel,
     load_starconvex,
-    load_starconvex_large,
     load_weights,
     save_weights,
 )
 from wsi_engine.models.starconvex.network import StarConvexNet
 from wsi_engine.models.starconvex.spec import (
+    LARGE,
     LARGE_SPEC,
     LARGEST_OBJECT_PX,
     NETWORK_RADIUS_PX,
@@ -216,7 +216,7 @@ class TestShapes:
         config = TrainConfig.load(Path(__file__).parents[1] / "configs/train_large.yaml")
         path = tmp_path / "large.safetensors"
         config.learner.write(path, config.learner.network(), threshold=0.5)
-        model = load_starconvex_large(path)
+        model = load_starconvex(path, LARGE)
         assert replace(model.spec, embedded=True) == LARGE_SPEC
         assert path.stat().st_size < 12e6
 

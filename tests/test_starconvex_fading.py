@@ -69,7 +69,7 @@ def test_weights_of_ones_own_see_slides_as_they_are() -> None:
 
 def test_a_gpu_gets_what_was_calibrated(monkeypatch) -> None:
     trained = load_starconvex()
-    monkeypatch.setattr(shipped, "_by_torch", lambda: trained)
+    monkeypatch.setattr(shipped, "_by_torch", lambda which: trained)
     monkeypatch.setattr(type(trained), "to", lambda self, device: self)
     model = find_model("starconvex").load(None).calibrate(fields(0.5))
     assert isinstance(model, shipped.QuantisedStarConvex)

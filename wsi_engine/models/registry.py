@@ -17,7 +17,7 @@ from wsi_engine.models.foreign.card import is_card, read_card
 from wsi_engine.models.learning import Training
 from wsi_engine.models.maskrcnn import spec as maskrcnn_spec
 from wsi_engine.models.protocol import Model, ModelSpec
-from wsi_engine.models.starconvex import spec as starconvex_spec
+from wsi_engine.models.starconvex.spec import DEFAULT, ShippedNetwork
 from wsi_engine.plugins import Plugins, plugins
 
 log = logging.getLogger(__name__)
@@ -143,14 +143,19 @@ def _of_other_packages() -> Plugins[ModelEntry]:
     return plugins(GROUP, ModelEntry, frozenset(BUILT_IN))
 
 
-def _load_starconvex(weights: Path | None) -> Model:
+def _load_starconvex(shipped: ShippedNetwork, weights: Path | None) -> Model:
     if weights is None:
         from wsi_engine.models.starconvex.shipped import load_shipped
 
-        return load_shipped()
+        return load_shipped(shipped)
     from wsi_engine.models.starconvex.model import load_starconvex
 
-    return load_starconvex(weights)
+    return load_starconvex(weights, shipped)
+
+
+def _starconvex(shipped: ShippedNetwork) -> ModelEntry:
+    load = functools.partial(_load_starconvex, shipped)
+    return ModelEntry(shipped.spec, load, shipped.weights, _train_starconvex)
 
 
 def _train_starconvex() -> Training:
@@ -247,9 +252,7 @@ def _dense(method: DenseMethod) -> ModelEntry:
 BUILT_IN = {
     entry.name: entry
     for entry in (
-        ModelEntry(
-            starconvex_spec.SPEC, _load_starconvex, starconvex_spec.WEIGHTS, _train_starconvex
-        ),
+        _starconvex(DEFAULT),
         _weightless(watershed.Watershed()),
         _weightless(watershed.Watershed(seeds="h-maxima")),
         _weightless(threshold.Threshold()),

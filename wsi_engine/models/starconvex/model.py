@@ -20,12 +20,10 @@ from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 from wsi_engine.models.starconvex.network import StarConvexNet, describe, rebuild
 from wsi_engine.models.starconvex.reading import StarConvexMaps
 from wsi_engine.models.starconvex.spec import (
-    LARGE_SPEC,
-    LARGE_WEIGHTS,
-    LARGEST_DENSITY,
+    DEFAULT,
     LARGEST_OBJECT_PX,
     SPEC,
-    WEIGHTS,
+    ShippedNetwork,
 )
 from wsi_engine.models.torch_model import CompilableTorchModel
 from wsi_engine.models.weight_file import (
@@ -126,19 +124,14 @@ def load_weights(path: Path, *, embedded: bool = False, base: ModelSpec = SPEC) 
         raise ModelError(f"{path} holds no star-convex network: {error}") from error
 
 
-def load_starconvex(weights: Path | None = None) -> StarConvexModel:
-    """Return the network that comes with the package, or one from a file.
+def load_starconvex(
+    weights: Path | None = None, shipped: ShippedNetwork = DEFAULT
+) -> StarConvexModel:
+    """Return a network that comes with the package, or one of its kind from a file.
 
-    What the former was trained on, how well it does, and whom to cite:
-    ``weights/starconvex.md``.
+    What it was trained on, how well it does, and whom to cite: the card beside its weights.
     """
     if weights is not None:
-        return load_weights(weights)
-    return replace(load_weights(WEIGHTS, embedded=True), largest_density=LARGEST_DENSITY)
-
-
-def load_starconvex_large(weights: Path | None = None) -> StarConvexModel:
-    """Return the large network that comes with the package, or one from a file."""
-    if weights is not None:
-        return load_weights(weights, base=LARGE_SPEC)
-    return load_weights(LARGE_WEIGHTS, embedded=True, base=LARGE_SPEC)
+        return load_weights(weights, base=shipped.spec)
+    model = load_weights(shipped.weights, embedded=True, base=shipped.spec)
+    return replace(model, largest_density=shipped.largest_density)

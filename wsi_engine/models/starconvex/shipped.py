@@ -1,4 +1,4 @@
-"""The star-convex network that comes with the package: quantised on the processor."""
+"""The star-convex networks that come with the package: quantised on the processor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy.typing as npt
 from wsi_engine.models.devices import CPU
 from wsi_engine.models.protocol import Model, ModelSpec
 from wsi_engine.models.quantised import QuantisedNetwork, is_usable
-from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
+from wsi_engine.models.starconvex.decoding import GRID_PX
 from wsi_engine.models.starconvex.reading import StarConvexMaps
-from wsi_engine.models.starconvex.spec import LARGEST_DENSITY, QUANTISED, SPEC, THRESHOLD
+from wsi_engine.models.starconvex.spec import DEFAULT, ShippedNetwork
 
 if TYPE_CHECKING:
     from wsi_engine.models.starconvex.model import StarConvexModel
@@ -21,36 +21,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantisedStarConvex(StarConvexMaps):
-    """The shipped network in whole numbers, on the processor; on a GPU it is torch's.
+    """A shipped network in whole numbers, on the processor; on a GPU it is torch's.
 
     ``benchmarks/model.md`` says how far the nuclei of the two differ.
     """
 
+    shipped: ShippedNetwork
     network: QuantisedNetwork
-    spec: ModelSpec = SPEC
-    threshold: float = THRESHOLD
+    spec: ModelSpec
+    threshold: float
+    consensus: int
+    largest_density: float | None
     grid_px: int = GRID_PX
-    consensus: int = CONSENSUS_POINTS
-    largest_density: float | None = LARGEST_DENSITY
     fading: float = 1.0
 
     def to(self, device: str) -> Self:
         """Return the model on a device."""
         if device == CPU:
             return self
-        same = replace(_by_torch(), threshold=self.threshold, fading=self.fading)
+        same = replace(_by_torch(self.shipped), threshold=self.threshold, fading=self.fading)
         return cast("Self", same.to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         return self.network(batch)
 
 
-def load_shipped() -> Model:
-    """Return the network that comes with the package, for the processor as it is."""
-    return QuantisedStarConvex(QuantisedNetwork(QUANTISED)) if is_usable() else _by_torch()
+def load_shipped(shipped: ShippedNetwork = DEFAULT) -> Model:
+    """Return a network that comes with the package, for the processor as it is."""
+    if not is_usable():
+        return _by_torch(shipped)
+    return QuantisedStarConvex(
+        shipped,
+        QuantisedNetwork(shipped.quantised),
+        shipped.spec,
+        shipped.threshold,
+        shipped.consensus,
+        shipped.largest_density,
+    )
 
 
-def _by_torch() -> StarConvexModel:
+def _by_torch(shipped: ShippedNetwork) -> StarConvexModel:
     from wsi_engine.models.starconvex.model import load_starconvex
 
-    return load_starconvex()
+    return load_starconvex(shipped=shipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_engine.models.protocol import ModelSpec
@@ -15,16 +15,14 @@ CHANNELS = (32, 64, 192)
 WEIGHTS = Path(__file__).parents[1] / "weights" / "starconvex.safetensors"
 """Those that come with the package."""
 
-QUANTISED = WEIGHTS.with_suffix(".xml")
-"""The same network in whole numbers, which ``wsi_engine.training.quantising`` makes of them."""
-
 THRESHOLD = 0.6
-"""Lowest object probability that the shipped network reports."""
+"""Lowest object probability that the default network reports."""
+
+LARGE_THRESHOLD = 0.6
+"""Lowest object probability that the large network reports."""
 
 LARGEST_DENSITY = 0.25
-"""Largest median density of tissue that the shipped network is shown; see `starconvex.fading`."""
-
-LARGE_WEIGHTS = WEIGHTS.with_name("starconvex-large.safetensors")
+"""Largest median density of tissue that either is shown; see `starconvex.fading`."""
 
 DEPTH = 4
 """Convolutions at the coarsest level of the default network."""
@@ -83,6 +81,8 @@ SPEC = ModelSpec(
 
 _LARGE_MPP = 0.25
 _LARGE_LEVELS, _LARGE_DEPTH = 4, 7
+# As far as 2 µm on a grid of 0.5 µm.
+_LARGE_CONSENSUS = 4
 
 LARGE_SPEC = replace(
     SPEC,
@@ -91,9 +91,49 @@ LARGE_SPEC = replace(
     "more accurate, and better at small nuclei",
     mpp=_LARGE_MPP,
     stride=stride_px(_LARGE_LEVELS),
-    # As far as 2 µm, four points of a grid of 0.5 µm, count for a polygon.
-    receptive_radius_px=network_radius_px(_LARGE_LEVELS, _LARGE_DEPTH) + 4 * GRID_PX,
+    receptive_radius_px=network_radius_px(_LARGE_LEVELS, _LARGE_DEPTH) + _LARGE_CONSENSUS * GRID_PX,
     largest_object_px=2 * LARGEST_OBJECT_PX,
     reach_px=LARGEST_OBJECT_PX,
 )
 """The facts about the network of ``configs/train_large.yaml``."""
+
+
+@dataclass(frozen=True)
+class ShippedNetwork:
+    """A network that comes with the package, twice: as it was trained, and in whole numbers.
+
+    Attributes
+    ----------
+    spec
+        Its facts.
+    weights
+        As it was trained, in half precision.
+    threshold
+        Lowest object probability that it reports.
+    consensus
+        How far away, in grid points, a point may be to have a say in a polygon.
+    largest_density
+        Largest median density of tissue that it is shown; see `starconvex.fading`.
+    """
+
+    spec: ModelSpec
+    weights: Path
+    threshold: float
+    consensus: int
+    largest_density: float | None
+
+    @property
+    def quantised(self) -> Path:
+        """What ``wsi_engine.training.quantising`` made of the weights."""
+        return self.weights.with_suffix(".xml")
+
+
+DEFAULT = ShippedNetwork(SPEC, WEIGHTS, THRESHOLD, CONSENSUS_POINTS, LARGEST_DENSITY)
+
+LARGE = ShippedNetwork(
+    LARGE_SPEC,
+    WEIGHTS.with_name("starconvex-large.safetensors"),
+    LARGE_THRESHOLD,
+    _LARGE_CONSENSUS,
+    LARGEST_DENSITY,
+)

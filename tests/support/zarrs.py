@@ -14,10 +14,10 @@ UM = "micrometer"
 
 
 def halved(image: np.ndarray) -> np.ndarray:
-    """The mean of each 2 x 2 pixels, a last odd row or column dropped."""
+    """The mean of each 2 x 2 pixels, rounded half up; a last odd row or column is dropped."""
     height, width = image.shape[0] // 2, image.shape[1] // 2
     blocks = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3)
-    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return np.floor(blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
 
 
 def write_ome_zarr(

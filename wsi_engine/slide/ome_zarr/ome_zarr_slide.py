@@ -74,8 +74,8 @@ class OmeZarrSlide(Closing):
     """An image of 8-bit RGB in OME-NGFF 0.4 or 0.5, in a folder or a ZIP file.
 
     Zarr says that a chunk that is not there has the fill value everywhere: it may be a place where
-    nothing was scanned, or a file that was lost. It counts as unreadable, unless the next coarser
-    level has nothing but the fill value there, too.
+    nothing was scanned, or a file that was lost. It counts as unreadable, unless coarser levels
+    have nothing but the fill value there, too.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class OmeZarrSlide(Closing):
     def _checked_pixels(self, level: int, box: LevelBox) -> RGB:
         place = f"of level {level} at {box.x}, {box.y}"
         try:
-            is_there = all(self._has_chunks(level, box)) or self._is_blank(level, box)
+            is_there = self._has_chunks(level, box) or self._is_blank(level, box)
             pixels = self._pixels(level, box)
         except MemoryError:
             raise
@@ -151,32 +151,39 @@ class OmeZarrSlide(Closing):
         pixels = np.asarray(pixels).transpose([left.index(axis) for axis in "yxc"])
         return np.ascontiguousarray(pixels if rgb == (0, 1, 2) else pixels[..., list(rgb)])
 
-    def _has_chunks(self, level: int, box: LevelBox) -> list[bool]:
-        """Tell of each file that holds a part of a tile whether it is there."""
+    def _has_chunks(self, level: int, box: LevelBox) -> bool:
+        """Whether every file that holds a part of a box is there."""
         array: Any = self._image.arrays[level]
-        sides = array.shards or array.chunks
-        starts = {"t": 0, "z": self._plane, "y": box.y, "x": box.x}
+        places = {"t": (0, 1), "z": (self._plane, self._plane + 1), "c": (0, 3)}
+        places |= {"y": (box.y, box.y + box.height), "x": (box.x, box.x + box.width)}
         numbers = [
-            range(-(-length // side)) if axis == "c" else (starts[axis] // side,)
-            for axis, length, side in zip(self._image.facts.axes, array.shape, sides, strict=True)
+            range(places[axis][0] // side, -(-places[axis][1] // side))
+            for axis, side in zip(self._image.facts.axes, array.shards or array.chunks, strict=True)
         ]
         keys = map(array.metadata.encode_chunk_key, product(*numbers))
-        return [self._files.size(f"{array.path}/{key}") is not None for key in keys]
+        return all(self._files.size(f"{array.path}/{key}") is not None for key in keys)
 
     def _is_blank(self, level: int, box: LevelBox) -> bool:
-        """Whether the next coarser level has nothing but the fill value in a box."""
-        if level + 1 == len(self._image.arrays):
-            return False
-        ratio = self._info.levels[level + 1].downsample / self._info.levels[level].downsample
-        height, width = self._image.size(level + 1)
-        # A coarser pixel on the border of the box is a mixture with what lies beyond.
-        left, top = math.ceil(box.x / ratio), math.ceil(box.y / ratio)
-        right = min(math.floor((box.x + box.width) / ratio), width)
-        bottom = min(math.floor((box.y + box.height) / ratio), height)
-        if right <= left or bottom <= top:
-            return False
-        coarser = self._pixels(level + 1, LevelBox(left, top, right - left, bottom - top))
-        return bool((coarser == self._image.arrays[level].fill_value).all())
+        """Whether coarser levels, as far as they are there, have the fill value all over a box.
+
+        Without a coarser level nobody can say so.
+        """
+        levels = self._info.levels
+        for coarser in levels[level + 1 :]:
+            ratio = coarser.downsample / levels[level].downsample
+            # A coarser pixel on the border of the box is a mixture with what lies beyond.
+            left, top = math.ceil(box.x / ratio), math.ceil(box.y / ratio)
+            right = min(math.floor((box.x + box.width) / ratio), coarser.width)
+            bottom = min(math.floor((box.y + box.height) / ratio), coarser.height)
+            if right <= left or bottom <= top:
+                return False
+            seen = LevelBox(left, top, right - left, bottom - top)
+            fill = self._image.arrays[coarser.index].fill_value
+            if (self._pixels(coarser.index, seen) != fill).any():
+                return False
+            if self._has_chunks(coarser.index, seen):
+                return True
+        return level + 1 < len(levels)
 
 
 def _open_image(files: Files) -> tuple[_Image, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ome_zarr.reader import Label, Multiscales, Reader
 
 from tests.support.exported import case, corrected, polygons, truth, with_slide
 from tests.support.results import write_result
-from tests.test_export_labels import expected_labels, scattered
+from tests.test_export_labels import expected_labels, scattered, write_in_portions
 from wsi_engine.errors import ExportError
 from wsi_engine.export import ome_zarr_labels
 from wsi_engine.export.export import export_result
@@ -57,6 +58,39 @@ def test_every_level_holds_the_nuclei_at_its_pixel_centres(small):
         found = image[str(k)][:]
         assert found.dtype == np.uint32
         np.testing.assert_array_equal(found, expected_labels(polygons(small), size, (2**k, 2**k)))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_rows_of_few_and_of_many_chunks_are_drawn_alike(small, monkeypatch, at_once):
+    (expected,) = export_result(small, "ome-zarr", small.parent / "expected.zarr")
+    monkeypatch.setattr(ome_zarr_labels, "MOST_DRAWN_AT_ONCE", at_once)
+    (path,) = export_result(small, "ome-zarr")
+    for k in range(5):
+        np.testing.assert_array_equal(image_of(path)[str(k)][:], image_of(expected)[str(k)][:])
+
+
+def test_no_more_than_the_nuclei_of_a_low_row_are_held(tmp_path, monkeypatch):
+    """A row of chunks of a coarse level is as high as the slide: its nuclei pass through."""
+    folder = write_in_portions(tmp_path, scattered(1000))
+    with_slide(folder, bounds={"x": 0, "y": 0, "width": 700, "height": 1300})
+    monkeypatch.setattr(ome_zarr_labels, "CHUNK", 128)
+    monkeypatch.setattr(ome_zarr_labels, "MOST_DRAWN_AT_ONCE", 2)
+    alive: list[weakref.ref] = []
+    most = 0
+    made = ome_zarr_labels._Band.of
+
+    def counted(rows):
+        nonlocal most
+        band = made(rows)
+        alive[:] = [one for one in alive if one() is not None] + [weakref.ref(band)]
+        most = max(most, sum(len(one().rows.polygons) for one in alive if one() is not None))
+        return band
+
+    monkeypatch.setattr(ome_zarr_labels._Band, "of", counted)
+    (path,) = export_result(folder, "ome-zarr")
+    assert most < 600  # of 1000: those of 512 of 1300 rows of pixels
+    expected = expected_labels(polygons(folder), (1300, 700), (1, 1))
+    np.testing.assert_array_equal(image_of(path)["0"][:], expected)
 
 
 def test_they_are_those_of_the_tiff(small):

@@ -39,7 +39,7 @@ def write_ome_zarr(
 ) -> Path:
     """Write an image, shape (height, width, 3), as one group.
 
-    Of several ``planes`` the first ones are black, the last has the image. ``codecs`` are what
+    The last of several ``planes`` has the image, the others are black. ``codecs`` are what
     `zarr.create_array` takes.
     """
     is_new = version == "0.5"

@@ -19,7 +19,7 @@ from wsi_engine.corrections.record import read_corrections
 from wsi_engine.errors import ExportError
 from wsi_engine.export.bands import Bands, Rows
 from wsi_engine.export.extras import extra
-from wsi_engine.export.label_pyramid import Size, draw_rows, level_sizes
+from wsi_engine.export.label_pyramid import Labels, Size, draw_rows, level_sizes
 from wsi_engine.export.options import Options
 from wsi_engine.qupath.colours import class_colour
 from wsi_engine.results.finished import SlideResult
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 NAME = "nuclei"
 CHUNK = 1024
+MOST_DRAWN_AT_ONCE = 16
+"""Chunks in a row that are drawn together, of 4 MiB each."""
+
 MOST_DESCRIBED = 100_000
 """So many labels have colour, class and id in the metadata, which every viewer reads at the start:
 some 15 MB. Of more of them `nuclei.parquet` tells."""
@@ -45,8 +48,8 @@ _AXES = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
 def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     """Write the labels that `label_pyramid` writes, as ``labels/nuclei`` of a Zarr hierarchy.
 
-    Zarr 2, as more programs read it. Chunks without nuclei are left out. A chunk, the nuclei of a
-    row of chunks and a few row groups are in memory at a time.
+    Zarr 2, as more programs read it. Chunks without nuclei are left out. Some chunks, or one and
+    the nuclei of its row, are in memory at a time, and a few row groups.
 
     Raises
     ------
@@ -93,18 +96,36 @@ def _write_level(
         "compressor": codec.get_config(),
     }  # fmt: skip
     _write_json(folder / ".zarray", array)
-    labels = np.zeros((CHUNK, CHUNK), np.uint32)
-    for row, top in enumerate(range(0, size[0], CHUNK)):
-        band = [_Band.of(rows) for rows in bands.at(top * step[1], (top + CHUNK) * step[1])]
-        for column, left in enumerate(range(0, size[1], CHUNK)):
-            part = labels[: size[0] - top, : size[1] - left]
+    for row, column, labels in _chunks(bands, size, step):
+        (folder / str(row)).mkdir(exist_ok=True)
+        (folder / str(row) / str(column)).write_bytes(codec.encode(labels))
+
+
+def _chunks(
+    bands: Bands, size: Size, step: npt.NDArray[np.float64]
+) -> Iterator[tuple[int, int, Labels]]:
+    """Yield row, column and labels of each chunk that has some.
+
+    A row of few chunks is drawn as the nuclei come. A row of many is too large for that, but low as
+    seen on the slide: there it is its nuclei that are held, and one chunk.
+    """
+    height, width = size
+    columns = -(-width // CHUNK)
+    across = columns if columns <= MOST_DRAWN_AT_ONCE else 1
+    labels = np.zeros((CHUNK, across * CHUNK), np.uint32)
+    for row, top in enumerate(range(0, height, CHUNK)):
+        found = map(_Band.of, bands.at(top * step[1], (top + CHUNK) * step[1]))
+        band = found if across == columns else list(found)
+        for first in range(0, columns, across):
+            left = first * CHUNK
+            part = labels[: height - top, : width - left]
             for some in band:
-                rows = some.between(left * step[0], (left + CHUNK) * step[0])
+                rows = some.between(left * step[0], (left + part.shape[1]) * step[0])
                 draw_rows(rows, step, (left, top), part)
-            if part.any():
-                (folder / str(row)).mkdir(exist_ok=True)
-                (folder / str(row) / str(column)).write_bytes(codec.encode(labels))
-                labels[:] = 0
+            for k, chunk in enumerate(np.split(labels, across, axis=1)):
+                if chunk.any():
+                    yield row, first + k, np.ascontiguousarray(chunk)
+            labels[:] = 0
 
 
 @dataclass(frozen=True, eq=False)

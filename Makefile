@@ -32,8 +32,8 @@ test: $(VENV)/.installed-for-tests
 test-spatialdata:
 	$(require-usable-python)
 	$(PYTHON) -m venv $(VENV)-spatialdata
-	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy
-	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py
+	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy napari-ome-zarr
+	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py tests/test_export_ome_zarr_viewers.py
 
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .

@@ -14,8 +14,10 @@ from tests.support.results import write_annotations_by_hand
 from wsi_engine.sample import SampleTruth, write_sample
 
 # SpatialData and TIAToolbox want other versions of dask: `make test-spatialdata` has its own
-# environment.
+# environment, and napari there, too.
 collect_ignore = [] if find_spec("spatialdata") else ["test_export_spatialdata.py"]
+if not (find_spec("spatialdata") and find_spec("napari_ome_zarr")):
+    collect_ignore.append("test_export_ome_zarr_viewers.py")
 
 # The same examples on every machine; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -15,6 +15,8 @@ import fsspec
 import pytest
 
 from tests.support.archives import SETTINGS, results, write_slide
+from tests.support.slides import noise
+from tests.support.zarrs import write_ome_zarr
 from wsi_engine import run_archive
 from wsi_engine.archive import cache as module
 from wsi_engine.archive.cache import CacheSettings, default_folder, local_copy, parse_bytes
@@ -106,6 +108,20 @@ def test_every_file_of_a_slide_comes_along(tmp_path: Path, memory, slide: str, p
         assert found == {slide, *PARTS[slide]}
         for name in PARTS[slide]:
             assert (path.parent / name).read_bytes() == name.encode()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_slide_that_is_a_folder_comes_whole(tmp_path: Path, memory, monkeypatch, at_once, ending):
+    path = write_ome_zarr(tmp_path / "slide.zarr", noise(200, 200), levels=2)
+    memory.put(str(path), "/there/slide.zarr", recursive=True)
+    monkeypatch.setattr(type(memory), "async_impl", at_once)
+    with local_copy(f"memory://there/slide.zarr{ending}", cache(tmp_path)) as copy:
+        assert copy.name == "slide.zarr"
+        names = {file.relative_to(path) for file in path.rglob("*") if file.is_file()}
+        assert {file.relative_to(copy) for file in copy.rglob("*") if file.is_file()} == names
+        for name in names:
+            assert (copy / name).read_bytes() == (path / name).read_bytes()
 
 
 def test_the_longest_unused_goes_first(tmp_path: Path, memory):

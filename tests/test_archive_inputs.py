@@ -9,6 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.support.slides import noise
+from tests.support.zarrs import write_ome_zarr
 from wsi_engine.archive.inputs import SlideJob, list_slides, parse_share, share_first
 from wsi_engine.archive.manifest import read_manifest
 from wsi_engine.errors import ManifestError, SettingsError, SlideError
@@ -101,6 +103,19 @@ def test_urls_of_files_folders_and_patterns():
     }
     for url, expected in paths.items():
         assert [slide.path.replace(":////", ":///") for slide in list_slides([url])] == expected
+
+
+def test_folders_that_are_slides_there_are_found_and_not_searched(tmp_path: Path):
+    memory = fsspec.filesystem("memory")
+    slide = write_ome_zarr(tmp_path / "slide.zarr", noise(100, 100), levels=1)
+    memory.put(str(slide), "/zarrs/deep/a.ome.zarr", recursive=True)
+    table = '{"node_type": "group", "attributes": {}}'
+    memory.pipe_file("/zarrs/table.zarr/zarr.json", table.encode())
+    memory.pipe_file("/zarrs/table.zarr/picture.png", b"")
+    memory.pipe_file("/zarrs/b.svs", b"")
+    for url in ("memory://zarrs", "memory://zarrs/deep/a.ome.zarr", "memory://zarrs/deep/*.zarr"):
+        names = [slide.path.rpartition("/")[2] for slide in list_slides([url])]
+        assert names == (["b.svs", "a.ome.zarr"] if url == "memory://zarrs" else ["a.ome.zarr"])
 
 
 # --- shares ---------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from wsi_engine.writing import atomic_path, clear_write_errors
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _CHUNK = 1 << 22
+_FILES_AT_ONCE = 16
 _LONGEST_NAME = 100
 _SECONDS_BETWEEN_TRIES = 0.2
 
@@ -90,7 +92,7 @@ def local_copy(path: str, cache: CacheSettings) -> Iterator[Path]:
                     _fetch(path, system, files, entry, cache.most_bytes)
             lock.share()  # in between somebody may have made room of it
         os.utime(entry)
-        yield entry / _safe(files[0][1])
+        yield entry / _safe(files[0][1]).parts[0]
 
 
 _Files = list[tuple[str, PurePosixPath, int]]
@@ -98,12 +100,15 @@ _Files = list[tuple[str, PurePosixPath, int]]
 
 def _listed(url: str, system: Any, there: str) -> _Files:
     try:
-        return list(files_of(system, there))
+        files = list(files_of(system, there))
     except FileNotFoundError:
         raise SlideError(f"{url}: no such file") from None
     # Every file system has errors of its own.
     except Exception as error:
         raise SlideError(f"{url} cannot be looked at: {error}") from None
+    if not files:
+        raise SlideError(f"{url} is an empty folder")
+    return files
 
 
 def _key(url: str, system: Any, files: _Files) -> str:
@@ -134,12 +139,19 @@ def _fetch(url: str, system: Any, files: _Files, entry: Path, most_bytes: int) -
         time.sleep(_SECONDS_BETWEEN_TRIES)  # all that is there is in use
     growing = entry.with_suffix(".growing")
     shutil.rmtree(growing, ignore_errors=True)
-    for there, beside, _ in files:
+
+    def copy(there: str, beside: PurePosixPath) -> None:
         target = growing / _safe(beside)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as sink:
             for chunk in _chunks(url, system, there):
                 sink.write(chunk)
+
+    # Of many small files, as OME-Zarr has, each costs the way there and back.
+    at_once = _FILES_AT_ONCE if getattr(system, "async_impl", False) else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        for _ in pool.map(copy, [there for there, *_ in files], [file[1] for file in files]):
+            pass
     growing.rename(entry)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from wsi_engine.archive.names import is_url
-from wsi_engine.archive.remote import file_system
+from wsi_engine.archive.remote import file_system, is_slide_folder_there
 from wsi_engine.errors import SettingsError, SlideError
 from wsi_engine.results.layout import RECORD
 from wsi_engine.slide.beside_slides import holds_no_slides, slides_among
@@ -128,16 +128,18 @@ def _wished_name(path: Path | str, real: str) -> str | None:
     return path.stem
 
 
-def _slides_below(paths: list[str]) -> list[str]:
+def _slides_below(system: Any, paths: list[str]) -> list[str]:
     """Choose the slides among all files below a folder, as a search of this machine does."""
     by_folder: dict[PurePosixPath, list[str]] = defaultdict(list)
     for path in map(PurePosixPath, paths):
         by_folder[path.parent].append(path.name)
-    results = {folder for folder, names in by_folder.items() if holds_no_slides(names, (RECORD,))}
-    return [
+    closed = {folder for folder, names in by_folder.items() if holds_no_slides(names, (RECORD,))}
+    tops = (folder for folder in closed if closed.isdisjoint(folder.parents))
+    folders = [str(folder) for folder in tops if is_slide_folder_there(system, str(folder))]
+    return folders + [
         str(folder / name)
         for folder, names in by_folder.items()
-        if results.isdisjoint((folder, *folder.parents))
+        if closed.isdisjoint((folder, *folder.parents))
         for name in slides_among(list(filter(has_slide_suffix, names)))
     ]
 
@@ -147,8 +149,8 @@ def _find_remote(url: str) -> list[str]:
     try:
         if "*" in url:
             found = [str(name) for name in system.glob(path)]
-        elif system.isdir(path):
-            found = _slides_below([str(name) for name in system.find(path)])
+        elif system.isdir(path) and not is_slide_folder_there(system, path):
+            found = _slides_below(system, [str(name) for name in system.find(path)])
         else:
             found = [path]
     # Every file system has errors of its own.

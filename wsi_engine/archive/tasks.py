@@ -67,8 +67,9 @@ def _is_one(inputs: Sequence[str], rows: Sequence[ListedSlide]) -> bool:
     if len(inputs) != 1 or rows:
         return False
     (name,) = inputs
-    is_file = has_slide_suffix(name) and "*" not in name if is_url(name) else Path(name).is_file()
-    return is_file or is_slide_folder(Path(name))
+    if is_url(name):
+        return "*" not in name and (has_slide_suffix(name) or name.rstrip("/").endswith(".zarr"))
+    return Path(name).is_file() or is_slide_folder(Path(name))
 
 
 def _task(

@@ -52,7 +52,7 @@ def export_result(
     split
         geojson: most nuclei per file; one file by default.
     mpp
-        labels: side of a pixel in µm; by default the slide's.
+        labels, ome-zarr: side of a pixel in µm; by default the slide's.
     labels
         spatialdata: write a label image, too.
     options

@@ -9,8 +9,8 @@ from wsi_engine.errors import ExportError
 from wsi_engine.installing import install_command
 
 
-def extra(module: str) -> Any:
-    """Import a module of an extra; the package is named as the extra is, or comes with it.
+def extra(module: str, name: str | None = None) -> Any:
+    """Import a module of an extra, which has the name of the package unless another is given.
 
     Raises
     ------
@@ -23,5 +23,5 @@ def extra(module: str) -> Any:
         package = module.partition(".")[0]
         raise ExportError(
             f"this export needs {package}, which cannot be imported ({error}): "
-            f"{install_command(package)}"
+            f"{install_command(name or package)}"
         ) from None

@@ -98,6 +98,15 @@ FORMATS = {
         frozenset({"mpp"}),
         "_labels",
     ),
+    "ome-zarr": Format(
+        _in("ome_zarr_labels"),
+        (".ome.zarr", ".zarr"),
+        "OME-NGFF 0.4: a pyramid in `labels/nuclei`, with colour, class and id of each label; "
+        "`--mpp 0.5`",
+        "napari, ome-zarr-py, spatialdata",
+        frozenset({"mpp"}),
+        "_labels",
+    ),
     "spatialdata": Format(
         _in("spatialdata_store"),
         (".zarr",),

@@ -108,15 +108,28 @@ def _tiles(bands: Bands, size: Size, step: npt.NDArray[np.float64]) -> Iterator[
     for top in range(0, height, TILE):
         row[:] = 0
         for rows in bands.at(top * step[1], (top + TILE) * step[1]):
-            _draw(rows, step, top, row[:, :width])
+            draw_rows(rows, step, (0, top), row[:, :width])
         for tile in np.split(row, row.shape[1] // TILE, axis=1):
             yield _packed(tile) if tile.any() else _nothing()
 
 
-def _draw(rows: Rows, step: npt.NDArray[np.float64], top: int, labels: Labels) -> None:
+def draw_rows(
+    rows: Rows, step: npt.NDArray[np.float64], corner: tuple[int, int], labels: Labels
+) -> None:
+    """Draw nuclei into a part of a level, each as the number of its row plus one.
+
+    Parameters
+    ----------
+    step
+        Slide pixels per label pixel, x and y.
+    corner
+        Where the part begins, x and y in label pixels.
+    labels
+        The part, shape (height, width); changed in place.
+    """
     if len(rows.polygons):
         _, xy, (rings, polygons) = shapely.to_ragged_array(rows.polygons, include_z=False)
-        draw(xy / step - (0, top), rings, polygons, rows.numbers + 1, labels)
+        draw(xy / step - corner, rings, polygons, rows.numbers + 1, labels)
 
 
 @cache

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePath
 
+from wsi_engine.slide.ome_zarr.metadata import MARKERS
 from wsi_engine.slide.slide_files import (
     INDEXED_SUFFIXES,
     dicom_header,
@@ -94,7 +95,7 @@ def parts_in(folder: Path, names: Iterable[str]) -> set[str]:
 
 
 def holds_no_slides(names: Iterable[str], closed_by: Collection[str] = ()) -> bool:
-    """Tell from the names in a folder whether it is the data of a MIRAX slide, or closed.
+    """Tell from the names in a folder whether it is the data of a MIRAX slide, of Zarr, or closed.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def holds_no_slides(names: Iterable[str], closed_by: Collection[str] = ()) -> bo
         Names in lower case, such as that of the record of a result; a folder that has one of them
         has pictures, and no slides.
     """
-    return any(name.lower() in (MIRAX_INDEX, *closed_by) for name in names)
+    return any(name.lower() in (MIRAX_INDEX, *MARKERS, *closed_by) for name in names)
 
 
 def is_qupath_project(names: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import openslide
 
 from wsi_engine.plugins import Plugins, plugins
+from wsi_engine.slide.ome_zarr.reader import ZIP_SUFFIXES, is_ome_zarr, open_ome_zarr
 from wsi_engine.slide.openslide_slide import OpenSlideSlide
 from wsi_engine.slide.plain_image import PlainImage
 from wsi_engine.slide.protocol import Slide
@@ -78,6 +79,10 @@ OPENSLIDE = Reader(
 
 TIFF = Reader("tiff", _is_tiff_of_its_own, TiffSlide)
 
+OME_ZARR = Reader(
+    "ome-zarr", is_ome_zarr, open_ome_zarr, frozenset(ZIP_SUFFIXES), takes_folders=True
+)
+
 PLAIN_IMAGE = Reader(
     "plain-image",
     lambda path: path.suffix.lower() in _PLAIN_SUFFIXES,
@@ -86,16 +91,20 @@ PLAIN_IMAGE = Reader(
 )
 
 
+_OWN = frozenset({TIFF.name, OPENSLIDE.name, OME_ZARR.name, PLAIN_IMAGE.name})
+
+
 def readers() -> Iterator[Reader]:
     """Yield all readers in the order in which they are asked.
 
     First those that this package has for slides, so that no other changes how they are read:
-    OpenSlide, but before it the one of tiled TIFFs that OpenSlide knows and does not read well.
-    Then those of other packages by name; plain images last, for a tiled TIFF of another kind is
-    one as well.
+    OpenSlide, but before it the one of tiled TIFFs that OpenSlide knows and does not read well,
+    and that of OME-Zarr. Then those of other packages by name; plain images last, for a tiled TIFF
+    of another kind is one as well.
     """
     yield TIFF
     yield OPENSLIDE
+    yield OME_ZARR
     yield from _of_other_packages().found.values()
     yield PLAIN_IMAGE
 
@@ -127,8 +136,8 @@ def may_be_slide(path: Path) -> bool:
 def reader_basis(path: Path) -> dict[str, str]:
     """Describe who reads a slide, where that is not OpenSlide: by its version, if a package."""
     reader = find_reader(path) if path.exists() else None
-    if reader is TIFF:
-        return {"reader": TIFF.name}
+    if reader is TIFF or reader is OME_ZARR:
+        return {"reader": reader.name}
     if reader is None or reader in (OPENSLIDE, PLAIN_IMAGE):
         return {}
     return {"package of the reader": _of_other_packages().packages[reader.name]}
@@ -136,7 +145,7 @@ def reader_basis(path: Path) -> dict[str, str]:
 
 @cache
 def _of_other_packages() -> Plugins[Reader]:
-    others = plugins(GROUP, Reader, frozenset({OPENSLIDE.name, TIFF.name, PLAIN_IMAGE.name}))
+    others = plugins(GROUP, Reader, _OWN)
     for problem in others.problems.values():
         log.warning(problem)
     return others

@@ -9,8 +9,15 @@ from wsi_engine.errors import ExportError
 from wsi_engine.installing import install_command
 
 
-def extra(module: str) -> Any:
-    """Import a module of an extra; the package is named as the extra is, or comes with it.
+def extra(module: str, name: str | None = None) -> Any:
+    """Import a module of an extra.
+
+    Parameters
+    ----------
+    module
+        Dotted name.
+    name
+        Name of the extra; by default that of the package, or it comes with it.
 
     Raises
     ------
@@ -23,5 +30,5 @@ def extra(module: str) -> Any:
         package = module.partition(".")[0]
         raise ExportError(
             f"this export needs {package}, which cannot be imported ({error}): "
-            f"{install_command(package)}"
+            f"{install_command(name or package)}"
         ) from None

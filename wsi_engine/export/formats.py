@@ -105,6 +105,15 @@ FORMATS = {
         "spatialdata",
         frozenset({"labels"}),
     ),
+    "dicom": Format(
+        _in("dicom.annotations"),
+        (".dcm",),
+        "bulk annotations in pixels or `--mm`, regions as a label map segmentation, "
+        r"`--measurements essential\|all\|none`, `--slide slide.dcm`",
+        "highdicom, Slim, any archive (2)",
+        frozenset({"measurements", "slide", "mm"}),
+        "_nuclei",
+    ),
 }
 """The formats of this package."""
 

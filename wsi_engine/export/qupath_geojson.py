@@ -32,7 +32,7 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     With ``split`` the files are numbered, and those of an earlier split that are left over go. A
     row group is in memory at a time.
     """
-    names = _measurements(run, options.measurements)
+    names = chosen_measurements(run, options.measurements)
     most = options.split or max(1, len(run))
     count = -(-max(1, len(run)) // most)
     files = [_numbered(path, k) for k in range(1, count + 1)] if options.split else [path]
@@ -63,7 +63,14 @@ def _fill(writer: GeoJSONWriter, features: Iterator[Feature], most: int) -> None
     writer.write(chunk)
 
 
-def _measurements(run: SlideResult, which: Which) -> list[str]:
+def chosen_measurements(run: SlideResult, which: Which) -> list[str]:
+    """Return the names of all measurements, of the essential ones, or of none.
+
+    Raises
+    ------
+    ResultError
+        When nothing says which are essential.
+    """
     if which == "none":
         return []
     names = run.table.measurements

@@ -58,9 +58,9 @@ def export_result(
     labels
         spatialdata: write a label image, too.
     slide
-        dicom: a file of the slide in DICOM, if it has moved since the run, or was converted.
+        dicom: a DICOM file of the slide, if it has moved or was converted.
     mm
-        dicom: coordinates in mm of the slide's frame of reference in place of pixels.
+        dicom: coordinates in mm of the slide's frame of reference.
     options
         Options of formats of other packages, texts by name.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
 import highdicom
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from highdicom.spatial import ReferenceToImageTransformer
 from pydicom import dcmread
+from pydicom.uid import ImplicitVRLittleEndian
 
 import wsi_engine
 from tests.support.archives import SETTINGS
@@ -27,6 +30,7 @@ from wsi_engine.export.dicom.codes import SCHEME, nucleus_code, text, unit_code
 from wsi_engine.export.dicom.regions import MOST_PIXELS, step_of
 from wsi_engine.export.export import export_result
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.results.finished import SlideResult
 from wsi_engine.slide.fingerprint import fingerprint
 
 WIDTH, HEIGHT = 600, 400
@@ -177,12 +181,41 @@ def test_large_slides_have_coordinates_of_double_precision(result, monkeypatch):
         np.testing.assert_array_equal(ring, expected)
 
 
+def test_a_row_group_is_in_memory_at_a_time(result, whole_slide):
+    first, _ = export_result(result, "dicom")
+    expected = first.read_bytes()
+    table = pq.read_table(result / "nuclei.parquet")
+    pq.write_table(table, result / "nuclei.parquet", row_group_size=7)
+    run = SlideResult(result)
+    found = outlines.Outlines(run, slide.dicom_slide_of(run, None), in_mm=False)
+    parts = list(found.values(0)[outlines._POINTS].parts())
+    assert len(parts) == 6
+    assert len(b"".join(parts)) == found.length(0)
+    export_result(result, "dicom")
+    # UIDs are made of the digest of the table, and differ.
+    (group, *_), (other, *_) = (
+        dcmread(source).AnnotationGroupSequence for source in (BytesIO(expected), first)
+    )
+    assert group.PointCoordinatesData == other.PointCoordinatesData == b"".join(parts)
+
+
+def test_slides_in_implicit_value_representation(tmp_path):
+    file = write_whole_slide(tmp_path / "slide", noise(HEIGHT, WIDTH))
+    image = dcmread(file)
+    image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    image.save_as(file, implicit_vr=True, enforce_file_format=True)
+    path, _ = export_result(result_of(file, tmp_path / "out"), "dicom")
+    found = highdicom.ann.annread(path)
+    assert found.PatientName == "Müller^Jörg"
+    assert found.SpecimenDescriptionSequence[0].SpecimenIdentifier == "Block 2"
+
+
 def test_outlines_keep_two_decimals_in_float32():
     px = np.round(outlines.FLOAT32_HOLDS_PX - np.arange(1, 100_000) / 100, 2)
     np.testing.assert_array_equal(np.round(px.astype(np.float32).astype(float), 2), px)
 
 
-def test_what_quappath_crops_off_is_added_again(whole_slide, tmp_path):
+def test_what_qupath_crops_off_is_added_again(whole_slide, tmp_path):
     folder = of_slide(
         write_result(tmp_path / "level0", [(100, 120)]),
         whole_slide,

@@ -110,7 +110,7 @@ def measurement_code(column: Column) -> Code:
 def unit_code(column: Column) -> Code:
     """Return the UCUM code of a unit; one that is not known is an annotation in braces.
 
-    Of a column that nothing describes, the unit is what its name ends in, as QuPath's names do.
+    Where nothing describes a column, the unit is what its name ends in, as QuPath's names do.
     """
     unit = column.unit or next(
         (end for end in ("µm", "µm^2") if column.name.endswith(f" {end}")), ""

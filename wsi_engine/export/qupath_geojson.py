@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -113,7 +114,7 @@ def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
 
 def _labels(group: pa.Table, corrected: Sequence[PathObject | None]) -> Labels:
     nothing: list[str | None] = [None] * len(group)
-    texts = {
+    texts: dict[str, Any] = {
         name: group[name].to_pylist() if name in group.column_names else nothing
         for name in LABEL_COLUMNS
     }

@@ -16,6 +16,7 @@ import shapely
 from highdicom.spatial import ReferenceToImageTransformer
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
+from wsidicom.graphical_annotations import AnnotationInstance
 
 import wsi_engine
 from tests.support.archives import SETTINGS
@@ -103,7 +104,8 @@ def test_highdicom_reads_outlines_classes_and_measurements_again(result):
         names, values, units = group.get_measurements()
         of_columns = ["score", "probability: Tumor", "probability: Immune cells"]
         # Defined for none of the nuclei, the haematoxylin is left out.
-        assert [n.value for n in names] == [*of_columns, "42798000", "Solidity"]
+        assert [n.meaning for n in names] == [*of_columns, "Area", "Solidity"]
+        assert [n.scheme_designator for n in names] == [SCHEME] * 3 + ["SCT", SCHEME]
         assert [u.value for u in units] == ["1", "1", "1", "um2", "1"]
         for k, column in enumerate([*of_columns, "Area µm^2", "Solidity"]):
             expected = rows[column].to_numpy()[mine].astype(np.float32)
@@ -124,6 +126,19 @@ def test_pydicom_reads_the_numbers_as_the_standard_has_them(result):
     mine = truth(result)["Solidity"].to_numpy()[np.arange(40) % 3 == 1]
     np.testing.assert_array_equal(of, np.flatnonzero(np.isfinite(mine)) + 1)
     assert len(np.frombuffer(solidity.FloatingPointValues, "<f4")) == len(of)
+
+
+def test_wsidicom_reads_them_again(result):
+    path, _ = export_result(result, "dicom")
+    (found,) = AnnotationInstance.open([path])
+    assert [group.label for group in found.groups] == ["Tumor", "Immune cells", "Nucleus"]
+    for group, name in zip(found.groups, ("Tumor", "Immune cells", None), strict=True):
+        for one, expected in zip(group.annotations, rings_of(result, name), strict=True):
+            ring = np.array([(point.x, point.y) for point in one.geometry.points])
+            np.testing.assert_allclose(ring, expected, atol=1e-4)
+    first = {each.code.meaning: each for each in found.groups[0].annotations[0].measurements}
+    assert (first["Area"].value, first["Area"].unit.value) == (1, "um2")
+    assert {"probability: Immune cells", "score"} <= first.keys()
 
 
 def test_they_are_of_the_slides_patient_study_specimen_and_finest_image(result, whole_slide):
@@ -308,7 +323,8 @@ def test_strange_names_of_classes_and_columns(whole_slide, tmp_path):
     assert groups[4].label == long[:64].strip()
     assert groups[4].AnnotationGroupDescription.strip() == long.strip()
     assert [group.label for group in groups[5:]] == ["back/slash", "中性粒细胞"]
-    assert groups[4].annotated_property_type.value.strip() == long.strip()
+    assert groups[4].annotated_property_type.meaning == long[:64].strip()
+    assert len({group.annotated_property_type.value for group in groups}) == len(classes)
 
 
 # --- codes -----------------------------------------------------------------------------------
@@ -327,6 +343,7 @@ def test_strange_names_of_classes_and_columns(whole_slide, tmp_path):
         ("Mitosis", "SCT", "75167008"),
         ("Immune cells", SCHEME, "Immune cells"),
         ("Tumor: Positive", SCHEME, "Tumor: Positive"),
+        ("A class with a long name", SCHEME, "76fe2fb7759100b9"),
         ("cells", SCHEME, "cells"),
     ],
 )

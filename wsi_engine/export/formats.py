@@ -110,7 +110,7 @@ FORMATS = {
         (".dcm",),
         "bulk annotations in pixels or `--mm`, regions as a label map segmentation, "
         r"`--measurements essential\|all\|none`, `--slide slide.dcm`",
-        "highdicom, Slim, any archive (2)",
+        "highdicom, wsidicom, archives (2)",
         frozenset({"measurements", "slide", "mm"}),
         "_nuclei",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -10,10 +11,12 @@ from wsi_engine.export.extras import extra
 from wsi_engine.nuclei.measure.columns import Column
 
 SCHEME = "99WSIENGINE"
-"""Designator of the private coding scheme, whose code values are the names that the engine has."""
+"""Designator of the private coding scheme, whose meanings are the names that the engine has."""
 
 _LONGEST = 64
 """Characters of a text of value representation LO; some readers, pydicom too, count its bytes."""
+_LONGEST_VALUE = 16
+"""The same of SH, such as the value of a code."""
 
 
 class Code(NamedTuple):
@@ -121,8 +124,14 @@ def unit_code(column: Column) -> Code:
 
 
 def private(name: str) -> Code:
-    """Return a name as a code of the private scheme."""
-    return Code(name.replace("\\", "/"), SCHEME, text(name))
+    """Return a name as a code of the private scheme.
+
+    The value is the name where that fits, else the beginning of its SHA-256: there are long values
+    in DICOM, too, but wsidicom (0.33), for one, does not read them.
+    """
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_LONGEST_VALUE]
+    short = text(name)
+    return Code(short if len(short.encode()) <= _LONGEST_VALUE else digest, SCHEME, short)
 
 
 def text(words: str) -> str:

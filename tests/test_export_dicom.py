@@ -25,7 +25,7 @@ from tests.support.exported import STRANGE, corrected, polygons, truth, with_sli
 from tests.support.results import write_annotations_by_hand, write_result
 from tests.support.slides import noise
 from wsi_engine.cli import main
-from wsi_engine.errors import ExportError
+from wsi_engine.errors import ExportError, ResultError
 from wsi_engine.export.dicom import outlines, slide, streaming
 from wsi_engine.export.dicom.codes import SCHEME, nucleus_code, text, unit_code
 from wsi_engine.export.dicom.regions import MOST_PIXELS, step_of
@@ -421,6 +421,23 @@ def test_a_label_map_is_as_fine_as_it_may_be():
     assert MOST_PIXELS / 4 < rows * columns <= MOST_PIXELS
 
 
+def test_regions_of_an_earlier_export_do_not_stay(whole_slide, tmp_path):
+    folder = result_of(whole_slide, tmp_path / "out")
+    _, regions = export_result(folder, "dicom")
+    (folder / "tissue.geojson").unlink()
+    assert len(export_result(folder, "dicom")) == 1
+    assert not regions.exists()
+
+
+def test_slides_of_scattered_tiles(tmp_path):
+    """Positions of their frames, which are not read, are those of frames, not of the matrix."""
+    sparse = {"DimensionOrganizationType": "TILED_SPARSE"}
+    file = write_whole_slide(tmp_path / "slide", noise(HEIGHT, WIDTH), **sparse)
+    _, path = export_result(result_of(file, tmp_path / "out"), "dicom")
+    labels = highdicom.seg.segread(path).get_total_pixel_matrix(combine_segments=True)
+    assert labels.sum() == 300 * 200
+
+
 def test_without_regions_or_a_place_on_the_glass_there_is_no_segmentation(tmp_path, caplog):
     file = write_whole_slide(tmp_path / "slide", noise(HEIGHT, WIDTH))
     assert len(export_result(result_of(file, tmp_path / "a", tissue=None), "dicom")) == 1
@@ -475,6 +492,13 @@ def test_a_slide_that_is_gone_or_another_one_is_refused(result, whole_slide, tmp
     with pytest.raises(ExportError, match="there is no such slide to refer to: give --slide"):
         export_result(result, "dicom")
     assert not list((result / "exports").iterdir())
+
+
+def test_a_record_without_its_time_is_refused(result):
+    record = json.loads((result / "run.json").read_text("utf-8")) | {"finished": "yesterday"}
+    (result / "run.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(ResultError, match="does not say when the result was finished"):
+        export_result(result, "dicom")
 
 
 def test_no_nuclei_are_refused(whole_slide, tmp_path):

@@ -65,11 +65,12 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     for _, label in groups:
         require_length(outlines.length(label), f"the outlines of {_word(run, label)}")
     regions = segmentation(run, slide, identity)
+    beside = path.with_name(f"{path.stem}_regions{path.suffix}")
     with atomic_path(path) as partial:
         write_file(partial, item)
     if regions is None:
+        beside.unlink(missing_ok=True)  # of an earlier export
         return [path]
-    beside = path.with_name(f"{path.name[: -len(path.suffix)]}_regions{path.suffix}")
     with atomic_path(beside) as partial:
         regions.save_as(partial)
     return [path, beside]

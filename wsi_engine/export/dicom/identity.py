@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from wsi_engine.digests import digest_of
-from wsi_engine.errors import ExportError
+from wsi_engine.errors import ExportError, ResultError
 from wsi_engine.export.dicom import codes
 from wsi_engine.export.dicom.slide import DicomSlide
 from wsi_engine.export.extras import extra
@@ -47,10 +47,22 @@ class Identity:
 
     @classmethod
     def of(cls, run: SlideResult, slide: DicomSlide, options: str) -> Identity:
-        """Return the identity of an export with some options."""
+        """Return the identity of an export with some options.
+
+        Raises
+        ------
+        ResultError
+            When the record does not say when the result was finished.
+        """
         record = digest_of(run.folder / RECORD)
         what = f"{record} {run.digest} {slide.finest.SOPInstanceUID} {options} {__version__}"
-        finished = datetime.fromisoformat(run.record.finished)
+        try:
+            finished = datetime.fromisoformat(run.record.finished)
+        except ValueError:
+            raise ResultError(
+                f"{run.folder / RECORD} does not say when the result was finished: run the slide "
+                "again"
+            ) from None
         return cls(namespace_of(what, "dicom"), run.record.model.name, finished.astimezone(UTC))
 
     def uid(self, what: str) -> str:

@@ -17,8 +17,11 @@ import wsi_engine
 from tests.support.objects_by_hand import identity, item, write_file
 from wsi_engine.cli import main
 from wsi_engine.errors import RegionError, SettingsError
+from wsi_engine.nuclei.labels import CORE_COLUMNS
+from wsi_engine.qupath.reader import read_objects
 from wsi_engine.qupath.writer import write_objects
 from wsi_engine.regions.measure import measure_regions
+from wsi_engine.results.layout import COLUMNS
 from wsi_engine.sample import SampleTruth
 
 SETTINGS = {"model": "watershed", "tile_size": 512}
@@ -123,6 +126,14 @@ def test_cores_of_an_array_bound_a_run_and_a_missing_one_has_no_numbers(sample, 
     write_objects(roi, cores)
     found = run(sample, tmp_path, roi=roi, regions=True)
     assert set(found.nuclei.arrow["roi"].to_pylist()) == {"A-1", "B-1"}
+    in_cores = set(
+        zip(*(found.nuclei.arrow[name].to_pylist() for name in CORE_COLUMNS), strict=True)
+    )
+    assert in_cores == {("A-1", "A", "1"), ("B-1", "B", "1")}
+    described = {
+        column["name"] for column in json.loads((found.folder / COLUMNS).read_text("utf-8"))
+    }
+    assert described == set(found.nuclei.arrow.column_names)
     missing = cores[1].geometry
     assert not shapely.intersects(missing, anchors(found)).any()
     rows = {row["region"]: row for row in measure_regions(found.folder).table.to_pylist()}
@@ -134,6 +145,33 @@ def test_cores_of_an_array_bound_a_run_and_a_missing_one_has_no_numbers(sample, 
     assert (rows["B-1"]["TMA row"], rows["B-1"]["TMA column"]) == ("B", "1")
     assert rows["A-1"]["Nuclei"] > 5
     assert rows["A-2"]["Nuclei"] is rows["A-2"]["Area mm^2"] is None
+
+
+def test_nuclei_in_an_annotation_are_still_in_its_core_and_stay_so_when_corrected(sample, tmp_path):
+    x, y = sample.field.x_min, sample.field.y_min
+    core = replace(
+        item(shapely.Point(x + 300, y + 300).buffer(180), 0, object_type="tmaCore"), name="2-B"
+    )
+    inner = item(shapely.box(x + 200, y + 200, x + 300, y + 400), 1, object_type="annotation")
+    beside = item(shapely.box(x + 600, y + 200, x + 800, y + 400), 2, object_type="annotation")
+    write_objects(roi := tmp_path / "array.geojson", [core, inner, beside])
+    found = run(sample, tmp_path, roi=roi)
+    before = found.nuclei.arrow
+    assert set(before["roi_id"].to_pylist()) == {one.id for one in (core, inner, beside)}
+    for row in before.select(["roi_id", *CORE_COLUMNS]).to_pylist():
+        expected = (None, None, None) if row["roi_id"] == beside.id else ("2-B", "2", "B")
+        assert tuple(row[name] for name in CORE_COLUMNS) == expected
+    (export,) = wsi_engine.export_result(found.folder, "geoparquet")
+    assert pq.read_table(export)["tma_core"].to_pylist() == before["tma_core"].to_pylist()
+    objects = read_objects(found.folder / "nuclei.geojson.gz")
+    write_objects(tmp_path / "corrected.geojson", objects[1:])
+    wsi_engine.apply_corrections(tmp_path / "corrected.geojson", found.folder)
+    after = pq.read_table(found.folder / "nuclei.parquet")
+    assert after["tma_core"].to_pylist() == before["tma_core"].to_pylist()[1:]
+
+
+def test_without_cores_nuclei_have_no_columns_of_them(result):
+    assert not set(CORE_COLUMNS) & set(result.nuclei.arrow.column_names)
 
 
 def test_annotations_without_an_id_have_one_in_all_tables(sample, shapes, tmp_path):

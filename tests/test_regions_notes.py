@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
 import pytest
 import shapely
 
+from tests.support.exports import shared_export
 from tests.support.objects_by_hand import item
 from tests.support.results import write_result
 from wsi_engine.qupath.reader import read_objects
@@ -15,7 +17,7 @@ from wsi_engine.qupath.writer import write_objects
 from wsi_engine.regions.cohort import build_cohort
 from wsi_engine.regions.measure import measure_regions
 from wsi_engine.regions.notes import core_places
-from wsi_engine.results.region import Region
+from wsi_engine.results.region import Region, read_drawn_regions
 
 NUCLEI = [(500, 500), (520, 500), (2000, 500), (500, 2000)]
 
@@ -75,8 +77,12 @@ def test_a_missing_core_has_no_numbers_and_says_where_it_is(tmp_path, caplog):
         "kind": "annotation",
         "TMA row": "A",
         "TMA column": "2",
+        "TMA missing": "yes",
         "Case ID": "008",
     }
+    assert there["TMA missing"] == "no"
+    slide = report.table.to_pylist()[0]
+    assert slide["TMA row"] is slide["TMA missing"] is None
     assert "A-2" not in caplog.text
     back = {item.name: item for item in read_objects(folder / "regions.geojson")}
     assert back["A-2"].is_missing
@@ -107,7 +113,22 @@ def test_the_dictionary_and_the_cohort_have_them(tmp_path):
         if name == "one":
             measure_regions(folder, written(tmp_path / "array.geojson", *cores))
     meanings = json.loads((tmp_path / "out" / "one" / "regions_columns.json").read_text("utf-8"))
-    assert {entry["name"] for entry in meanings} >= {"TMA row", "TMA column", "Case ID"}
+    assert {entry["name"] for entry in meanings} >= {
+        "TMA row",
+        "TMA column",
+        "TMA missing",
+        "Case ID",
+    }
     table = build_cohort(tmp_path / "out").table
     assert set(table["Case ID"].to_pylist()) == {None, "case of one"}
     assert set(table["TMA column"].to_pylist()) == {None, "1"}
+    assert set(table["TMA missing"].to_pylist()) == {None, "no"}
+    head = next(csv.reader((tmp_path / "out" / "cohort.csv").open(encoding="utf-8-sig")))
+    assert {"TMA row", "TMA column", "TMA missing", "Case ID"} <= set(head)
+
+
+def test_the_cores_that_qupath_exported_have_their_places():
+    cores = read_drawn_regions(shared_export("09_tma_cores_incl_missing.geojson"))
+    assert [core.name for core in cores] == ["A-1", "A-2", "B-1", "B-2"]
+    assert core_places(cores) == [("A", "1"), ("A", "2"), ("B", "1"), ("B", "2")]
+    assert [core.is_missing for core in cores] == [False, False, True, False]

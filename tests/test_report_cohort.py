@@ -100,6 +100,34 @@ def test_names_are_text_and_links_lead_to_the_pages(output: Path):
     assert "<b>" not in page.text
 
 
+def test_cores_of_an_array_are_drawn_in_their_rows_and_columns(output: Path):
+    write_cohort_report(output)
+    assert "Cores" not in Page(output / "cohort.html").words
+    kinds = {"A-1": False, "A-2": True, "A-10": False, "B-1": False}
+    cores = [
+        PathObject(
+            object_type="tmaCore",
+            roi=ROI(shapely.Point(300 * int(name[2:]), 900 * "0AB".index(name[0])).buffer(140)),
+            name=name,
+            id=f"12345678-0000-4000-8000-{k:012d}",
+            is_missing=missing,
+        )
+        for k, (name, missing) in enumerate(kinds.items())
+    ]  # fmt: skip
+    write_objects(output.parent / "array.geojson", cores)
+    measure_regions(output / "b", output.parent / "array.geojson")
+    table = write_cohort_report(output).table
+    page = Page(output / "cohort.html")
+    assert "b: 4 cores, 1 missing" in page.words
+    assert "A-2: missing" in page.words
+    for row in table.to_pylist():
+        if row["region"] in kinds and not kinds[row["region"]]:
+            assert f"{row['region']}: {row['Nuclei']:.0f} nuclei, " in page.words
+    drawn = page.text[page.text.index("<title>Cores of b</title>") :]
+    names = re.findall(r'text-anchor="(?:middle|end)"[^>]*font-size="13"[^>]*>([^<]+)<', drawn)
+    assert names == ["1", "2", "10", "A", "B"]
+
+
 def test_the_only_script_is_the_one_that_sorts(output: Path):
     write_cohort_report(output)
     page = Page(output / "cohort.html")

@@ -81,6 +81,8 @@ def export(
     split: Annotated[int | None, typer.Option(help=help_of("split"))] = None,
     mpp: Annotated[float | None, typer.Option(help=help_of("mpp"))] = None,
     labels: Annotated[bool, typer.Option("--labels", help=help_of("labels"))] = False,
+    slide: Annotated[Path | None, typer.Option(help=help_of("slide"))] = None,
+    mm: Annotated[bool, typer.Option("--mm", help=help_of("mm"))] = False,
     option: Annotated[
         list[str] | None,
         typer.Option(help="name=value, for a format of another package; can be repeated."),
@@ -101,6 +103,8 @@ def export(
         split=split,
         mpp=mpp,
         labels=labels,
+        slide=slide,
+        mm=mm,
         options={name: value for name, _, value in pairs},
     )
     _print_files(files)

@@ -17,7 +17,7 @@ from wsi_engine.nuclei.labels import ADDED, EDITED, ENGINE, Labels
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.regions import Regions
-from wsi_engine.results.roi_labels import held_by
+from wsi_engine.results.roi_labels import cores_around, held_by
 
 MeasureAlone = Callable[[Geometries], npt.NDArray[np.float32]]
 
@@ -172,4 +172,5 @@ def labels_of(
         notes=[{} if item is None else item.metadata for item in items],
         colours=[None if item is None else item.colour for item in items],
         locks=[item is not None and item.is_locked for item in items],
+        cores=cores_around(regions, corrected.nuclei.anchors),
     )

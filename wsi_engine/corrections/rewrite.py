@@ -25,6 +25,7 @@ from wsi_engine.results.layout import COLUMNS, NUCLEI_TABLE
 from wsi_engine.results.nucleus_files import CLASSIFIER_FACT, NucleusFiles
 from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.results.record import Record
+from wsi_engine.results.roi_labels import label_columns
 from wsi_engine.slide.frames import Mpp
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def write_corrected(
             split,
             corrections.new_classes(names),
             {**colours, **corrections.colours()},
+            label_columns(regions),
         ) as files:
             for some in _corrected(table, stream):
                 some = surroundings.renewed(some)

@@ -32,7 +32,7 @@ from wsi_engine.results.layout import (
     SUMMARY_FILES,
 )
 from wsi_engine.results.nucleus_files import NucleusFiles, columns_for_qupath
-from wsi_engine.results.roi_labels import held_by
+from wsi_engine.results.roi_labels import cores_around, held_by, label_columns
 from wsi_engine.slide.fingerprint import FileWatch
 from wsi_engine.store.tile_store import DamagedPartError, TileStore
 from wsi_engine.writing import clear_write_errors
@@ -145,11 +145,14 @@ class SlideRun:
             {"slide": slide, "model": spec.name},
             plan.settings.split,
             colours=spec.class_colours,
+            labels=label_columns(plan.regions),
         ) as files:
             for nuclei, cells in chunks:
                 ids = nucleus_ids(plan.namespace, nuclei.anchors)
                 with self.run_log.clock.measure("write"):
-                    labels = Labels.of_engine(held_by(plan.regions, nuclei.anchors))
+                    held = held_by(plan.regions, nuclei.anchors)
+                    cores = cores_around(plan.regions, nuclei.anchors)
+                    labels = Labels.of_engine(held, cores)
                     files.write(ids, nuclei, labels, cells)
         return files.count
 

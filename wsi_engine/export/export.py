@@ -27,6 +27,8 @@ def export_result(
     split: int | None = None,
     mpp: float | None = None,
     labels: bool = False,
+    slide: str | Path | None = None,
+    mm: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the nuclei of a finished slide in the formats of other programs.
@@ -48,13 +50,17 @@ def export_result(
     um
         geoparquet: coordinates in µm in place of full-resolution pixels.
     measurements
-        geojson: which measurements QuPath gets.
+        geojson, dicom: which measurements are written.
     split
         geojson: most nuclei per file; one file by default.
     mpp
         labels, ome-zarr: side of a pixel in µm; by default the slide's.
     labels
         spatialdata: write a label image, too.
+    slide
+        dicom: a DICOM file of the slide, if it has moved or was converted.
+    mm
+        dicom: coordinates in mm of the slide's frame of reference.
     options
         Options of formats of other packages, texts by name.
 
@@ -81,7 +87,14 @@ def export_result(
     """
     names = list(dict.fromkeys([to] if isinstance(to, str) else to))
     chosen = Options(
-        um=um, measurements=measurements, split=split, mpp=mpp, labels=labels, others=options or {}
+        um=um,
+        measurements=measurements,
+        split=split,
+        mpp=mpp,
+        labels=labels,
+        slide=None if slide is None else Path(slide),
+        mm=mm,
+        others=options or {},
     )
     formats = find_formats(names)
     _check(chosen, formats)

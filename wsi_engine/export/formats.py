@@ -114,6 +114,15 @@ FORMATS = {
         "spatialdata",
         frozenset({"labels"}),
     ),
+    "dicom": Format(
+        _in("dicom.annotations"),
+        (".dcm",),
+        "bulk annotations in pixels or `--mm`, regions as a label map segmentation, "
+        r"`--measurements essential\|all\|none`, `--slide slide.dcm`",
+        "highdicom, wsidicom, archives (2)",
+        frozenset({"measurements", "slide", "mm"}),
+        "_nuclei",
+    ),
 }
 """The formats of this package."""
 

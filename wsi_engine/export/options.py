@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 Which = Literal["essential", "all", "none"]
@@ -17,7 +18,7 @@ class Options:
 
     Attributes
     ----------
-    um, measurements, split, mpp, labels
+    um, measurements, split, mpp, labels, slide, mm
         Options of the formats of this package.
     others
         Options of formats of other packages, texts by name.
@@ -26,7 +27,7 @@ class Options:
     um: bool = field(
         default=False, metadata={"help": "coordinates in µm in place of full-resolution pixels"}
     )
-    measurements: Which = field(default="all", metadata={"help": "which measurements QuPath gets"})
+    measurements: Which = field(default="all", metadata={"help": "which measurements are written"})
     split: int | None = field(
         default=None, metadata={"help": "most nuclei per file; one file by default"}
     )
@@ -34,6 +35,13 @@ class Options:
         default=None, metadata={"help": "side of a pixel in µm; by default the slide's"}
     )
     labels: bool = field(default=False, metadata={"help": "write a label image, too"})
+    slide: Path | None = field(
+        default=None,
+        metadata={"help": "a DICOM file of the slide, if it has moved or was converted"},
+    )
+    mm: bool = field(
+        default=False, metadata={"help": "coordinates in mm of the slide's frame of reference"}
+    )
     others: Mapping[str, str] = field(default_factory=dict)
 
     def chosen(self) -> set[str]:

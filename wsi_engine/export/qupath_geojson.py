@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ def write(run: SlideResult, path: Path, options: Options) -> list[Path]:
     With ``split`` the files are numbered, and those of an earlier split that are left over go. A
     row group is in memory at a time.
     """
-    names = _measurements(run, options.measurements)
+    names = chosen_measurements(run, options.measurements)
     most = options.split or max(1, len(run))
     count = -(-max(1, len(run)) // most)
     files = [_numbered(path, k) for k in range(1, count + 1)] if options.split else [path]
@@ -63,7 +64,14 @@ def _fill(writer: GeoJSONWriter, features: Iterator[Feature], most: int) -> None
     writer.write(chunk)
 
 
-def _measurements(run: SlideResult, which: Which) -> list[str]:
+def chosen_measurements(run: SlideResult, which: Which) -> list[str]:
+    """Return the names of all measurements, of the essential ones, or of none.
+
+    Raises
+    ------
+    ResultError
+        When nothing says which are essential.
+    """
     if which == "none":
         return []
     names = run.table.measurements
@@ -106,7 +114,7 @@ def _features(run: SlideResult, names: Sequence[str]) -> Iterator[Feature]:
 
 def _labels(group: pa.Table, corrected: Sequence[PathObject | None]) -> Labels:
     nothing: list[str | None] = [None] * len(group)
-    texts = {
+    texts: dict[str, Any] = {
         name: group[name].to_pylist() if name in group.column_names else nothing
         for name in LABEL_COLUMNS
     }

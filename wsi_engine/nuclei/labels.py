@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 ENGINE, EDITED, ADDED, OTHER = "engine", "edited", "added", "other"
 
@@ -11,6 +12,8 @@ SOURCE_KEY, ROI_KEY, ROI_ID_KEY = OWN_KEYS = ("Source", "ROI", "ROI id")
 """Under which QuPath shows the labels as metadata of a nucleus."""
 
 LABEL_COLUMNS = ("name", "source", "roi", "roi_id")
+CORE_COLUMNS = ("tma_core", "tma_row", "tma_column")
+"""Columns that tables have where cores of a tissue microarray bounded the run."""
 
 Texts = Sequence[str | None]
 
@@ -35,6 +38,8 @@ class Labels:
         Metadata that a person gave to the nucleus in QuPath; in GeoJSON alone.
     colours, locks
         Its own colour, RGB, and whether it is locked, likewise; empty where no nucleus has any.
+    cores
+        The columns `CORE_COLUMNS`, or none of them.
     """
 
     name: Texts
@@ -44,12 +49,16 @@ class Labels:
     notes: Sequence[Mapping[str, str]]
     colours: Sequence[tuple[int, int, int] | None] = ()
     locks: Sequence[bool] = ()
+    cores: Mapping[str, Texts] = field(default_factory=dict)
 
     @classmethod
-    def of_engine(cls, held: Sequence[Held]) -> Labels:
+    def of_engine(
+        cls, held: Sequence[Held], cores: Mapping[str, Texts] = MappingProxyType({})
+    ) -> Labels:
         """Return the labels of nuclei as the engine found them, in regions of interest."""
         names, ids = zip(*held, strict=True) if held else ((), ())
-        return cls([None] * len(held), [ENGINE] * len(held), names, ids, [{}] * len(held))
+        nothing, found = [None] * len(held), [ENGINE] * len(held)
+        return cls(nothing, found, names, ids, [{}] * len(held), cores=cores)
 
     @classmethod
     def of_other_program(cls, count: int) -> Labels:
@@ -59,7 +68,7 @@ class Labels:
 
     def columns(self) -> dict[str, Texts]:
         """Return the columns of the table by name."""
-        return {name: getattr(self, name) for name in LABEL_COLUMNS}
+        return {name: getattr(self, name) for name in LABEL_COLUMNS} | dict(self.cores)
 
     def metadata(self) -> list[dict[str, str]]:
         """Return what QuPath is to show as metadata of each nucleus."""

@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 
 from wsi_engine.regions.cohort import SLIDE, join_regions, write_cohort_table
 from wsi_engine.regions.measure import RegionReport
+from wsi_engine.regions.notes import CORE_PLACE
 from wsi_engine.regions.tables import IDENTITY
 from wsi_engine.report.cohort_charts import Group, boxes_by_group, dots_by_group
+from wsi_engine.report.cores import Core, grid_of_cores
 from wsi_engine.report.page import write_page
 from wsi_engine.report.pictures import data_uri
 from wsi_engine.report.slide import SHOWN_AS_HISTOGRAM
@@ -121,6 +123,7 @@ def _write_page(path: Path, output: Path, table: pa.Table) -> None:
         nuclei=sum(row.nuclei or 0 for row in rows),
         area_mm2=sum(row.area_mm2 or 0 for row in rows),
         charts=_charts(slides, groups),
+        arrays=_arrays(table),
     )
 
 
@@ -182,6 +185,28 @@ def _charts(slides: pa.Table, groups: list[Group]) -> list[dict[str, Any]]:
             title = name.replace("^2", "²")
             charts.append({"title": title, "picture": boxes_by_group(title, groups, ranks)})
     return charts
+
+
+def _arrays(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the slides that are microarrays, with their cores as a picture."""
+    row, column, missing = (note.name for note in CORE_PLACE)
+    if row not in table.column_names:
+        return []
+    cores: dict[str, list[Core]] = {}
+    for one in table.to_pylist():
+        if one[row] is not None:
+            core = Core(one["region"], one[row], one[column], one.get(missing) == "yes",
+                        one["Nuclei"], one["Nuclei per mm^2"])  # fmt: skip
+            cores.setdefault(one[SLIDE], []).append(core)
+    return [
+        {
+            "title": slide,
+            "missing": sum(core.missing for core in of_slide),
+            "count": len(of_slide),
+            "picture": grid_of_cores(slide, of_slide),
+        }
+        for slide, of_slide in cores.items()
+    ]
 
 
 def _unfinished(output: Path) -> list[tuple[str, str]]:

@@ -36,18 +36,32 @@ LABELS = (
     Column("roi_id", "", "UUID of that annotation", _ENGINE),
 )
 
+CORES = (
+    Column("tma_core", "", "name of the core of a tissue microarray around the anchor", "QuPath"),
+    Column("tma_row", "", "row of that core in its microarray, by its name", "QuPath"),
+    Column("tma_column", "", "column of that core, likewise", "QuPath"),
+)
+"""In tables of runs that such cores bounded."""
 
-def all_columns(classes: Sequence[str], measurements: Sequence[Column]) -> list[Column]:
+
+def all_columns(
+    classes: Sequence[str], measurements: Sequence[Column], *, with_cores: bool = False
+) -> list[Column]:
     """Describe every column of ``nuclei.parquet``, in its order."""
     probabilities = [
         Column(PROBABILITY + name, "", f"the model's probability of {name}", _ENGINE)
         for name in classes
     ]
-    return [*IDENTITY, *probabilities, *LABELS, *measurements]
+    return [*IDENTITY, *probabilities, *LABELS, *(CORES if with_cores else ()), *measurements]
 
 
 def write_dictionary(
-    path: Path, classes: Sequence[str], measurements: Sequence[Column], for_qupath: Sequence[str]
+    path: Path,
+    classes: Sequence[str],
+    measurements: Sequence[Column],
+    for_qupath: Sequence[str],
+    *,
+    with_cores: bool = False,
 ) -> None:
     """Write the dictionary of a table as JSON: a list of columns.
 
@@ -61,10 +75,12 @@ def write_dictionary(
         Further columns.
     for_qupath
         Names of those that the GeoJSON has, too.
+    with_cores
+        Whether the table has the columns `CORES`.
     """
     entries = [
         asdict(column) | {"in_geojson": column.name in for_qupath}
-        for column in all_columns(classes, measurements)
+        for column in all_columns(classes, measurements, with_cores=with_cores)
     ]
     path.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
 

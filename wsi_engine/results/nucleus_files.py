@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from wsi_engine.closing import Closing
-from wsi_engine.nuclei.labels import LABEL_COLUMNS, Labels
+from wsi_engine.nuclei.labels import CORE_COLUMNS, LABEL_COLUMNS, Labels
 from wsi_engine.nuclei.measure.columns import Column, Measurements
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.polygons import Polygons
@@ -67,6 +67,8 @@ class NucleusFiles(Closing):
         Class names that the model does not know, numbered after its own.
     colours
         Colours of classes that shall not have the engine's.
+    labels
+        Names of the columns of labels that every chunk carries.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class NucleusFiles(Closing):
         split: int | None,
         more_classes: Sequence[str] = (),
         colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
+        labels: Sequence[str] = LABEL_COLUMNS,
     ) -> None:
         self._folder = folder
         self._classes = np.array([*classes, *more_classes, None], object)
@@ -88,13 +91,14 @@ class NucleusFiles(Closing):
         self._split = split
         self._measurements = tuple(column.name for column in columns)
         self._for_qupath = tuple(for_qupath)
-        write_dictionary(folder / COLUMNS, classes, columns, for_qupath)
+        has_cores = set(CORE_COLUMNS) <= set(labels)
+        write_dictionary(folder / COLUMNS, classes, columns, for_qupath, with_cores=has_cores)
         self._table = GeoParquetWriter(
             folder / NUCLEI_TABLE,
             classes,
             self._measurements,
             facts,
-            LABEL_COLUMNS,
+            labels,
             more_classes,
             slide,
         )

@@ -14,7 +14,7 @@ define require-usable-python
 	"install python3-venv, or give another: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 endef
 
-.PHONY: demo test test-spatialdata check format bench docs clean
+.PHONY: demo test test-spatialdata check format bench docs site clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -50,6 +50,10 @@ bench: $(VENV)/.installed-for-tests
 docs: $(VENV)/.installed
 	$(BIN)/python -c 'from wsi_engine.results.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
 
+# The site, into build/site; a link that leads nowhere is an error. The variable silences an advertisement.
+site: $(VENV)/.installed-for-tests
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
 	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)
 
@@ -62,5 +66,5 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-for-tests: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[tiatoolbox,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs,tiatoolbox,test]"
 	@touch $@ $(VENV)/.installed

@@ -51,7 +51,9 @@ def main() -> None:
         for polygon in nuclei.polygons[shown]
     ]
     large = pixels.resize([s * SMOOTHING for s in pixels.size], Image.Resampling.LANCZOS)
-    pale = Image.blend(large.convert("L").convert("RGB"), Image.new("RGB", large.size, "white"), 0.6)
+    pale = Image.blend(
+        large.convert("L").convert("RGB"), Image.new("RGB", large.size, "white"), 0.6
+    )
     outlined = large.copy()
     for ring, colour in zip(rings, colours, strict=True):
         points = [tuple(point) for point in ring]

@@ -81,7 +81,7 @@ def test_a_page_that_shows_what_is_not_so_is_told(tmp_path: Path, page: str, com
 
 
 def test_blocks_of_notes_and_tabs_are_followed_too(tmp_path: Path):
-    page = "=== \"Tab\"\n\n    ```python title=\"a/b.py\"\n    if x:\n        y\n    ```\n"
+    page = '=== "Tab"\n\n    ```python title="a/b.py"\n    if x:\n        y\n    ```\n'
     (tmp_path / "page.md").write_text(page)
     (block,) = blocks(tmp_path / "page.md")
     assert (block.file, block.text) == ("a/b.py", "if x:\n    y\n")

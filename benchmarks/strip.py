@@ -1,9 +1,10 @@
-"""Draw one detail of a slide three times: as it is, with its nuclei, and with what is known of them.
+"""Draw one detail of a slide three times: as it is, with its nuclei, and with their stain.
 
     python benchmarks/strip.py SLIDE RESULT_FOLDER OUT.jpg --detail X Y SIDE
 
-X, Y and SIDE are full-resolution pixels as QuPath shows them. The last panel fills every nucleus with the
-colour of its mean optical density of haematoxylin, from the 2nd to the 98th percentile of what is shown.
+X, Y and SIDE are full-resolution pixels as QuPath shows them. The last panel fills every nucleus
+with the colour of its mean optical density of haematoxylin, from the 2nd to the 98th percentile of
+what is shown.
 """
 
 from __future__ import annotations

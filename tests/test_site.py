@@ -1,4 +1,4 @@
-"""The site: builds without a warning, loads nothing from elsewhere, leads nowhere that is not there."""
+"""The site: builds without a warning, loads nothing from elsewhere, has no link to nowhere."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Bring onto the site what its pages link to outside of docs/: notes, figures, model cards, code.
 
-A page of docs/ is read in a checkout, too, where it links to `../CONTRIBUTING.md`; MkDocs knows docs/
-alone. Whatever is linked lies under `repository/` on the site, in the folders that it has here, and links
-from there into docs/ lead back.
+A page of docs/ is read in a checkout, too, where it links to `../CONTRIBUTING.md`; MkDocs knows
+docs/ alone. Whatever is linked lies under `repository/` on the site, in the folders that it has
+here, and links from there into docs/ lead back.
 """
 
 from __future__ import annotations

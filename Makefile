@@ -14,7 +14,7 @@ define require-usable-python
 	"install python3-venv, or give another: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 endef
 
-.PHONY: demo test test-spatialdata check format bench docs site clean
+.PHONY: demo test test-spatialdata test-snakemake check format bench docs site clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -34,6 +34,12 @@ test-spatialdata:
 	$(PYTHON) -m venv $(VENV)-spatialdata
 	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy
 	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py
+
+# Snakemake wants another version of packaging.
+test-snakemake: $(VENV)/.installed-for-tests
+	$(PYTHON) -m venv $(VENV)-snakemake
+	$(VENV)-snakemake/bin/python -m pip install --quiet --disable-pip-version-check "snakemake>=8.20"
+	SNAKEMAKE=$(VENV)-snakemake/bin/snakemake $(BIN)/python -m pytest tests/test_workflow_snakemake.py
 
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .
@@ -55,7 +61,7 @@ site: $(VENV)/.installed-for-tests
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)
+	rm -rf $(VENV) $(VENV)-spatialdata $(VENV)-snakemake $(DEMO)
 
 $(VENV)/bin/python:
 	$(require-usable-python)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from wsi_engine.sample import SampleTruth, write_sample
 # SpatialData and TIAToolbox want other versions of dask: `make test-spatialdata` has its own
 # environment.
 collect_ignore = [] if find_spec("spatialdata") else ["test_export_spatialdata.py"]
+# Snakemake wants another version of packaging: `make test-snakemake` says where it is.
+collect_ignore += [] if "SNAKEMAKE" in os.environ else ["test_workflow_snakemake.py"]
 
 # The same examples on every machine; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

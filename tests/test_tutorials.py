@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.support.programs import provide_programs
 from tests.support.tutorials import blocks, follow
 
 ROOT = Path(__file__).parents[1]
@@ -17,22 +16,7 @@ TUTORIALS = ROOT / "docs" / "tutorials"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Mapping[str, str]:
-    """This Python as `python`, `pip` and `wsi-engine`; what pip installs goes into a folder."""
-    programs, installed = tmp_path / "programs", tmp_path / "installed"
-    programs.mkdir()
-    for name, call in {"wsi-engine": "-m wsi_engine", "pip": "-m pip", "python": ""}.items():
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {call} "$@"\n')
-        program.chmod(0o755)
-    return {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{installed}{os.pathsep}{ROOT}",
-        "PIP_TARGET": str(installed),
-        "PIP_NO_INDEX": "1",
-        "PIP_NO_DEPS": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",  # pip's word for "without"
-        "COLUMNS": "100",
-    }
+    return provide_programs(tmp_path)
 
 
 @pytest.fixture

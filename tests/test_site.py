@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import wsi_engine
+from wsi_engine.config import RunSettings
 
 pytest.importorskip("mkdocs")
 
@@ -118,6 +119,11 @@ def test_every_public_name_is_on_one_page_of_the_api(documents, site):
     found = Counter(anchor for document in pages for anchor in document.anchors)
     public = {name for name in wsi_engine.__all__ if name != "__version__"}
     assert {name: found[f"wsi_engine.{name}"] for name in public} == dict.fromkeys(public, 1)
+
+
+def test_every_setting_of_a_run_is_in_the_table(site):
+    text = (site / "api" / "settings" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r"<tr>\s*<td><code>(\w+)</code></td>", text) == list(RunSettings.model_fields)
 
 
 def test_no_list_is_taken_for_a_paragraph(documents):

@@ -14,7 +14,7 @@ define require-usable-python
 	"install python3-venv, or give another: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 endef
 
-.PHONY: demo test test-spatialdata check format bench docs clean
+.PHONY: demo test test-spatialdata test-snakemake check format bench docs site clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -35,6 +35,12 @@ test-spatialdata:
 	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy napari-ome-zarr
 	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py tests/test_export_ome_zarr_viewers.py
 
+# Snakemake wants another version of packaging.
+test-snakemake: $(VENV)/.installed-for-tests
+	$(PYTHON) -m venv $(VENV)-snakemake
+	$(VENV)-snakemake/bin/python -m pip install --quiet --disable-pip-version-check "snakemake>=8.20"
+	SNAKEMAKE=$(VENV)-snakemake/bin/snakemake $(BIN)/python -m pytest tests/test_workflow_snakemake.py
+
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,8 +56,12 @@ bench: $(VENV)/.installed-for-tests
 docs: $(VENV)/.installed
 	$(BIN)/python -c 'from wsi_engine.results.column_dictionary import markdown as page; print(page(), end="")' > docs/measurements.md
 
+# The site, into build/site; a link that leads nowhere is an error. The variable silences an advertisement.
+site: $(VENV)/.installed-for-tests
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) $(VENV)-spatialdata $(DEMO)
+	rm -rf $(VENV) $(VENV)-spatialdata $(VENV)-snakemake $(DEMO)
 
 $(VENV)/bin/python:
 	$(require-usable-python)
@@ -62,5 +72,5 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-for-tests: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[tiatoolbox,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs,tiatoolbox,test]"
 	@touch $@ $(VENV)/.installed

@@ -257,6 +257,11 @@ def test_a_slide_that_changed_is_looked_at_again(tmp_path: Path, output: Path):
     assert len(heard.of("slide_started")) == 1
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_public_call_takes_one_folder_as_it_is(slides: Path, output: Path, kind):
+    assert len(run_archive(kind(slides), output, **SETTINGS).done) > 1
+
+
 def test_the_public_call_refuses_what_cannot_work(slides: Path, output: Path):
     for options in (
         {"jobs": 0},

@@ -12,7 +12,7 @@ import typer
 from wsi_engine.cli.app import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands
 OPTIONS = {
     name: {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
@@ -29,13 +29,16 @@ def headings(page: Path) -> set[str]:
 
 pages = pytest.mark.parametrize(
     ("path", "text"),
-    [pytest.param(path, path.read_text(encoding="utf-8"), id=path.name) for path in PAGES],
+    [
+        pytest.param(path, path.read_text(encoding="utf-8"), id=path.relative_to(ROOT).as_posix())
+        for path in PAGES
+    ],
 )
 
 
 @pages
 def test_every_command_that_is_shown_exists_with_its_options(path, text):
-    for line in re.findall(r"^\s+wsi-engine (.+)$", text, re.MULTILINE):
+    for line in re.findall(r"^\s*wsi-engine (.+)$", text, re.MULTILINE):
         command, *words = shlex.split(line, comments=True)
         assert {word for word in words if word.startswith("-")} <= OPTIONS[command], line
 

@@ -63,7 +63,9 @@ def old_python(path: Path, pretence: str) -> Path:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-@pytest.mark.parametrize("target", ["demo", "test", "test-spatialdata", "check"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "test-spatialdata", "test-snakemake", "check", "site"]
+)
 @pytest.mark.parametrize(
     ("pretence", "words"),
     [

@@ -77,7 +77,7 @@ class ArchiveSummary:
 
 
 def run_archive(
-    slides: Iterable[str | Path],
+    slides: str | Path | Iterable[str | Path],
     output: str | Path,
     *,
     manifest: str | Path | None = None,
@@ -101,7 +101,7 @@ def run_archive(
     Parameters
     ----------
     slides
-        Files, folders, patterns or URLs.
+        Files, folders, patterns or URLs, or one of them.
     output
         Folder that gets a folder per slide, ``summary.csv`` and ``archive.sqlite``.
     manifest
@@ -161,7 +161,7 @@ def run_archive(
     started, listen = time.monotonic(), guarded(listen)
     output = Path(output).absolute()
     tasks = list_tasks(
-        [str(slide) for slide in slides],
+        [str(slides)] if isinstance(slides, str | Path) else [str(slide) for slide in slides],
         Path(manifest) if manifest is not None else None,
         output,
         make_settings(Path(config) if config else None, **settings),

@@ -14,6 +14,7 @@ from wsi_engine.models.quantised import QuantisedNetwork, is_usable
 from wsi_engine.models.starconvex.decoding import CONSENSUS_POINTS, GRID_PX
 from wsi_engine.models.starconvex.reading import StarConvexMaps
 from wsi_engine.models.starconvex.spec import LARGEST_DENSITY, QUANTISED, SPEC, THRESHOLD
+from wsi_engine.slide.normalisation.methods import SplitDab
 
 if TYPE_CHECKING:
     from wsi_engine.models.starconvex.model import StarConvexModel
@@ -33,12 +34,15 @@ class QuantisedStarConvex(StarConvexMaps):
     consensus: int = CONSENSUS_POINTS
     largest_density: float | None = LARGEST_DENSITY
     fading: float = 1.0
+    dab: SplitDab = "auto"
+    splits_dab: bool = False
 
     def to(self, device: str) -> Self:
         """Return the model on a device."""
         if device == CPU:
             return self
-        same = replace(_by_torch(), threshold=self.threshold, fading=self.fading)
+        kept = ("threshold", "fading", "dab", "splits_dab")
+        same = replace(_by_torch(), **{name: getattr(self, name) for name in kept})
         return cast("Self", same.to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:

@@ -69,7 +69,9 @@ class Intensities:
             Name of the result, for an error.
         """
         self._column = [*measurements].index(self.require_measured(measurements, where))
-        bases = dict.fromkeys(base_of(name) for name in (None, *known) if not is_ignored(name))
+        bases = [
+            base for base in dict.fromkeys(map(base_of, (None, *known))) if not is_ignored(base)
+        ]
         all_derived = [derived(base, grade) for base in bases for grade in self.positivity.grades]
         more = [name for name in (*bases, *all_derived) if name is not None and name not in known]
         self._all: list[str | None] = [*known, *more, None]
@@ -78,7 +80,7 @@ class Intensities:
         rows = []
         for name in (*known, None):
             base, grades = base_of(name), self.positivity.grades
-            if is_ignored(name):
+            if is_ignored(base):
                 rows.append([number[name]] * (len(grades) + 1))
             else:
                 rows.append([*(number[derived(base, grade)] for grade in grades), number[base]])

@@ -57,13 +57,16 @@ class Positivity:
         name, _, numbers = text.rpartition(":")
         if not _NUMBERS.fullmatch(numbers):
             name, numbers = text, str(DEFAULT_THRESHOLD)
-        thresholds = tuple(float(number) for number in numbers.split(","))
+        try:
+            thresholds = tuple(float(number) for number in numbers.split(","))
+        except ValueError:
+            raise ValueError(f"the thresholds {numbers} are no numbers") from None
         if not name.strip(" :"):
             raise ValueError("name the measurement, such as dab:0.2")
         if len(thresholds) > len(GRADED) or not all(map(math.isfinite, thresholds)):
-            raise ValueError("give one threshold, or up to three for 1+, 2+ and 3+")
+            raise ValueError("there is one threshold, or up to three for 1+, 2+ and 3+")
         if any(a >= b for a, b in pairwise(thresholds)):
-            raise ValueError("give thresholds in rising order, such as dab:0.2,0.4,0.6")
+            raise ValueError("thresholds must rise, as in dab:0.2,0.4,0.6")
         return cls(name.strip(" :"), thresholds)
 
     def __str__(self) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import separate_stains
 
+from wsi_engine.config import make_settings
+from wsi_engine.errors import SettingsError
 from wsi_engine.nuclei.measure.colour import (
     STATISTICS,
     rgb_columns,
@@ -18,7 +21,13 @@ from wsi_engine.nuclei.measure.groups import measurer_of
 from wsi_engine.nuclei.measure.outlines import Outlines
 from wsi_engine.nuclei.measure.pixels import Field, PixelSets, cover, stain_amounts
 from wsi_engine.slide.frames import ModelBox, ModelGrid, Mpp
-from wsi_engine.slide.stain_vectors import H_AND_E, H_DAB, estimate_stains
+from wsi_engine.slide.stain_vectors import (
+    H_AND_E,
+    H_DAB,
+    choose_stains,
+    estimate_stains,
+    parse_stains,
+)
 
 SIDE = 64
 GRID = ModelGrid(0.5, Mpp(0.5, 0.5), 0, 0, 10_000, 10_000)
@@ -108,8 +117,8 @@ def test_white_has_no_stain_and_black_is_finite():
         assert (np.abs(found) <= bound).all()
 
 
-def measured(group, polygons, rgb=None):
-    measurer = measurer_of((group,), H_AND_E)
+def measured(group, polygons, rgb=None, stains=H_AND_E):
+    measurer = measurer_of((group,), stains)
     polygons = np.array(polygons, object)
     values = measurer.measure(
         polygons, np.ones(len(polygons), bool), noise() if rgb is None else rgb, WINDOW, GRID
@@ -194,3 +203,82 @@ def test_the_stains_of_a_slide_are_found(first, second):
 )
 def test_without_two_stains_there_is_no_estimate(fields):
     assert estimate_stains(fields) is None
+
+
+# Stains of any kind
+
+QUPATH_TEXT = (
+    '{"Name" : "H-DAB default", "Stain 1" : "Hematoxylin", '
+    '"Values 1" : "0.65111 0.70119 0.29049", "Stain 2" : "DAB", '
+    '"Values 2" : "0.26917 0.56824 0.77759", "Background" : " 255 255 255"}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hematoxylin 0.65111 0.70119 0.29049, DAB 0.26917 0.56824 0.77759",
+        "Hematoxylin: 1.30222 1.40238 .58098,DAB=0.26917 0.56824 0.77759",
+        QUPATH_TEXT,
+    ],
+)
+def test_stain_vectors_are_read_as_text_and_as_qupath_writes_them(text):
+    stains = parse_stains(text)
+    assert stains.channels == H_DAB.channels
+    np.testing.assert_allclose(stains.vectors, H_DAB.vectors, atol=1e-5)
+    np.testing.assert_allclose(stains.table, H_DAB.table, atol=1e-4)
+    # As a setting it is spelt in one way.
+    kept = make_settings(stains=text).stains
+    assert kept == "Hematoxylin 0.65111 0.70119 0.29049, DAB 0.26917 0.56824 0.77759"
+    assert choose_stains(kept, np.empty((0, 0, 0, 3), np.uint8)).channels == H_DAB.channels
+
+
+def test_names_of_stains_may_have_blanks_and_digits():
+    stains = parse_stains("Fast Red 4 0.2 0.8 0.5, Methyl-Green 0.9 0.3 0.3")
+    assert stains.channels == ("Fast Red 4", "Methyl-Green")
+
+
+@pytest.mark.parametrize("text", ["hdab", "H-DAB", "HDAB"])
+def test_h_dab_may_be_spelt_without_the_dash(text):
+    assert make_settings(stains=text).stains == "H-DAB"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A 1 2, B 3 4 5", "give two stains as Hematoxylin"),
+        ("A 1 2 3", "give two stains as"),
+        ("A 1 2 3, B 1 2 3", "these two stains are one"),
+        ("A 0 0 0, B 1 2 3", "a length above 0"),
+        ("A 1 2 3, A 3 2 1", "names without a colon that differ"),
+        ("A: B 1 2 3, C 3 2 1", "names without a colon that differ"),
+        ("A 1 2 1e999, C 3 2 1", "a length above 0"),
+        ("A 1 2 3, " + "B" * 2000, "too long"),
+        (QUPATH_TEXT.replace("255 255 255", "250 250 250"), "background must be 255 255 255"),
+        (QUPATH_TEXT.replace('DAB"', "DAB"), "another value"),
+        ('{"Values 1": 3}', "give two stains as"),
+    ],
+)
+def test_text_that_is_no_two_stains_is_refused(text, said):
+    with pytest.raises(SettingsError, match=r"^stains = .*: give .*" + said):
+        make_settings(stains=text)
+
+
+def test_stains_that_are_given_are_measured_under_their_names():
+    given = measured("colour", [shapely.box(0, 0, 20, 20)], stains=parse_stains(QUPATH_TEXT))
+    known = measured("colour", [shapely.box(0, 0, 20, 20)], stains=H_DAB)
+    assert given.keys() == known.keys()
+    for name, values in known.items():
+        np.testing.assert_allclose(given[name], values, atol=1e-4)
+
+
+def test_the_second_stain_that_is_estimated_is_dab_where_it_is_brown():
+    found = estimate_stains(skimage.data.immunohistochemistry()[None])
+    assert (found.name, found.channels) == ("H-DAB estimated", ("Hematoxylin", "DAB"))
+    angles = [
+        np.degrees(np.arccos(np.dot(*pair)))
+        for pair in zip(found.vectors, H_DAB.vectors, strict=True)
+    ]
+    assert max(angles) < 8
+    assert estimate_stains(stained(*H_AND_E.vectors)).name == "H&E estimated"
+    assert estimate_stains(stained(*H_DAB.vectors)).name == "H-DAB estimated"

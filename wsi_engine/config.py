@@ -26,7 +26,8 @@ from pydantic_core import ErrorDetails
 
 from wsi_engine.errors import SettingsError
 from wsi_engine.nuclei.measure.columns import GROUP_NAMES
-from wsi_engine.slide.normalisation.methods import Method
+from wsi_engine.nuclei.positivity import PositiveSetting
+from wsi_engine.slide.normalisation.methods import Method, SplitDab
 from wsi_engine.slide.stain_vectors import StainSetting
 
 LARGEST_TILE_PX = 65_536
@@ -176,6 +177,10 @@ class RunSettings(BaseModel):
             "Image, or .looks.json, of those colours; those in the model's card if none"
         ),
     ] = None
+    split_dab: Annotated[
+        SplitDab,
+        _ChangesResult("Show the default model haematoxylin and DAB apart; auto where it sees DAB"),
+    ] = "auto"
     refine: Annotated[
         Literal["gradient", "contour"] | None,
         _ChangesResult("Move borders by up to 1 µm to where haematoxylin ends"),
@@ -220,10 +225,24 @@ class RunSettings(BaseModel):
             f"Group of measurements ({', '.join(GROUP_NAMES)}), see docs/measurements.md"
         ),
     ] = ("shape", "colour", "texture", "ring", "context")
-    stains: Annotated[StainSetting, _ChangesResult("Stain vectors for the measurements")] = "H&E"
+    stains: Annotated[
+        StainSetting,
+        _ChangesResult(
+            "Stain vectors for the measurements, such as Hematoxylin 0.65 0.70 0.29, DAB 0.27 0.57 "
+            "0.78, or by name"
+        ),
+    ] = "H&E"
     classifier: Annotated[
         Path | None,
         _ChangesResult("Classifier that gives nuclei their classes, of `wsi-engine classify`"),
+    ] = None
+    positive: Annotated[
+        PositiveSetting | None,
+        _ChangesResult(
+            "Stain or measurement that makes nuclei positive, and one threshold or three for 1+, "
+            "2+ and 3+, such as dab:0.2,0.4,0.6",
+            unit="OD",
+        ),
     ] = None
     geojson_measurements: Annotated[
         Literal["essential", "all", "none"],
@@ -378,6 +397,8 @@ def _wanted(name: str, error: ErrorDetails) -> str:
     """Say what a setting takes, in words that follow "give"."""
     if error["type"] == "string_pattern_mismatch":
         return setting_of(RunSettings.model_fields[name]).help.rpartition(": ")[2]
+    if error["type"] == "value_error":
+        return f"another value: {error['ctx']['error']}"
     wanted = _WANTED.get(error["type"], f"another value, as {error['msg']}")
     return wanted.format(**error.get("ctx", {}))
 

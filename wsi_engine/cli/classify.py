@@ -14,6 +14,7 @@ from wsi_engine.errors import SettingsError
 
 if TYPE_CHECKING:
     from wsi_engine.engine.classify import Classified
+    from wsi_engine.nuclei.positivity import Positivity
     from wsi_engine.training.object_classifier import Trained
 
 MOST_INFORMATIVE = 10
@@ -53,23 +54,42 @@ def classify(
         Path | None,
         typer.Option("--output", "-o", help="File for the classifier, beside that in the results."),
     ] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option(
+            help="Stain or measurement that makes nuclei positive, and one threshold or three, "
+            "such as dab:0.2,0.4,0.6; by itself or after a classifier."
+        ),
+    ] = None,
 ) -> None:
-    """Give nuclei classes by a classifier, or by one that is learnt from examples first."""
+    """Give nuclei classes: by a classifier, by one that is learnt first, or positive ones."""
     from wsi_engine.engine.classify import classify as classify_result
     from wsi_engine.models.objects.file import read_classifier
 
-    if (classifier is None) == (not examples):
+    if (classifier is not None and examples) or not (classifier or examples or positive):
         raise SettingsError(
-            "classify: give --examples FILE to learn from, or --classifier FILE to apply"
+            "classify: give --examples FILE to learn from, or --classifier FILE to apply, or "
+            "--positive STAIN:THRESHOLD"
         )
+    thresholds = None if positive is None else _thresholds(positive)
+    chosen = None
     if classifier is not None:
         chosen = read_classifier(classifier)
-    else:
-        trained = _train(results, examples or [], features, kind, trees, seed, output)
+    elif examples:
+        trained = _train(results, examples, features, kind, trees, seed, output)
         _print_trained(trained)
         chosen = trained.classifier
     for result in results:
-        _print_classified(classify_result(result, chosen))
+        _print_classified(classify_result(result, chosen, thresholds), chosen is not None)
+
+
+def _thresholds(text: str) -> Positivity:
+    from wsi_engine.nuclei.positivity import Positivity
+
+    try:
+        return Positivity.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"--positive {text}: {error}") from None
 
 
 def _train(
@@ -138,7 +158,7 @@ def _print_trained(trained: Trained) -> None:
     console.print_facts(shares, "most informative")
 
 
-def _print_classified(classified: Classified) -> None:
+def _print_classified(classified: Classified, with_classifier: bool) -> None:
     """Print the number of nuclei of each class, and where the doubtful ones are."""
     from wsi_engine.results.layout import CLASSIFIER, DOUBTFUL
 
@@ -151,5 +171,7 @@ def _print_classified(classified: Classified) -> None:
         path = classified.folder / DOUBTFUL
         text = f"to label next: {len(classified.doubtful)} doubtful nuclei, points in {path}"
         console.out.print(text, highlight=False, markup=False, soft_wrap=True)
+    if not with_classifier:
+        return
     path = classified.folder / CLASSIFIER
     console.out.print(f"file: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -30,6 +30,7 @@ from wsi_engine.slide.frames import Mpp
 
 if TYPE_CHECKING:
     from wsi_engine.corrections.classified import Classes
+    from wsi_engine.corrections.positive import Intensities
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def write_corrected(
     colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
     drawn: Collection[str] = (),
     classes: Classes | None = None,
+    intensities: Intensities | None = None,
     origin: str = ENGINE,
     cells: CellExtent | None = None,
 ) -> tuple[int, int]:
@@ -96,6 +98,8 @@ def write_corrected(
         Ids of nuclei in the source that a person drew.
     classes
         What gives the nuclei other classes than they have.
+    intensities
+        What makes positive and negative ones of these.
     origin
         What found them, as `Labels.source` calls it.
     cells
@@ -118,6 +122,11 @@ def write_corrected(
             classes.require_measured(table.measurements, source.name)
             names, facts = list(classes.names), facts | {CLASSIFIER_FACT: classes.classifier.kind}
             colours = {**colours, **classes.colours}
+        colours = {**colours, **corrections.colours()}
+        more = corrections.new_classes(names)
+        if intensities is not None:
+            more += intensities.start([*names, *more], table.measurements, source.name)
+            colours = {**intensities.colours(colours), **colours}
         surroundings = _Surroundings(table, corrector(), mpp)
         expanding = None if cells is None else _Cells(table, corrector(), mpp, cells)
         stream = corrector()
@@ -129,8 +138,8 @@ def write_corrected(
             slide,
             facts,
             split,
-            corrections.new_classes(names),
-            {**colours, **corrections.colours()},
+            more,
+            colours,
             label_columns(regions),
         ) as files:
             for some in _corrected(table, stream):
@@ -140,6 +149,8 @@ def write_corrected(
                     some, around = expanding.renewed(some)
                 if classes is not None:
                     some = classes.given(some, table.measurements)
+                if intensities is not None:
+                    some = intensities.given(some)
                 labels = labels_of(some, corrections.added, regions, origin)
                 files.write(some.ids, some.nuclei, labels, around)
     return files.count, stream.unmet

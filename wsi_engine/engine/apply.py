@@ -8,22 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_engine.corrections.changes import find_changes, refuse_unreadable
-from wsi_engine.corrections.classified import Classes
 from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.corrections.selection import NucleusSelection
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.digests import digest_of
-from wsi_engine.engine.classify import recorded
+from wsi_engine.engine.classify import classes_of, recorded
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
-from wsi_engine.models.objects.file import read_classifier
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_bounds_of_work
 from wsi_engine.results.folder import ResultFolder, has_result
 from wsi_engine.results.layout import (
-    CLASSIFIER,
     CLASSIFIER_FILES,
     CORRECTIONS,
     NUCLEI_FILES,
@@ -198,10 +195,8 @@ def _rewrite(
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
-    classes = None
-    if record.classifier is not None:
-        # New outlines are classified, too, and those that were corrected without a class.
-        classes = Classes(read_classifier(folder / CLASSIFIER), corrections)
+    # New outlines are classified, too, and those that were corrected without a class.
+    classes, intensities = classes_of(folder, record, corrections)
     with clear_write_errors(folder):
         count, _ = write_corrected(
             folder,
@@ -214,6 +209,7 @@ def _rewrite(
             colours=record.model.class_colours,
             drawn=earlier.added,
             classes=classes,
+            intensities=intensities,
             cells=CellExtent.recorded(record),
         )
         if corrections:
@@ -225,8 +221,7 @@ def _rewrite(
             "corrections": corrections.summary(result.growing / CORRECTIONS, now()),
         }
         record = record.model_copy(update=changes)
-        if classes is not None:
-            record = recorded(record, classes, result.growing)
+        record = recorded(record, classes, intensities, result.growing)
         # The slide is the same, so what the page's other files say of its pixels stays.
         result.publish(record, replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, CORRECTIONS, REPORT_FILE])
     return count

@@ -1,4 +1,4 @@
-"""Classes for the nuclei of a finished result, from an object classifier."""
+"""Classes for the nuclei of a finished result: from an object classifier, or positive ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 import shapely
 
 from wsi_engine.corrections.classified import Classes, Doubt
+from wsi_engine.corrections.positive import Intensities
 from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.digests import digest_of
@@ -16,11 +17,12 @@ from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.models.objects.classifier import LEARNT, ObjectClassifier
 from wsi_engine.models.objects.file import classifier_bytes, read_classifier
 from wsi_engine.nuclei.labels import ENGINE, OTHER
+from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.qupath.objects import PathObject, object_features
 from wsi_engine.qupath.regions import read_bounds_of_work
 from wsi_engine.qupath.roi import ROI
 from wsi_engine.qupath.writer import write_features
-from wsi_engine.results.facts import ClassifierFacts
+from wsi_engine.results.facts import ClassifierFacts, PositivityFacts
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
     CLASSIFIER,
@@ -48,7 +50,7 @@ class Classified:
     counts
         Number of nuclei of each class; of ``None``, those of which too little is measured.
     doubtful
-        The nuclei of which the classifier is least sure, the least sure first.
+        The nuclei of which a new classifier is least sure, the least sure first.
     warnings
         Sentences on what is other on this slide than on those that the classifier learnt from.
     """
@@ -59,20 +61,28 @@ class Classified:
     warnings: tuple[str, ...]
 
 
-def classify(folder: str | Path, classifier: ObjectClassifier | str | Path) -> Classified:
-    """Give the nuclei of a finished result the classes of a classifier.
+def classify(
+    folder: str | Path,
+    classifier: ObjectClassifier | str | Path | None = None,
+    positivity: Positivity | None = None,
+) -> Classified:
+    """Give the nuclei of a finished result the classes of a classifier, or intensities, or both.
 
-    GeoJSON and table are written anew, with a probability for each class; regions and page that
-    were there are made again. A class that a person gave by `apply` stays. The classifier is kept
-    beside the result, and so are the nuclei of which it is least sure, as points. Memory: what
-    `apply` needs, whatever the number of nuclei.
+    GeoJSON and table are written anew, with a probability for each class of a classifier; regions
+    and page that were there are made again. A class that a person gave by `apply` stays. A
+    classifier is kept beside the result, and so are the nuclei of which it is least sure, as
+    points. No pixels are read. Memory: what `apply` needs, whatever the number of nuclei.
 
     Parameters
     ----------
     folder
         ``OUT/<slide>``, as `run` or `measure` wrote it.
     classifier
-        The classifier, as `train_classifier` gives it, or its file.
+        The classifier, as `train_classifier` gives it, or its file; without one the classes stay,
+        and are those of the classifier that the result has.
+    positivity
+        Thresholds that tell positive nuclei of each class; without any, those that the result
+        has.
 
     Returns
     -------
@@ -84,7 +94,7 @@ def classify(folder: str | Path, classifier: ObjectClassifier | str | Path) -> C
     ModelError
         When the file holds no classifier.
     ResultError
-        When there is no result, or it lacks a measurement that the classifier looks at.
+        When there is no result, or it lacks a measurement that is looked at.
     BusyError
         When another process works in the folder.
     OutputError
@@ -107,27 +117,51 @@ def classify(folder: str | Path, classifier: ObjectClassifier | str | Path) -> C
     >>> sorted(classified.counts)
     ['Lymphocyte', 'Tumor']
     """
-    if not isinstance(classifier, ObjectClassifier):
+    if isinstance(classifier, str | Path):
         classifier = read_classifier(Path(classifier))
     with ResultFolder.of_result(Path(folder)) as result:
         record, had_page = read_record(result.path), (result.path / REPORT_FILE).exists()
         with clear_write_errors(result.path):
-            classes = _rewrite(result, record, classifier)
+            classes, intensities = _rewrite(result, record, classifier, positivity)
         write_summaries(result, regions=False, report=had_page)
+        last = intensities or classes
+        new = None if classifier is None else classes
         return Classified(
             result.path,
-            dict(classes.counts),
-            tuple(classes.doubtful),
-            tuple(_differences(record, classifier)),
+            {} if last is None else dict(last.counts),
+            () if new is None else tuple(new.doubtful),
+            () if new is None else tuple(_differences(record, new.classifier)),
         )
 
 
-def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier) -> Classes:
+def classes_of(
+    folder: Path, record: Record, corrections: Corrections
+) -> tuple[Classes | None, Intensities | None]:
+    """Return what gave a result its classes: its classifier, and its thresholds."""
+    classes = intensities = None
+    if record.classifier is not None:
+        classes = Classes(read_classifier(folder / CLASSIFIER), corrections)
+    if record.positivity is not None:
+        facts = record.positivity
+        intensities = Intensities(Positivity(facts.measurement, facts.thresholds))
+    return classes, intensities
+
+
+def _rewrite(
+    result: ResultFolder,
+    record: Record,
+    classifier: ObjectClassifier | None,
+    positivity: Positivity | None,
+) -> tuple[Classes | None, Intensities | None]:
     folder, settings, model = result.path, record.settings, record.model
     corrections = Corrections.none(record.slide.fingerprint, model.name)
     if isinstance(record, RunRecord):
         corrections = corrections_for(folder, record.slide.fingerprint, model.name)
-    classes = Classes(classifier, corrections)
+    classes, intensities = classes_of(folder, record, corrections)
+    if classifier is not None:
+        classes = Classes(classifier, corrections)
+    if positivity is not None:
+        intensities = Intensities(positivity)
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
@@ -139,19 +173,23 @@ def _rewrite(result: ResultFolder, record: Record, classifier: ObjectClassifier)
         mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
         regions=regions,
         split=settings.split,
+        colours=record.model.class_colours,
         drawn=corrections.added,
         classes=classes,
+        intensities=intensities,
         origin=ENGINE if isinstance(record, RunRecord) else OTHER,
         cells=CellExtent.recorded(record),
     )
     result.publish(
-        recorded(record, classes, result.growing),
+        recorded(record, classes, intensities, result.growing),
         replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
     )
-    return classes
+    return classes, intensities
 
 
-def recorded(record: R, classes: Classes, growing: Path) -> R:
+def recorded(
+    record: R, classes: Classes | None, intensities: Intensities | None, growing: Path
+) -> R:
     """Write the classifier, and the nuclei of which it is least sure, and tell of it in a record.
 
     Parameters
@@ -160,9 +198,17 @@ def recorded(record: R, classes: Classes, growing: Path) -> R:
         Record of the nuclei, with the classes that they had before.
     classes
         What has given all nuclei their classes.
+    intensities
+        What has told which of them are positive.
     growing
         Folder in which the files of the result grow.
     """
+    if intensities is not None:
+        positivity = intensities.positivity
+        told = PositivityFacts(measurement=positivity.measurement, thresholds=positivity.thresholds)
+        record = record.model_copy(update={"positivity": told})
+    if classes is None:
+        return record
     classifier, model, earlier = classes.classifier, record.model, record.classifier
     (growing / CLASSIFIER).write_bytes(classifier_bytes(classifier))
     write_features(growing / DOUBTFUL, object_features(_as_points(classes.doubtful)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from wsi_engine.config import RunSettings, make_settings
 from wsi_engine.corrections.classified import Classes
+from wsi_engine.corrections.positive import Intensities
 from wsi_engine.corrections.record import corrections_for
 from wsi_engine.engine.basis import basis_of, basis_of_tiles, found_regions_name
 from wsi_engine.engine.notebook import observing
@@ -31,6 +32,7 @@ from wsi_engine.models.devices import CPU, resolve_devices, reuse_freed_memory
 from wsi_engine.models.given import require_model, require_picklable
 from wsi_engine.models.objects.file import read_classifier
 from wsi_engine.models.protocol import Model
+from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.record import read_run_record
 from wsi_engine.results.result import RunResult
@@ -207,11 +209,25 @@ def _run_slide(
         if force or redone is not None:
             # Not before all that the user gave has proved good.
             folder.forget_tiles()
+        measured = [column.name for column in plan.columns]
         classes = None if classifier is None else Classes(classifier, corrections)
         if classes is not None:
-            classes.require_measured([column.name for column in plan.columns], path.name)
+            classes.require_measured(measured, path.name)
+        intensities = None
+        if settings.positive is not None:
+            intensities = Intensities(Positivity.parse(settings.positive))
+            intensities.require_measured(measured, path.name)
         work = SlideRun(
-            plan, basis, folder, corrections, processes, run_log, watch, observe, classes
+            plan,
+            basis,
+            folder,
+            corrections,
+            processes,
+            run_log,
+            watch,
+            observe,
+            classes,
+            intensities,
         )
         work.complete(warnings)
         write_summaries(folder, regions=regions, report=report)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from wsi_engine.corrections.classified import Classes
+from wsi_engine.corrections.positive import Intensities
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.engine.basis import Basis
@@ -62,6 +63,8 @@ class SlideRun:
         Function that is called with a ``Progress`` now and then.
     classes
         What gives the nuclei other classes than the model's.
+    intensities
+        What makes positive and negative ones of these.
     """
 
     plan: Plan
@@ -73,6 +76,7 @@ class SlideRun:
     watch: FileWatch
     observe: Observer
     classes: Classes | None = None
+    intensities: Intensities | None = None
 
     def complete(self, warnings: list[str]) -> None:
         """Compute what is missing, write all files, and publish them.
@@ -164,7 +168,7 @@ class SlideRun:
         count, warnings
             Number of nuclei, and the warnings about corrections that met none.
         """
-        if not self.corrections and self.classes is None:
+        if not self.corrections and self.classes is None and self.intensities is None:
             return count, []
         with self.folder.growing_anew(NUCLEI_FILES) as anew:
             count, unmet = write_corrected(
@@ -177,6 +181,7 @@ class SlideRun:
                 split=self.plan.settings.split,
                 colours=self.plan.model.spec.class_colours,
                 classes=self.classes,
+                intensities=self.intensities,
                 cells=self._cell_extent(),
             )
         if not unmet:
@@ -197,8 +202,7 @@ class SlideRun:
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
-        if self.classes is not None:
-            record = recorded(record, self.classes, folder.growing)
+        record = recorded(record, self.classes, self.intensities, folder.growing)
         self.watch.check(now=True)
         folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *CLASSIFIER_FILES, *SUMMARY_FILES])
         folder.forget_tiles()

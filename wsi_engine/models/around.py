@@ -24,12 +24,12 @@ from wsi_engine.models.ensemble import DEFAULT_MEMBERS, NAME, ensemble
 from wsi_engine.models.filtered import Filtered
 from wsi_engine.models.named_classes import Colour, with_class_names
 from wsi_engine.models.normalised import Normalised
-from wsi_engine.models.protocol import Model
+from wsi_engine.models.protocol import Model, SplitsDab
 from wsi_engine.models.refined import Kind, refined
 from wsi_engine.models.registry import ModelEntry, find_model, package_of
 from wsi_engine.models.turns import Count
 from wsi_engine.slide.normalisation.look_files import SUFFIX, read_target
-from wsi_engine.slide.normalisation.methods import Method
+from wsi_engine.slide.normalisation.methods import Method, SplitDab
 from wsi_engine.slide.protocol import SlideInfo
 from wsi_engine.slide.whole_pixels import make_model_grid
 
@@ -52,6 +52,7 @@ class Wanted(Protocol):
     min_circularity: float | None
     min_score: float | None
     simplify_um: float
+    split_dab: SplitDab
     class_names: dict[str, str]
     class_colours: dict[str, Colour]
 
@@ -160,6 +161,13 @@ def _load(member: Member, count: int) -> Model:
 
 def _seeing(model: Model, looks: Path | None, wanted: Wanted) -> Model:
     """Put around a method what changes what it sees."""
+    if isinstance(model, SplitsDab):
+        model = model.with_dab(wanted.split_dab)
+    elif wanted.split_dab == "always":
+        raise SettingsError(
+            f"split_dab = always: {model.spec.name} cannot be shown haematoxylin and DAB apart, as "
+            "the default model can: leave it out, or take that one"
+        )
     if wanted.tta is not None:
         model = augmented(model, wanted.tta)
     if wanted.normalise is None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_engine.nuclei.predictions import Predictions
+from wsi_engine.slide.normalisation.methods import SplitDab
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,4 +192,13 @@ class Declaring(Protocol):
 
     def basis(self) -> Mapping[str, Any]:
         """Return JSON-like values by name, such as a threshold, or the digest of weights."""
+        ...
+
+
+@runtime_checkable
+class SplitsDab(Protocol):
+    """A model that can be shown haematoxylin and DAB apart."""
+
+    def with_dab(self, split: SplitDab) -> Self:
+        """Return the model that is shown them apart, or not."""
         ...

@@ -5,6 +5,7 @@ The truth comes first, the pixels follow from it. Every coordinate is a pixel co
 generator handed in, so one seed gives one image.
 """
 
+from wsi_engine.phantom.immunostain import render_immunostain
 from wsi_engine.phantom.outlines import Blobs, Kind, PhantomNuclei, make_nuclei
 from wsi_engine.phantom.render import render_tissue
 from wsi_engine.phantom.repeat import RepeatedBlock
@@ -19,6 +20,7 @@ __all__ = [
     "Tissue",
     "lay_out_tissue",
     "make_nuclei",
+    "render_immunostain",
     "render_tissue",
     "scatter_nuclei",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,8 @@ from wsi_engine.phantom.tissue import Tissue, lay_out_tissue
 from wsi_engine.slide.protocol import RGB
 
 # Unit optical densities of the red, green and blue channel (Ruifrok and Johnston 2001).
-_HAEMATOXYLIN = np.array([0.644, 0.717, 0.267], np.float32)
-_EOSIN = np.array([0.093, 0.954, 0.283], np.float32)
+HAEMATOXYLIN = np.array([0.644, 0.717, 0.267], np.float32)
+EOSIN = np.array([0.093, 0.954, 0.283], np.float32)
 GLASS_RGB = (242.0, 241.0, 243.0)
 """Light through the bare slide, 0 to 255."""
 
@@ -97,12 +98,13 @@ def render_tissue(
         tissue = lay_out_tissue(shape, mpp, rng, gland_share=0.0, aggregates_per_mm2=0.0)
     if (tissue.shape, tissue.mpp) != (shape, mpp):
         raise ValueError(f"The tissue was laid out for {tissue.shape} px of {tissue.mpp} µm.")
-    haematoxylin, eosin = _ground(tissue, rng)
-    stain, cover = _nuclear_stain(shape, nuclei, mpp, rng)
+    haematoxylin, eosin = ground(tissue, rng)
+    stain, cover = nuclear_stain(shape, nuclei, mpp, rng)
     eosin *= 1 - 0.3 * cover
     haematoxylin *= 1 - cover
     haematoxylin += stain
-    return _seen(haematoxylin, eosin, blur_um / mpp, sensor_noise, rng)
+    stains = ((HAEMATOXYLIN, haematoxylin), (EOSIN, eosin))
+    return seen(stains, blur_um / mpp, sensor_noise, rng)
 
 
 def _ramp(values: npt.NDArray[np.floating[Any]], low: float, high: float) -> FloatImage:
@@ -111,7 +113,7 @@ def _ramp(values: npt.NDArray[np.floating[Any]], low: float, high: float) -> Flo
     return ramp
 
 
-def _ground(tissue: Tissue, rng: np.random.Generator) -> tuple[FloatImage, FloatImage]:
+def ground(tissue: Tissue, rng: np.random.Generator) -> tuple[FloatImage, FloatImage]:
     """Return the haematoxylin and eosin of everything but nuclei, optical densities."""
     shape, mpp = tissue.shape, tissue.mpp
     patches = smooth_noise(shape, 18 / mpp, rng)
@@ -147,7 +149,7 @@ def _ground(tissue: Tissue, rng: np.random.Generator) -> tuple[FloatImage, Float
     return np.clip(haematoxylin, 0, None), np.clip(eosin, 0, None)
 
 
-def _nuclear_stain(
+def nuclear_stain(
     shape: tuple[int, int], nuclei: PhantomNuclei, mpp: float, rng: np.random.Generator
 ) -> tuple[FloatImage, FloatImage]:
     """Return the haematoxylin of all nuclei and the share of each pixel that they cover."""
@@ -209,17 +211,16 @@ def _body(
     return relative
 
 
-def _seen(
-    haematoxylin: FloatImage,
-    eosin: FloatImage,
+def seen(
+    stains: Sequence[tuple[npt.NDArray[np.float32], FloatImage]],
     blur_px: float,
     sensor_noise: float,
     rng: np.random.Generator,
 ) -> RGB:
-    """Return what the camera sees through the two stains (Beer and Lambert)."""
-    image = np.empty((*haematoxylin.shape, 3), np.uint8)
+    """Return what the camera sees through stains, by their vectors and amounts (Beer, Lambert)."""
+    image = np.empty((*stains[0][1].shape, 3), np.uint8)
     for channel in range(3):
-        density = _HAEMATOXYLIN[channel] * haematoxylin + _EOSIN[channel] * eosin
+        density = sum(vector[channel] * amount for vector, amount in stains)
         light = GLASS_RGB[channel] * np.power(np.float32(10), -density)
         # The lens blurs light, not stain.
         light = scipy.ndimage.gaussian_filter(light, blur_px, mode="wrap")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.regions.positive import ALLRED, H_SCORE, PERCENT
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.quality_files import read_flags
 
@@ -27,9 +28,10 @@ ESSENTIAL = (
     "Area µm^2: CV",
     "Clark-Evans: R",
 )
-"""Figures that are essential; those of classes are, too."""
+"""Figures that are essential; those of classes, and of what is positive, are, too."""
 
-OF_CLASSES = "Nuclei: "
+OF_CLASSES = ("Nuclei: ", "Num ")
+OF_POSITIVE = (PERCENT, f"{PERCENT}: 95% CI low", f"{PERCENT}: 95% CI high", H_SCORE, ALLRED)
 
 QUALITY = Column(
     "Quality flags",
@@ -56,7 +58,11 @@ def essential_columns(table: pa.Table) -> list[str]:
     """
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     figures = [name for name in table.column_names if name not in texts]
-    chosen = [name for name in figures if name in ESSENTIAL or name.startswith(OF_CLASSES)]
+    chosen = [
+        name
+        for name in figures
+        if name in ESSENTIAL or name.startswith(OF_CLASSES) or name.endswith(OF_POSITIVE)
+    ]
     return [name for name in texts if name != "id"] + chosen
 
 

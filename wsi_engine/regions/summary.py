@@ -21,6 +21,7 @@ import shapely
 
 from wsi_engine.nuclei.measure.adjacency import neighbour_pairs
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.regions.positive import intensity_figures
 from wsi_engine.regions.spatial import clark_evans, neighbourhood_enrichment, ripley_l
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.region import Region, areal
@@ -67,7 +68,8 @@ def summarise(result: SlideResult, regions: Sequence[Region]) -> list[Figures]:
     figures: list[Figures] = []
     for region, window, inside in zip(regions, windows, members, strict=True):
         counted = _amounts(region.geometry, window, len(inside), mpp)
-        figures.append(counted | _composition(result.labels[inside], result.classes))
+        composed = _composition(result.labels[inside], result.classes)
+        figures.append(counted | composed | _intensities(result, inside))
     for name in result.measurements:
         values = result.column(name)
         for found, inside in zip(figures, members, strict=True):
@@ -172,6 +174,13 @@ def _composition(labels: npt.NDArray[np.int16], classes: Sequence[str]) -> Figur
         share = 100 * float(count) / len(labels) if len(labels) else math.nan
         figures[Column(f"Nuclei: {title} %", "%", f"share of nuclei {of}", _ENGINE)] = share
     return figures
+
+
+def _intensities(result: SlideResult, inside: Members) -> Figures:
+    """Return the scores of immunohistochemistry, where nuclei are positive or negative."""
+    counts = np.bincount(result.labels[inside] + 1, minlength=len(result.classes) + 1).tolist()
+    named = dict(zip((None, *result.classes), counts, strict=True))
+    return intensity_figures(named, result.intensities)
 
 
 def _distribution(name: str, unit: str, values: npt.NDArray[np.floating]) -> Figures:

@@ -23,6 +23,8 @@ REGION_COLUMNS = {
     "Searched area mm^2": "mm²",
     "Nuclei": "nuclei",
     "Nuclei per mm^2": "per mm²",
+    "Positive %": "positive %",
+    "H-score": "H-score",
     "Area µm^2: Median": "median area, µm²",
     "Circularity: Median": "median circularity",
     "Hematoxylin: Mean: Median": "median haematoxylin, OD",

@@ -160,6 +160,13 @@ class ClassifierFacts(Facts):
     model_colours: tuple[tuple[int, int, int] | None, ...] = ()
 
 
+class PositivityFacts(Facts):
+    """The thresholds that made positive and negative nuclei; see `Positivity`."""
+
+    measurement: str
+    thresholds: tuple[float, ...] = Field(min_length=1, max_length=3)
+
+
 class StainFacts(Facts):
     """Stain vectors by name, and the value of the background per channel."""
 

@@ -19,6 +19,7 @@ from wsi_engine.errors import ResultError
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.polygons import Polygons
 from wsi_engine.nuclei.table import NucleusTable
+from wsi_engine.qupath.intensity import base_of
 from wsi_engine.results.bounding_boxes import BOX_FIELD, COVERED, boxes_of
 from wsi_engine.results.table_metadata import facts_of, geo_metadata
 from wsi_engine.version import __version__
@@ -223,9 +224,14 @@ class GeoParquetReader(Closing):
         return pa.concat_tables(parts).take(place)
 
     def nuclei(self, table: pa.Table) -> Nuclei:
-        """Turn a row group into columns of nuclei; classes that no model gave become none."""
+        """Turn a row group into columns of nuclei.
+
+        Classes that no model gave become that within which they are an intensity, or none.
+        """
         number = {name: k for k, name in enumerate(self.classes)}
-        classes = [number.get(name, -1) for name in table["class"].to_pylist()]
+        classes = [
+            number.get(name, number.get(base_of(name), -1)) for name in table["class"].to_pylist()
+        ]
         probabilities = np.empty((len(table), len(self.classes)), np.float32)
         for name, k in number.items():
             probabilities[:, k] = table[PROBABILITY + name].to_numpy()

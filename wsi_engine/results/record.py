@@ -26,6 +26,7 @@ from wsi_engine.results.facts import (
     NotNegative,
     NucleusCount,
     NucleusSource,
+    PositivityFacts,
     SettingsFacts,
     SlideFacts,
     StageFacts,
@@ -88,6 +89,8 @@ class Record(WrittenFiles):
     classifier
         Who gave the nuclei their classes, if not who found them; the classes of ``model`` are
         then those of the classifier.
+    positivity
+        What made positive and negative nuclei of these classes; ``None`` for nothing.
     """
 
     slide: SlideFacts
@@ -103,12 +106,14 @@ class Record(WrittenFiles):
     started: str
     finished: str
     classifier: ClassifierFacts | None = None
+    positivity: PositivityFacts | None = None
 
     @model_serializer(mode="wrap")
     def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         told: dict[str, Any] = handler(self)
-        if told["classifier"] is None:
-            del told["classifier"]
+        for name in ("classifier", "positivity"):
+            if told[name] is None:
+                del told[name]
         return told
 
 

@@ -19,8 +19,9 @@ from wsi_engine.corrections.sources import objects_of
 from wsi_engine.models.regions.protocol import IGNORED
 from wsi_engine.qupath.colours import Colour
 from wsi_engine.qupath.features import PROBABILITY_NAME
+from wsi_engine.qupath.intensity import base_of
 from wsi_engine.qupath.nuclei import is_nucleus, nucleus_outline
-from wsi_engine.qupath.objects import PathObject
+from wsi_engine.qupath.objects import PathClass, PathObject
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.nucleus_table import polygons_of
 
@@ -110,7 +111,10 @@ def read_examples(paths: Sequence[Path], result: SlideResult) -> Examples:
     known = result.record.model.classes if facts is None else facts.model_classes
     drawn = _Drawn()
     for path in paths:
-        _sort(objects_of(path), known, drawn)
+        objects: Iterable[PathObject] = objects_of(path)
+        if result.record.positivity is not None:
+            objects = map(_without_intensity, objects)
+        _sort(objects, known, drawn)
     places = _Places(result)
     itself, pointed, within = _Given(), _Given(), _Given()
     group = unmatched = 0
@@ -127,8 +131,8 @@ def read_examples(paths: Sequence[Path], result: SlideResult) -> Examples:
         within.add(places.within(item.geometry), str(item.class_name), group)
     found = within.found | pointed.found | itself.found
     kept = {row: (name, of) for row, (name, of) in sorted(found.items()) if name is not None}
-    objects = (*drawn.nuclei, *drawn.points, *drawn.areas)
-    colours = {str(c): c.colour for item in objects if (c := item.classification) is not None}
+    givers = (*drawn.nuclei, *drawn.points, *drawn.areas)
+    colours = {str(c): c.colour for item in givers if (c := item.classification) is not None}
     return Examples(
         rows=np.array([*kept], np.int64),
         classes=tuple(name for name, _ in kept.values()),
@@ -153,6 +157,14 @@ def _sort(objects: Iterable[PathObject], known: Sequence[str], drawn: _Drawn) ->
                 drawn.points.append(item)
             elif item.geometry.area > 0 and not item.is_locked and name not in OF_REGIONS:
                 drawn.areas.append(item)
+
+
+def _without_intensity(item: PathObject) -> PathObject:
+    """Take ``Tumor: Positive``, of which thresholds have made the latter part, for ``Tumor``."""
+    if item.classification is not None and is_nucleus(item):
+        base = base_of(item.class_name)
+        item.classification = None if base is None else PathClass.of(base)
+    return item
 
 
 def _said_of(item: PathObject, known: Sequence[str]) -> str | None:

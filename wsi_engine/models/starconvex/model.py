@@ -32,6 +32,7 @@ from wsi_engine.models.weight_file import (
     read_tensors,
     write_network,
 )
+from wsi_engine.slide.normalisation.methods import SplitDab
 
 WEIGHTS_KEY = "starconvex"
 """Where a weights file keeps, as JSON, what is needed to rebuild its network."""
@@ -62,6 +63,8 @@ class StarConvexModel(CompilableTorchModel, StarConvexMaps):
     consensus: int = CONSENSUS_POINTS
     largest_density: float | None = None
     fading: float = 1.0
+    dab: SplitDab = "auto"
+    splits_dab: bool = False
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 

@@ -14,6 +14,7 @@ from wsi_engine.models.quantised import QuantisedNetwork, is_usable
 from wsi_engine.models.starconvex.decoding import GRID_PX
 from wsi_engine.models.starconvex.reading import StarConvexMaps
 from wsi_engine.models.starconvex.spec import DEFAULT, ShippedNetwork
+from wsi_engine.slide.normalisation.methods import SplitDab
 
 if TYPE_CHECKING:
     from wsi_engine.models.starconvex.model import StarConvexModel
@@ -34,12 +35,15 @@ class QuantisedStarConvex(StarConvexMaps):
     largest_density: float | None
     grid_px: int = GRID_PX
     fading: float = 1.0
+    dab: SplitDab = "auto"
+    splits_dab: bool = False
 
     def to(self, device: str) -> Self:
         """Return the model on a device."""
         if device == CPU:
             return self
-        same = replace(_by_torch(self.shipped), threshold=self.threshold, fading=self.fading)
+        kept = ("threshold", "fading", "dab", "splits_dab")
+        same = replace(_by_torch(self.shipped), **{name: getattr(self, name) for name in kept})
         return cast("Self", same.to(device))
 
     def _predict(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:

@@ -1,12 +1,13 @@
 // Colours as numbers that an image holds (alpha, blue, green, red), and the ramps of values.
 
+/** The first is bright all along, so that it is seen on haematoxylin and eosin as on black. */
 export const RAMPS = {
+  bright: ["#4f8bff", "#2cb4f7", "#1cd6d6", "#3fe9a6", "#a6f061", "#f4e542", "#ffb733", "#ff7f3f", "#ff4a7d"],
   viridis: ["#472f7d", "#3f4f8e", "#33638d", "#287c8e", "#21928c", "#26ac81", "#52c569", "#9bd93c", "#fde725"],
-  glow: ["#3d7bff", "#21a8f5", "#12cfd6", "#38e6a0", "#a4ee5c", "#f4e23c", "#ffb02e", "#ff7433", "#ff3d6e"],
   cividis: ["#213d6b", "#39486b", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"],
 };
 
-export const NAMES = { viridis: "Viridis", glow: "Glow", cividis: "Cividis" };
+export const NAMES = { bright: "Bright", viridis: "Viridis", cividis: "Cividis" };
 
 /** Places in the palette: what is hidden, what has no value, and the first of the others. */
 export const HIDDEN = 0;

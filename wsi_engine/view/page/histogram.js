@@ -5,6 +5,7 @@ import { css, onRamp } from "./colours.js";
 const BINS = 72;
 const HEIGHT = 88;
 const TICKS = 18;
+const INSET = 4;
 
 /** Numbers as a person reads them. */
 export function readable(value) {
@@ -93,22 +94,21 @@ export class Histogram {
     const { context } = this;
     context.scale(ratio, ratio);
     const top = Math.max(...this.all, 1);
-    const bar = width / BINS;
+    const bar = (width - 2 * INSET) / BINS;
     for (let b = 0; b < BINS; b++) {
       // By the square root, so that tails are seen.
       const [all, shown] = [this.all[b], this.shown[b]].map((n) => Math.sqrt(n / top) * (HEIGHT - 6));
       context.fillStyle = "#2b313a";
-      context.fillRect(b * bar, HEIGHT - all, bar - 0.5, all);
+      context.fillRect(INSET + b * bar, HEIGHT - all, bar - 0.5, all);
       context.fillStyle = css(onRamp(this.ramp, (b + 0.5) / BINS));
-      context.fillRect(b * bar, HEIGHT - shown, bar - 0.5, shown);
+      context.fillRect(INSET + b * bar, HEIGHT - shown, bar - 0.5, shown);
     }
     this.drawTicks(width);
     const [low, high] = this.ends().map((value) => this.toX(value));
     context.fillStyle = "rgb(13 15 18 / 0.62)";
     context.fillRect(0, 0, low, HEIGHT);
     context.fillRect(high, 0, width - high, HEIGHT);
-    for (const x of [low, high]) {
-      const at = Math.min(Math.max(x, 1), width - 1);
+    for (const at of [low, high]) {
       context.fillStyle = "#e8ebef";
       context.fillRect(at - 0.75, 0, 1.5, HEIGHT);
       context.beginPath();
@@ -135,12 +135,12 @@ export class Histogram {
 
   toX(value) {
     const [low, high] = this.domain;
-    return ((value - low) / (high - low)) * this.canvas.clientWidth;
+    return INSET + ((value - low) / (high - low)) * (this.canvas.clientWidth - 2 * INSET);
   }
 
   toValue(event) {
     const [low, high] = this.domain;
-    const share = event.offsetX / this.canvas.clientWidth;
+    const share = (event.offsetX - INSET) / (this.canvas.clientWidth - 2 * INSET);
     return low + Math.min(Math.max(share, 0), 1) * (high - low);
   }
 

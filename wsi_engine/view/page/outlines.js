@@ -85,7 +85,7 @@ export class OutlineLayer {
       for (const [place, path] of tile.paths) {
         const colour = shading.palette.colours[place];
         if (this.filled) {
-          context.fillStyle = css(colour, 0.22 * opacity);
+          context.fillStyle = css(colour, 0.16 * opacity);
           context.fill(path);
         }
         context.strokeStyle = css(colour, opacity);

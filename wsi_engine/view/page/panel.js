@@ -18,7 +18,7 @@ export class Panel {
     this.histogram = new Histogram($("histogram"), (range) => this.filter(shading.by, range));
     $("name").textContent = view.name;
     $("facts").textContent =
-      `${whole(view.nuclei.count)} nuclei · ${view.model} · ${readable(view.mpp.x)} µm per pixel`;
+      `${whole(view.nuclei.count)} nuclei · ${view.model} · ${readable(view.mpp.x)} µm/px`;
     $("made").textContent = `wsi-engine ${view.version} · ${view.finished.slice(0, 10)}`;
     this.showColumns();
     this.showClasses();
@@ -216,10 +216,18 @@ export class Panel {
       label.append(make("i", { className: `mark ${kind}` }));
       $("layers").append(label);
     }
+    this.showFlags(flags);
+  }
+
+  /** What is doubtful in full, and what is well in one line. */
+  showFlags(flags) {
     $("quality").hidden = !flags.length;
-    $("flags").replaceChildren(...flags.map(({ name, level, sentence }) => {
-      const entry = make("li", { className: level.replace(" ", "-"), title: sentence });
-      entry.append(make("b", { textContent: name }), make("span", { textContent: level === "ok" ? "ok" : sentence }));
+    const well = flags.filter(({ level }) => level === "ok").map(({ name }) => name);
+    const told = flags.filter(({ level }) => level !== "ok");
+    if (well.length) told.push({ name: "ok", level: "ok", sentence: well.join(", ") });
+    $("flags").replaceChildren(...told.map(({ name, level, sentence }) => {
+      const entry = make("li", { className: level.replace(" ", "-") });
+      entry.append(make("b", { textContent: name }), make("span", { textContent: sentence }));
       return entry;
     }));
   }

@@ -10,7 +10,7 @@ export class Shading {
     this.nuclei = nuclei;
     this.places = new Uint8Array(view.nuclei.count);
     this.by = BY_CLASS;
-    this.ramp = "viridis";
+    this.ramp = "bright";
     this.domain = [0, 1];
     this.filters = new Map();
     this.hiddenClasses = new Set();

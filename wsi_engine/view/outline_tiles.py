@@ -21,8 +21,8 @@ STEPS_IN_PX = 16
 TILE_UM = 256.0
 SMALLEST_TILE_PX, LARGEST_TILE_PX = 256, 1024
 
-MOST_VERTICES_KEPT = 8_000_000
-"""Row groups are kept as vertices of 4 bytes, until there are so many of them."""
+MOST_BYTES_KEPT = 64 << 20
+"""Geometry of row groups is kept as it was read, until there is so much of it."""
 
 
 class Rings(NamedTuple):
@@ -89,7 +89,7 @@ class OutlineTiles:
         self._sorted = np.argsort(tile, kind="stable").astype(np.uint32)
         self._starts = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
         self._groups = table.group_starts
-        self._read = Kept(self._read_group, MOST_VERTICES_KEPT, lambda rings: len(rings.xy))
+        self._read = Kept(self._read_group, MOST_BYTES_KEPT, lambda group: int(group.nbytes))
 
     def exists(self, column: int, row: int) -> bool:
         """Tell whether there is a tile there with nuclei in it."""
@@ -117,7 +117,7 @@ class OutlineTiles:
         """
         tile = row * self.columns + column
         rows = self._sorted[self._starts[tile] : self._starts[tile + 1]].astype(np.int64)
-        xy, starts = self._rings(rows)
+        xy, starts = rings_of(self._geometry(rows))
         corner = np.array([column, row]) * self.side_px
         steps = np.rint((xy - corner) * STEPS_IN_PX)
         limits = np.iinfo(np.int16)
@@ -130,20 +130,16 @@ class OutlineTiles:
             ]
         )
 
-    def _rings(self, rows: npt.NDArray[np.int64]) -> Rings:
-        """Read the rings of some rows, which ascend, with a start for each and one for the end."""
+    def _geometry(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """Read the geometry of some rows, which ascend."""
         groups = np.searchsorted(self._groups, rows, "right") - 1
-        parts, lengths = [np.empty((0, 2), np.float32)], [np.empty(0, np.int64)]
-        for k in np.unique(groups):
-            rings = self._read[int(k)]
-            within = rows[groups == k] - self._groups[k]
-            first, size = rings.starts[within], np.diff(rings.starts)[within]
-            parts.append(rings.xy[_ranges(first, size)])
-            lengths.append(size)
-        return Rings(np.concatenate(parts), np.cumsum(np.concatenate([[0], *lengths])))
+        parts = [
+            self._read[int(k)].take(rows[groups == k] - self._groups[k]) for k in np.unique(groups)
+        ]
+        return pa.concat_tables(parts)
 
-    def _read_group(self, k: int) -> Rings:
-        return rings_of(self._table.group(k, ["geometry"]))
+    def _read_group(self, k: int) -> pa.Table:
+        return self._table.group(k, ["geometry"])
 
 
 def rings_of(table: pa.Table) -> Rings:
@@ -165,9 +161,3 @@ def rings_of(table: pa.Table) -> Rings:
     is_last[np.cumsum(counts)[counts > 0] - 1] = True
     sizes = np.maximum(counts - 1, 0)
     return Rings(xy[~is_last].astype(np.float32), np.concatenate([[0], np.cumsum(sizes)]))
-
-
-def _ranges(first: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return ``first[k], first[k] + 1, ...``, ``size[k]`` of them, one k after the other."""
-    before = np.cumsum(size) - size
-    return np.arange(int(size.sum())) + np.repeat(first - before, size)

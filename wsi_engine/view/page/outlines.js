@@ -1,14 +1,14 @@
 // Outlines of nuclei, by tiles of the slide that are fetched when they come into view.
 
 import { bytes } from "./data.js";
-import { css } from "./colours.js";
+import { drawRing } from "./rings.js";
 
 const MOST_KEPT = 160;
+const LINE_PX = 1.6;
+const FILL = 44;
 
 export class OutlineLayer {
-  constructor(canvas, view, arrived) {
-    this.canvas = canvas;
-    this.context = canvas.getContext("2d");
+  constructor(view, arrived) {
     Object.assign(this, view.outlines);
     this.arrived = arrived;
     this.tiles = new Map();
@@ -18,11 +18,6 @@ export class OutlineLayer {
   async load() {
     this.counts = new Uint32Array(await bytes("outlines/counts.bin"));
     this.arrived();
-  }
-
-  clear() {
-    this.context.setTransform(1, 0, 0, 1, 0, 0);
-    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
   /** The tiles with nuclei in a box of the slide; those that are not here yet are fetched. */
@@ -48,7 +43,7 @@ export class OutlineLayer {
     let tile = this.tiles.get(name);
     if (tile) this.tiles.delete(name);
     else {
-      tile = { column, row, version: -1 };
+      tile = { column, row };
       bytes(`outlines/${name}.bin`).then(
         (buffer) => {
           this.read(tile, buffer);
@@ -69,51 +64,22 @@ export class OutlineLayer {
     tile.xy = new Int16Array(buffer, 8 + 8 * count);
   }
 
-  draw(frame, shading, tiles, opacity) {
-    const { context } = this;
-    this.clear();
+  draw(pixels, frame, shading, tiles) {
+    const { places } = shading;
+    const { packed } = shading.palette;
+    const scale = frame.scale / this.steps;
+    const fill = this.filled ? FILL : 0;
+    const width = LINE_PX * frame.ratio;
     for (const tile of tiles) {
-      if (tile.version !== shading.version) this.makePaths(tile, shading);
-      const scale = frame.scale / this.steps;
-      context.setTransform(
-        scale, 0, 0, scale,
-        (tile.column * this.side - frame.left) * frame.scale,
-        (tile.row * this.side - frame.top) * frame.scale,
-      );
-      context.lineWidth = (1.5 * frame.ratio) / scale;
-      context.lineJoin = "round";
-      for (const [place, path] of tile.paths) {
-        const colour = shading.palette.colours[place];
-        if (this.filled) {
-          context.fillStyle = css(colour, 0.16 * opacity);
-          context.fill(path);
-        }
-        context.strokeStyle = css(colour, opacity);
-        context.stroke(path);
+      const x = (tile.column * this.side - frame.left) * frame.scale;
+      const y = (tile.row * this.side - frame.top) * frame.scale;
+      const { starts, xy } = tile;
+      for (let k = 0; k < tile.places.length; k++) {
+        const place = places[tile.places[k]];
+        if (place === 0) continue;
+        drawRing(pixels, xy, starts[k], starts[k + 1], scale, x, y, packed[place] & 0xffffff, fill, width);
       }
     }
-    context.setTransform(1, 0, 0, 1, 0, 0);
-  }
-
-  /** Joins the outlines of a colour into one path, in the steps of the tile. */
-  makePaths(tile, shading) {
-    tile.paths = new Map();
-    tile.version = shading.version;
-    tile.places.forEach((place, k) => {
-      const colour = shading.places[place];
-      if (!colour) return;
-      if (!tile.paths.has(colour)) tile.paths.set(colour, new Path2D());
-      this.trace(tile, k, tile.paths.get(colour));
-    });
-  }
-
-  trace(tile, k, path) {
-    const { xy } = tile;
-    for (let v = tile.starts[k]; v < tile.starts[k + 1]; v++) {
-      if (v === tile.starts[k]) path.moveTo(xy[2 * v], xy[2 * v + 1]);
-      else path.lineTo(xy[2 * v], xy[2 * v + 1]);
-    }
-    path.closePath();
   }
 
   /** The nucleus whose outline holds a point of the slide, and its outline; undefined for none. */

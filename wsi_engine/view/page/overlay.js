@@ -1,34 +1,33 @@
 // What is drawn over the slide, in step with it: dots or outlines of nuclei, and regions.
 
+import { drawDots } from "./dots.js";
 import { OutlineLayer } from "./outlines.js";
-import { PointLayer } from "./points.js";
+import { Pixels } from "./pixels.js";
 import { RegionLayer } from "./regions.js";
 
 /** Outlines are drawn from so many pixels per nucleus on, and while no more are in view. */
 const OUTLINED_FROM = 10;
 const MOST_OUTLINED = 9000;
 
-/** A frame that takes longer, while the slide moves, is thinned or drawn as dots. */
+/** While the slide moves, no more dots are drawn than took so long before. */
 const FRAME_MS = 24;
 
 export class Overlay {
   constructor(viewer, view, nuclei, shading) {
     Object.assign(this, { viewer, view, nuclei, shading });
-    const canvases = ["points", "outlines", "regions"].map((name) => {
+    const canvases = ["nuclei", "regions"].map((name) => {
       const canvas = document.createElement("canvas");
       canvas.className = `layer ${name}`;
       viewer.canvas.appendChild(canvas);
       return canvas;
     });
     this.canvases = canvases;
-    this.points = new PointLayer(canvases[0]);
-    this.outlines = new OutlineLayer(canvases[1], view, () => this.request());
-    this.regions = new RegionLayer(canvases[2]);
+    this.pixels = new Pixels(canvases[0]);
+    this.outlines = new OutlineLayer(view, () => this.request());
+    this.regions = new RegionLayer(canvases[1]);
     this.visible = true;
-    this.opacity = 1;
     this.moving = false;
     this.budget = Infinity;
-    this.costOfOutlines = 0;
     this.drawn = { mode: "none", nuclei: 0, share: 1, ms: 0, frames: 0 };
     this.told = () => {};
     viewer.addHandler("update-viewport", () => this.draw());
@@ -85,52 +84,37 @@ export class Overlay {
       }
     }
     this.regions.draw(frame);
+    this.pixels.begin();
     if (this.visible) this.drawNuclei(frame);
-    else this.clear("none");
+    else Object.assign(this.drawn, { mode: "none", nuclei: 0, share: 1 });
+    this.pixels.end();
     this.drawn.ms = performance.now() - began;
     this.drawn.frames++;
     this.told(this.drawn, frame);
-  }
-
-  clear(mode) {
-    this.points.clear();
-    this.outlines.clear();
-    Object.assign(this.drawn, { mode, nuclei: 0, share: 1 });
   }
 
   drawNuclei(frame) {
     const { view } = this;
     const diameter = (view.nuclei.diameter_um / view.mpp.x) * frame.scale;
     const margin = 24 / view.mpp.x;
-    if (diameter >= OUTLINED_FROM * frame.ratio && !(this.moving && this.costOfOutlines > FRAME_MS)) {
+    if (diameter >= OUTLINED_FROM * frame.ratio) {
       const { tiles, missing, nuclei } = this.outlines.within(this.box(frame, margin));
       if (nuclei <= MOST_OUTLINED && missing === 0) {
-        this.drawOutlines(frame, tiles, nuclei);
+        this.outlines.draw(this.pixels, frame, this.shading, tiles);
+        Object.assign(this.drawn, { mode: "outlines", nuclei, share: 1 });
         return;
       }
     }
-    this.drawPoints(frame, diameter, margin);
+    this.drawDots(frame, diameter, margin);
   }
 
-  drawOutlines(frame, tiles, nuclei) {
-    if (this.drawn.mode !== "outlines") this.points.clear();
-    const began = performance.now();
-    const { version } = this.shading;
-    const isNew = tiles.some((tile) => tile.version !== version);
-    this.outlines.draw(frame, this.shading, tiles, this.opacity);
-    if (!isNew) this.costOfOutlines = performance.now() - began;
-    Object.assign(this.drawn, { mode: "outlines", nuclei, share: 1 });
-  }
-
-  drawPoints(frame, diameter, margin) {
-    if (this.drawn.mode !== "points") this.outlines.clear();
+  drawDots(frame, diameter, margin) {
     const began = performance.now();
     const levels = this.nuclei.ranges(this.box(frame, margin));
     const { ranges, share } = this.moving ? thinned(levels, this.budget) : { ranges: levels.flat(), share: 1 };
     const size = Math.max(diameter, this.smallestDot(frame));
-    const looked = this.points.draw(frame, this.nuclei, this.shading, ranges, size);
+    const looked = drawDots(this.pixels, frame, this.nuclei, this.shading, ranges, size);
     const ms = performance.now() - began;
-    // So many as the last frame shows to fit: the next one while the slide moves has no more.
     if (looked > 1000) this.budget = Math.max(20_000, (looked * FRAME_MS) / Math.max(ms, 1));
     Object.assign(this.drawn, { mode: "points", nuclei: looked, share });
   }

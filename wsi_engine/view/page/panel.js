@@ -157,11 +157,7 @@ export class Panel {
     const layers = $("layers");
     layers.append(
       this.slider("Slide", 1, (value) => this.overlay.viewer.world.getItemAt(0)?.setOpacity(value), this.view.slide !== null),
-      this.slider("Nuclei", 1, (value) => {
-        this.overlay.opacity = value;
-        for (const canvas of this.overlay.canvases.slice(0, 1)) canvas.style.opacity = value;
-        this.overlay.request();
-      }),
+      this.slider("Nuclei", 1, (value) => { this.overlay.canvases[0].style.opacity = value; }),
     );
     this.nucleiBox = this.box("Nuclei (n)", true, (on) => {
       this.overlay.visible = on;

@@ -14,7 +14,7 @@ define require-usable-python
 	"install python3-venv, or give another: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 endef
 
-.PHONY: demo test test-spatialdata check format bench docs clean
+.PHONY: demo test test-spatialdata view-test check format bench docs clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -34,6 +34,11 @@ test-spatialdata:
 	$(PYTHON) -m venv $(VENV)-spatialdata
 	$(VENV)-spatialdata/bin/python -m pip install --quiet --disable-pip-version-check -e ".[spatialdata,test]" squidpy
 	$(VENV)-spatialdata/bin/python -m pytest tests/test_export_spatialdata.py
+
+# The page of `wsi-engine view` in a chromium without a window; `make test` does it as well.
+view-test: $(VENV)/.installed-for-tests
+	@command -v chromium || command -v chromium-browser || { echo "error: install chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/test_view_browser.py
 
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .

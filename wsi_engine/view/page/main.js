@@ -47,7 +47,7 @@ function show(view) {
     if (place !== null) {
       const [x, y] = [nuclei.x[place], nuclei.y[place]];
       const radius = view.nuclei.diameter_um / view.mpp.x;
-      overlay.regions.selected = { x, y, radius, outline: overlay.outlines.outlineOf(place, x, y) };
+      overlay.regions.selected = { place, x, y, radius, outline: overlay.outlines.outlineOf(place, x, y) };
       inspector.show(nuclei.row[place]).catch(failed);
     }
     overlay.request();
@@ -74,6 +74,8 @@ function show(view) {
   overlay.told = (drawn, frame) => {
     showScale($("scale-line"), $("scale-text"), frame, view.mpp);
     panel.tellShare(drawn.share);
+    const { selected } = overlay.regions;
+    if (selected && !selected.outline && drawn.mode === "outlines") select(selected.place); // it has come
   };
 
   $("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.6));

@@ -6,7 +6,7 @@ import { Pixels } from "./pixels.js";
 import { RegionLayer } from "./regions.js";
 
 /** Outlines are drawn from so many pixels per nucleus on, and while no more are in view. */
-const OUTLINED_FROM = 10;
+const OUTLINED_FROM = 8;
 const MOST_OUTLINED = 9000;
 
 /** While the slide moves, no more dots are drawn than took so long before. */

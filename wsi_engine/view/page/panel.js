@@ -230,7 +230,7 @@ export class Panel {
 
   /** Says so while fewer nuclei are drawn than there are, because the slide moves. */
   tellShare(share) {
-    const text = share < 1 ? `, 1 in ${Math.round(1 / share)} drawn while it moves` : "";
+    const text = share < 1 ? `, ${Math.ceil(100 * share)} % drawn while it moves` : "";
     const shown = `${whole(this.shading.shown)} of ${whole(this.view.nuclei.count)}${text}`;
     if ($("shown").textContent !== shown) $("shown").textContent = shown;
   }

@@ -32,12 +32,12 @@ def view(
         count = export_view(result, export, slide)
         console.print_facts({"folder": export, "files": f"{count:,}"})
         return
-    with served(result, slide) as server:
-        typer.echo(server.address)
-        console.print_note("Ctrl-C ends it")
-        if browser:
-            webbrowser.open(server.address)
-        try:
+    try:
+        with served(result, slide) as server:
+            typer.echo(server.address)
+            console.print_note("Ctrl-C ends it")
+            if browser:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except KeyboardInterrupt:
-            console.print_note("ended")
+    except KeyboardInterrupt:
+        console.print_note("ended")

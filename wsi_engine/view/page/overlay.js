@@ -9,8 +9,9 @@ import { RegionLayer } from "./regions.js";
 const OUTLINED_FROM = 8;
 const MOST_OUTLINED = 9000;
 
-/** While the slide moves, no more dots are drawn than took so long before. */
-const FRAME_MS = 24;
+/** While the slide moves, no more dots are drawn than took so long before: the slide needs time, too. */
+const DOTS_MS = 12;
+const FEWEST = 20_000;
 
 export class Overlay {
   constructor(viewer, view, nuclei, shading) {
@@ -27,7 +28,7 @@ export class Overlay {
     this.regions = new RegionLayer(canvases[1]);
     this.visible = true;
     this.moving = false;
-    this.budget = Infinity;
+    this.cost = 0;
     this.drawn = { mode: "none", nuclei: 0, share: 1, ms: 0, frames: 0 };
     this.told = () => {};
     viewer.addHandler("update-viewport", () => this.draw());
@@ -111,11 +112,11 @@ export class Overlay {
   drawDots(frame, diameter, margin) {
     const began = performance.now();
     const levels = this.nuclei.ranges(this.box(frame, margin));
-    const { ranges, share } = this.moving ? thinned(levels, this.budget) : { ranges: levels.flat(), share: 1 };
+    const { ranges, share } = this.moving ? thinned(levels, Math.max(FEWEST, DOTS_MS / this.cost)) : { ranges: levels.flat(), share: 1 };
     const size = Math.max(diameter, this.smallestDot(frame));
     const looked = drawDots(this.pixels, frame, this.nuclei, this.shading, ranges, size);
     const ms = performance.now() - began;
-    if (looked > 1000) this.budget = Math.max(20_000, (looked * FRAME_MS) / Math.max(ms, 1));
+    if (looked > 1000) this.cost += (ms / looked - this.cost) * 0.2; // one slow frame is none yet
     Object.assign(this.drawn, { mode: "points", nuclei: looked, share });
   }
 

@@ -82,7 +82,7 @@ export class Panel {
     if (shading.by !== BY_CLASS) this.showHistogram();
     this.showFilters();
     this.countClasses();
-    $("shown").textContent = `${whole(shading.shown)} of ${whole(this.view.nuclei.count)}`;
+    this.tellShown();
     this.overlay.request();
   }
 
@@ -230,8 +230,14 @@ export class Panel {
 
   /** Says so while fewer nuclei are drawn than there are, because the slide moves. */
   tellShare(share) {
-    const text = share < 1 ? `, ${Math.ceil(100 * share)} % drawn while it moves` : "";
-    const shown = `${whole(this.shading.shown)} of ${whole(this.view.nuclei.count)}${text}`;
-    if ($("shown").textContent !== shown) $("shown").textContent = shown;
+    const isPart = share < 1;
+    if (isPart === this.isPart) return; // what changes the page at each frame costs more than all dots
+    this.isPart = isPart;
+    this.tellShown();
+  }
+
+  tellShown() {
+    const note = this.isPart ? ", a part drawn while it moves" : "";
+    $("shown").textContent = `${whole(this.shading.shown)} of ${whole(this.view.nuclei.count)}${note}`;
   }
 }

@@ -6,6 +6,8 @@ const LONGEST_PX = 150;
 export function showScale(line, text, frame, mpp) {
   const umPerPixel = (mpp.x * frame.ratio) / frame.scale;
   const length = LENGTHS_UM.filter((um) => um / umPerPixel <= LONGEST_PX).at(-1) ?? LENGTHS_UM[0];
-  line.style.width = `${length / umPerPixel}px`;
-  text.textContent = length < 1000 ? `${length} µm` : `${length / 1000} mm`;
+  const width = `${(length / umPerPixel).toFixed(1)}px`;
+  const label = length < 1000 ? `${length} µm` : `${length / 1000} mm`;
+  if (line.style.width !== width) line.style.width = width;
+  if (text.textContent !== label) text.textContent = label;
 }

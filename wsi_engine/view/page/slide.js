@@ -32,11 +32,13 @@ export function openSlide(element, view) {
 
 function tileSource(OpenSeadragon, view) {
   const { slide, width, height } = view;
-  const halvings = slide?.halvings ?? 1;
+  // Without the slide there are no tiles, but levels all the same: of few, each has very many.
+  const tile = slide?.tile ?? 512;
+  const halvings = slide?.halvings ?? 1 + Math.max(0, Math.ceil(Math.log2(Math.max(width, height) / tile)));
   const source = new OpenSeadragon.TileSource({
     width,
     height,
-    tileSize: slide?.tile ?? 512,
+    tileSize: tile,
     tileOverlap: 0,
     minLevel: 0,
     maxLevel: halvings - 1 - (slide?.finest ?? 0),

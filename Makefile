@@ -14,7 +14,7 @@ define require-usable-python
 	"install python3-venv, or give another: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 endef
 
-.PHONY: demo test test-spatialdata test-snakemake check format bench docs site clean
+.PHONY: demo test test-spatialdata test-snakemake view-test check format bench docs site clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
@@ -40,6 +40,11 @@ test-snakemake: $(VENV)/.installed-for-tests
 	$(PYTHON) -m venv $(VENV)-snakemake
 	$(VENV)-snakemake/bin/python -m pip install --quiet --disable-pip-version-check "snakemake>=8.20"
 	SNAKEMAKE=$(VENV)-snakemake/bin/snakemake $(BIN)/python -m pytest tests/test_workflow_snakemake.py
+
+# The page of `wsi-engine view` in a chromium without a window; `make test` does it as well.
+view-test: $(VENV)/.installed-for-tests
+	@command -v chromium || command -v chromium-browser || { echo "error: install chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/test_view_browser.py
 
 check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .

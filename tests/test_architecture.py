@@ -30,7 +30,7 @@ config   models    store     qupath
 sample   results   evaluation
 convert  corrections regions
 training
-export   report
+export   report   view
 engine
 archive  doctor
 cli

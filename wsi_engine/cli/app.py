@@ -20,6 +20,7 @@ from wsi_engine.cli import (
     run,
     runs,
     slides,
+    view,
 )
 from wsi_engine.cli.ending import end_on_sigterm
 from wsi_engine.cli.every_command import DEBUG, Debug, Quiet, with_options_of_every_command
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cohort": results.cohort,
     "export": results.export,
     "report": results.report,
+    "view": view.view,
 }
 
 app = typer.Typer(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import shapely
 from PIL import Image
 
-from wsi_engine.errors import BusyError, EngineError, ResultError, SlideError
+from wsi_engine.errors import BusyError, EngineError
 from wsi_engine.report.charts import distribution, histogram
 from wsi_engine.report.examples import Card, choose_examples, make_cards
 from wsi_engine.report.map_frame import MapFrame
@@ -44,8 +43,7 @@ from wsi_engine.results.layout import (
     THUMBNAIL_FILE,
 )
 from wsi_engine.results.quality_files import read_flags, write_flags
-from wsi_engine.slide.fingerprint import fingerprint
-from wsi_engine.slide.opening import open_slide
+from wsi_engine.results.slide_at_hand import slide_at_hand
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.quality import Flag, assess_slide, read_slide_overview
 from wsi_engine.slide.quality.red_cells import red_cells_flag
@@ -120,7 +118,7 @@ def write_report(folder: str | Path, slide: str | Path | None = None) -> Path:
 
 def _write(held: ResultFolder, slide: Path | None) -> None:
     result = SlideResult(held.path)
-    with _slide_of(result, slide) as opened:
+    with slide_at_hand(result, slide) as opened:
         seen = _look(result, opened)
     if seen.photograph is None:
         log.warning("%s: %s", result.name, NO_SLIDE)
@@ -180,31 +178,6 @@ def report_on(held: ResultFolder) -> None:
     except Exception as error:
         log.warning("no %s: %s: %s", REPORT_FILE, type(error).__name__, error)
         log.debug("where it failed", exc_info=True)
-
-
-@contextmanager
-def _slide_of(result: SlideResult, named: Path | None) -> Iterator[Slide | None]:
-    """Open the slide of a result: where the user says, else where the run found it."""
-    path = named or Path(result.record.slide_path)
-    if named is None and not path.exists():
-        yield None
-        return
-    try:
-        opened = open_slide(path)
-    except SlideError:
-        if named is not None:
-            raise
-        yield None
-        return
-    with opened:
-        if fingerprint(path) != result.record.slide.fingerprint:
-            if named is not None:
-                raise ResultError(
-                    f"{path.name} is not the slide of {result.folder}: give the one that was run"
-                )
-            yield None
-        else:
-            yield opened
 
 
 def _look(result: SlideResult, slide: Slide | None) -> _Seen:

@@ -70,7 +70,7 @@ class StarConvexMaps(MapModel):
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Run the network on pixels, uint8 (n, h, w, 3), as pale as the slide is to be shown.
 
-        Of a slide with DAB it sees two views, and each point keeps what it is surer of.
+        Where the slide shows DAB it sees two views, and each point keeps what it is surer of.
         """
         if not self.splits_dab:
             return super().maps(faded(batch, self.fading))

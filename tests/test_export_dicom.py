@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ import wsi_engine
 from tests.support.archives import SETTINGS
 from tests.support.dicom_slides import DOWN_AND_LEFT, write_whole_slide
 from tests.support.exported import STRANGE, corrected, polygons, truth, with_slide
+from tests.support.objects_by_hand import item
 from tests.support.results import write_annotations_by_hand, write_result
 from tests.support.slides import noise
 from wsi_engine.cli import main
@@ -31,6 +33,8 @@ from wsi_engine.export.dicom.codes import SCHEME, nucleus_code, text, unit_code
 from wsi_engine.export.dicom.regions import MOST_PIXELS, step_of
 from wsi_engine.export.export import export_result
 from wsi_engine.nuclei.measure.columns import Column
+from wsi_engine.qupath.writer import write_objects
+from wsi_engine.regions.measure import measure_regions
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.slide.fingerprint import fingerprint
 
@@ -419,6 +423,35 @@ def test_a_label_map_is_as_fine_as_it_may_be():
     assert step_of((4096, 4097)) == 2
     rows, columns = (-(-side // step_of((90_000, 130_001))) for side in (90_000, 130_001))
     assert MOST_PIXELS / 4 < rows * columns <= MOST_PIXELS
+
+
+def test_regions_that_a_model_found_are_its_own(whole_slide, tmp_path):
+    folder = result_of(whole_slide, tmp_path / "out", roi=shapely.box(9, 9, 99, 99))
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    record["settings"]["regions_model"] = "somewhere/glands.safetensors"
+    (folder / "run.json").write_text(json.dumps(record), "utf-8")
+    _, path = export_result(folder, "dicom")
+    found = highdicom.seg.segread(path)
+    names = [found.get_segment_description(k).algorithm_identification.name for k in (1, 2)]
+    assert names == ["tissue", "glands.safetensors"]
+
+
+def test_cores_that_are_missing_are_no_segments(whole_slide, tmp_path):
+    folder = result_of(whole_slide, tmp_path / "out", tissue=None)
+    cores = [
+        replace(
+            item(shapely.Point(x, 100).buffer(40), k, object_type="tmaCore"),
+            name=f"A-{k}",
+            is_missing=k == 1,
+        )
+        for k, x in enumerate((100, 200, 300), start=1)
+    ]
+    write_objects(tmp_path / "cores.geojson", cores)
+    measure_regions(folder, tmp_path / "cores.geojson")
+    _, path = export_result(folder, "dicom")
+    found = highdicom.seg.segread(path)
+    labels = [segment.SegmentLabel for segment in found.SegmentSequence]
+    assert labels == ["Background", "A-2", "A-3"]
 
 
 def test_regions_of_an_earlier_export_do_not_stay(whole_slide, tmp_path):

@@ -132,7 +132,9 @@ def _group(
     dataset.AnnotationGroupLabel = codes.text(name or codes.NUCLEUS.meaning)
     dataset.AnnotationGroupDescription = name or "Nuclei without a class"
     dataset.AnnotationGroupGenerationType = "SEMIAUTOMATIC" if _is_corrected(run) else "AUTOMATIC"
-    dataset.AnnotationGroupAlgorithmIdentificationSequence = identity.algorithm()
+    dataset.AnnotationGroupAlgorithmIdentificationSequence = identity.algorithm(
+        run.record.model.name
+    )
     dataset.AnnotationPropertyCategoryCodeSequence = [codes.concept(category)]
     dataset.AnnotationPropertyTypeCodeSequence = [codes.concept(kind)]
     dataset.NumberOfAnnotations = outlines.count(label)

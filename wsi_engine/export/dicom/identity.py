@@ -35,14 +35,11 @@ class Identity:
     ----------
     namespace
         The same for the same result, slide and options; so are UIDs and bytes.
-    model
-        Who found the nuclei.
     time
         When the result was finished, UTC.
     """
 
     namespace: uuid.UUID
-    model: str
     time: datetime
 
     @classmethod
@@ -63,16 +60,16 @@ class Identity:
                 f"{run.folder / RECORD} does not say when the result was finished: run the slide "
                 "again"
             ) from None
-        return cls(namespace_of(what, "dicom"), run.record.model.name, finished.astimezone(UTC))
+        return cls(namespace_of(what, "dicom"), finished.astimezone(UTC))
 
     def uid(self, what: str) -> str:
         """Return a UID made of a UUID (PS3.5, B.2)."""
         return f"2.25.{uuid.uuid5(self.namespace, what).int}"
 
-    def algorithm(self) -> Any:
-        """Return the sequence that names the algorithm."""
+    def algorithm(self, name: str) -> Any:
+        """Return the sequence that names an algorithm."""
         made = extra("highdicom", "dicom").AlgorithmIdentificationSequence
-        return made(codes.text(self.model), codes.concept(codes.FAMILY), __version__, "wsi_engine")
+        return made(codes.text(name), codes.concept(codes.FAMILY), __version__, "wsi_engine")
 
     def arguments(self, what: str, used: Iterable[codes.Code]) -> dict[str, Any]:
         """Return the arguments that all objects of highdicom take.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,9 @@ def segmentation(run: SlideResult, slide: DicomSlide, identity: Identity) -> Dat
     """Return the tissue and the annotations of a result as segments of one label map.
 
     Pixel values are the numbers of segments; each region is one, under its name, with the code of
-    its class. Where regions overlap, a pixel belongs to the later one: annotations come after
-    tissue. Pixels are a power of two times those of the slide's finest level, as few as give
+    its class; cores that are missing are none. Where regions overlap, a pixel belongs to the later
+    one: annotations come after tissue. Pixels are a power of two times those of the slide's finest
+    level, the smallest that give
     `MOST_PIXELS` at most.
 
     Raises
@@ -65,18 +67,18 @@ def segmentation(run: SlideResult, slide: DicomSlide, identity: Identity) -> Dat
     labels = _drawn(regions, slide, tuple(-(-side // step) for side in size), step)
     kinds = [codes.area_code(region.class_name) for region in regions]
     seg = extra("highdicom.seg", "dicom")
-    found = {piece.id for piece in run.tissue}
+    finders = _finders(run)
     described = [
         seg.SegmentDescription(
             segment_number=number,
             segment_label=codes.text(region.name),
             segmented_property_category=codes.concept(category),
             segmented_property_type=codes.concept(kind),
-            algorithm_type="AUTOMATIC" if region.id in found else "MANUAL",
-            algorithm_identification=identity.algorithm() if region.id in found else None,
+            algorithm_type="MANUAL" if finder is None else "AUTOMATIC",
+            algorithm_identification=None if finder is None else identity.algorithm(finder),
         )
-        for number, (region, (category, kind)) in enumerate(
-            zip(regions, kinds, strict=True), start=1
+        for number, (region, (category, kind), finder) in enumerate(
+            zip(regions, kinds, [finders.get(r.id) for r in regions], strict=True), start=1
         )
     ]
     own = identity.arguments("regions", [kind for _, kind in kinds])
@@ -124,7 +126,17 @@ def _regions(run: SlideResult) -> list[Region]:
     else:
         regions = [*run.tissue, *run.drawn]
     tissue = {piece.id for piece in run.tissue}
-    return sorted(regions, key=lambda region: region.id not in tissue)
+    there = [region for region in regions if not region.is_missing]
+    return sorted(there, key=lambda region: region.id not in tissue)
+
+
+def _finders(run: SlideResult) -> dict[str | None, str]:
+    """Name what found a region, by its id; those that a person drew are left out."""
+    finders: dict[str | None, str] = {piece.id: "tissue" for piece in run.tissue}
+    model = getattr(run.record.settings, "regions_model", None)
+    if model is not None:
+        finders |= {region.id: Path(model).name for region in run.drawn}
+    return finders
 
 
 def _drawn(

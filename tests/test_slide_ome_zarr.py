@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
-from numcodecs import Delta
+from numcodecs import Delta, get_codec
 from ome_zarr.writer import write_image
 
 from tests.support.slides import noise
@@ -20,8 +23,10 @@ from tests.support.zarrs import change_json, halved, rgb_channels, write_ome_zar
 from wsi_engine.errors import SlideError
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.frames import LevelBox
+from wsi_engine.slide.ome_zarr import unpacking
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.slide.protocol import UnreadableRegionError
+from wsi_engine.slide.pyramid import write_pyramid
 from wsi_engine.slide.readers import is_slide_folder, reader_basis
 
 IMAGE = noise(301, 423)
@@ -477,3 +482,111 @@ def test_what_changes_in_it_changes_its_fingerprint(tmp_path):
     assert fingerprint(Path(shutil.copytree(path, tmp_path / "copy.zarr"))) == first
     (path / "2/c/0/0/0").unlink()
     assert fingerprint(path) != first
+
+
+ODD = (None, True, -1, 0, 1.5, 10**30, "x", [], [[]], {}, [None] * 3)
+
+
+def places_in(content: object, place: tuple = ()) -> list[tuple]:
+    """Every place in a JSON value, as the keys that lead there."""
+    items = content.items() if isinstance(content, dict) else ()
+    items = enumerate(content) if isinstance(content, list) else items
+    return [place] * bool(place) + [
+        deeper for key, value in items for deeper in places_in(value, (*place, key))
+    ]
+
+
+@pytest.mark.parametrize(("version", "shard"), [("0.4", None), ("0.5", None), ("0.5", 64)])
+@pytest.mark.parametrize("file", ["attributes", "array"])
+def test_whatever_metadata_say_it_is_read_or_refused_in_a_sentence(tmp_path, file, version, shard):
+    omero = rgb_channels(["FF0000", "00FF00", "0000FF"], "RGB") | {"rdefs": {"defaultZ": 0}}
+    image = noise(80, 70)
+    path = write_ome_zarr(
+        tmp_path / "slide.zarr",
+        image,
+        version,
+        "czyx",
+        levels=1,
+        shard=shard,
+        omero=omero,
+        chunk=32,
+    )
+    names = {"0.5": ("zarr.json", "0/zarr.json"), "0.4": (".zattrs", "0/.zarray")}[version]
+    described = path / names[file == "array"]
+    text = described.read_text("utf-8")
+    refusals: list[str] = []
+    for *way, last in places_in(json.loads(text)):
+        for odd in ODD:
+            content = json.loads(text)
+            inner = content
+            for key in way:
+                inner = inner[key]
+            inner[last] = odd
+            described.write_text(json.dumps(content), "utf-8")
+            try:
+                with open_slide(path) as slide:
+                    slide.read(0, LevelBox(0, 0, 70, 80))
+            except (SlideError, UnreadableRegionError) as error:
+                refusals.append(str(error))
+    assert not [sentence for sentence in refusals if "cannot be opened by" in sentence]
+    assert len(refusals) > 50
+
+
+# --- chunks that are larger than they say ----------------------------------------------------
+
+
+@pytest.mark.parametrize("packer", ["zstd", "zlib", "gzip", "lz4", "blosc"])
+def test_a_chunk_that_would_grow_beyond_measure_is_not_unpacked(tmp_path, monkeypatch, packer):
+    path = written(tmp_path, version="0.4", levels=1, compressors={"id": packer})
+    monkeypatch.setattr(unpacking, "LARGEST_UNPACKED_BYTES", 1 << 20)
+    np.testing.assert_array_equal(pixels_of(path), IMAGE)
+    (path / "0/0/0/0").write_bytes(get_codec({"id": packer}).encode(bytes(1 << 21)))
+    with open_slide(path) as slide, pytest.raises(UnreadableRegionError, match="would grow"):
+        slide.read(0, FIRST)
+    assert is_readable(path, 0, SECOND)
+
+
+@pytest.mark.parametrize("how", [{"shard": 128}, {"shard": 64}, {"shard": 64, "one_channel": True}])
+def test_nor_one_in_a_shard(tmp_path, monkeypatch, how):
+    path = written(tmp_path, levels=1, **how)
+    np.testing.assert_array_equal(pixels_of(path), IMAGE)
+    monkeypatch.setattr(unpacking, "LARGEST_UNPACKED_BYTES", 1 << 10)
+    with open_slide(path) as slide, pytest.raises(UnreadableRegionError, match="would grow"):
+        slide.read(0, FIRST)
+
+
+def zstd_frame(blocks: int) -> bytes:
+    """A frame that does not say how long it is, of blocks of 128 KiB of one byte."""
+    length = 1 << 17
+    header = (length << 3 | 1 << 1).to_bytes(3, "little") + b"a"
+    last = (length << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"a"
+    return bytes.fromhex("28b52ffd") + b"\x00\x58" + header * (blocks - 1) + last
+
+
+def test_a_frame_of_zstandard_that_does_not_say_how_long_it_is():
+    assert get_codec({"id": "zstd"}).decode(zstd_frame(3)) == b"a" * (3 << 17)
+    packing = unpacking.Packing("zstd")
+    packing.check_chunk(zstd_frame(4096))
+    for bomb in (zstd_frame(4097), zstd_frame(2049) * 2, b"\x50\x2a\x4d\x18\x00\x00\x00\x00"):
+        with pytest.raises(ValueError, match="would grow"):
+            packing.check_chunk(bomb)
+
+
+# --- what it needs ---------------------------------------------------------------------------
+
+
+def test_without_zarr_it_says_what_to_install(tmp_path, monkeypatch):
+    path = written(tmp_path)
+    monkeypatch.delitem(sys.modules, "wsi_engine.slide.ome_zarr.ome_zarr_slide")
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    assert is_slide_folder(path)
+    assert re.search(r"zarr cannot be imported .*: pip install .*ome-zarr", refused(path))
+
+
+def test_other_slides_do_not_load_zarr(tmp_path):
+    write_pyramid(tmp_path / "slide.tif", IMAGE, 0.25)
+    script = (
+        "import sys; from wsi_engine.slide.opening import open_slide; open_slide('slide.tif'); "
+        "sys.exit('zarr' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0

@@ -69,6 +69,7 @@ def folder(finished: Path, sample: SampleTruth, tmp_path: Path) -> Path:
         "export out/sample --to csv --to geojson --to geoparquet --to labels",
         "export out/sample --to annotationstore --to anndata",
         "report out/sample --slide slide.tif",
+        "view out/sample --slide slide.tif --export shown",
         "status out",
         "verify out",
         "evaluate nuclei.geojson.gz truth.geojson",

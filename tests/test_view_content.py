@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from wsi_engine.view import content as content_module
 from wsi_engine.view import slide_tiles as slide_tiles_module
 from wsi_engine.view.content import ViewContent
 from wsi_engine.view.drawing_order import drawing_order, z_number
+from wsi_engine.view.kept import Kept
 from wsi_engine.view.outline_tiles import STEPS_IN_PX, rings_of, tile_side_px
 from wsi_engine.view.slide_tiles import TILE_PX, SlideTiles
 from wsi_engine.view.values import ROWS_IN_CHUNK
@@ -231,6 +234,35 @@ class TestSlide:
         ]  # fmt: skip
         assert list(tiles.tiles(2)) == [(2, 0, 0)]
         assert len(list(tiles.tiles(0))) == 14
+
+
+class TestKept:
+    def test_a_thing_is_made_once_however_many_ask(self):
+        made = []
+
+        def make(key: int) -> int:
+            time.sleep(0.02)
+            made.append(key)
+            return 10 * key
+
+        kept = Kept(make, room=2)
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(kept.__getitem__, [7] * 16)) == [70] * 16
+        assert made == [7]
+
+    def test_what_was_asked_for_longest_ago_goes(self):
+        made = []
+        kept = Kept(lambda key: made.append(key) or key, room=2)
+        for key in (1, 2, 1, 3, 1, 2):
+            assert kept[key] == key
+        assert made == [1, 2, 3, 2]
+
+    def test_the_last_stays_even_if_there_is_no_room_for_it(self):
+        made = []
+        kept = Kept(lambda key: made.append(key) or "x" * key, room=10, size=len)
+        for key in (4, 5, 4, 99, 99, 4):
+            assert len(kept[key]) == key
+        assert made == [4, 5, 99, 4]
 
 
 def test_regions_and_what_is_doubtful(view: ViewContent, finished_run: Path):

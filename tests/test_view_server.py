@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from http.client import HTTPResponse
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.results import write_result
@@ -190,6 +191,17 @@ def test_what_cannot_be_read_is_one_sentence(finished_run: Path, tmp_path: Path)
         )
     assert answer.status == 500
     assert b"run the slide again" in body
+
+
+def test_a_table_that_lacks_something_does_not_end_the_view(tmp_path: Path):
+    folder = write_result(tmp_path / "s", [[10, 10]])
+    path = folder / "nuclei.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["id"]), path)
+    with running(folder) as server:
+        known = {"Authorization": f"Bearer {server.token}"}
+        answer, body = request(server, "/data/values/0.json", **known)
+        assert (answer.status, body) == (500, b"data/values/0.json cannot be made of this result")
+        assert request(server, "/data/points/0.bin", **known)[0].status == 200
 
 
 def test_two_views_do_not_know_each_other(server: ViewServer, finished_run: Path):

@@ -141,6 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
         except EngineError as error:
             self._tell(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
             return
+        # Whatever is wrong with a file that somebody else wrote, the view goes on.
+        except Exception:
+            log.debug("%s cannot be made", name, exc_info=True)
+            self._tell(HTTPStatus.INTERNAL_SERVER_ERROR, f"{name} cannot be made of this result")
+            return
         if content is None:
             self._tell(HTTPStatus.NOT_FOUND, "there is no such file")
             return

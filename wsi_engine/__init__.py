@@ -15,8 +15,9 @@ Scientific Python), so that reading a GeoJSON file does not wait for torch.
 
 import lazy_loader
 
-from wsi_engine.kernel_cache import provide_kernel_cache
+from wsi_engine.kernel_cache import keep_numba_plain, provide_kernel_cache
 
 provide_kernel_cache()
+keep_numba_plain()
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -38,6 +38,15 @@ def provide_kernel_cache() -> None:
     )
 
 
+def keep_numba_plain() -> None:
+    """Keep numba from colouring messages where colorama is installed; call it before numba comes.
+
+    Among them are those of errors that it handles itself while it compiles, and colorama then
+    resets the terminal at the end, which is not what ``--quiet`` says.
+    """
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
+
+
 @cache
 def tell_when_compiling() -> None:
     """From now on, log it when this process compiles its first kernel that is not kept yet."""

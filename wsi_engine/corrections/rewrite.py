@@ -131,7 +131,7 @@ def write_corrected(
             split,
             corrections.new_classes(names),
             {**colours, **corrections.colours()},
-            label_columns(regions),
+            labels=label_columns(regions),
         ) as files:
             for some in _corrected(table, stream):
                 some = surroundings.renewed(some)

@@ -140,7 +140,7 @@ def write_corrected(
             split,
             more,
             colours,
-            label_columns(regions),
+            labels=label_columns(regions),
         ) as files:
             for some in _corrected(table, stream):
                 some = surroundings.renewed(some)

@@ -10,14 +10,7 @@ from wsi_engine.installing import install_command
 
 
 def extra(module: str, name: str | None = None) -> Any:
-    """Import a module of an extra.
-
-    Parameters
-    ----------
-    module
-        Dotted name.
-    name
-        Name of the extra; by default that of the package, or it comes with it.
+    """Import a module of an extra, which has the name of the package unless another is given.
 
     Raises
     ------

@@ -2,18 +2,29 @@
 
 const LARGEST_DISC = 40;
 
+/** Dots from this size on have a thin dark rim, by which they are seen on tissue of their colour. */
+const RIMMED_FROM = 4;
+const RIM_ALPHA = 90;
+
 const discs = new Map();
 
-/** The pixels of a disc around (0, 0): columns, rows, and how much of each is covered, 0 to 255. */
+/**
+ * The pixels of a disc around (0, 0): columns, rows, how much of each is covered, 0 to 255, and
+ * what of the colour is seen there: all of it, or nothing in the rim.
+ */
 function disc(diameter) {
   const size = Math.round(Math.min(diameter, LARGEST_DISC) * 2) / 2;
   if (!discs.has(size)) {
-    const reach = Math.ceil(size / 2);
+    const rim = size >= RIMMED_FROM ? 1 : 0;
+    const reach = Math.ceil(size / 2) + rim;
     const found = [];
     for (let y = -reach; y <= reach; y++) {
       for (let x = -reach; x <= reach; x++) {
-        const inside = Math.min(Math.max(size / 2 + 0.5 - Math.hypot(x, y), 0), 1);
-        if (inside > 0.06) found.push([x, y, Math.round(inside * 255)]);
+        const within = size / 2 + 0.5 - Math.hypot(x, y);
+        const cover = Math.min(within, 1) * 255;
+        const dark = rim * Math.min(within + 1, 1) * RIM_ALPHA;
+        if (cover > 15 && cover >= dark) found.push([x, y, Math.round(cover), 0xffffff]);
+        else if (dark > 15) found.push([x, y, Math.round(dark), 0]);
       }
     }
     discs.set(size, {
@@ -21,6 +32,7 @@ function disc(diameter) {
       x: Int16Array.from(found, (p) => p[0]),
       y: Int16Array.from(found, (p) => p[1]),
       alpha: Uint8Array.from(found, (p) => p[2]),
+      seen: Uint32Array.from(found, (p) => p[3]),
     });
   }
   return discs.get(size);
@@ -80,7 +92,7 @@ function drawDiscs({ data, width, height }, frame, { x, y }, shading, start, end
       if (c < 0 || r < 0 || c >= width || r >= height) continue;
       const at = r * width + c;
       const alpha = shape.alpha[p];
-      if (alpha >= data[at] >>> 24) data[at] = ((alpha << 24) | colour) >>> 0;
+      if (alpha >= data[at] >>> 24) data[at] = ((alpha << 24) | (colour & shape.seen[p])) >>> 0;
     }
   }
 }

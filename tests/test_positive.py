@@ -32,8 +32,8 @@ from wsi_engine.corrections.corrector import CorrectedChunk
 from wsi_engine.corrections.positive import Intensities
 from wsi_engine.engine.apply import apply_corrections
 from wsi_engine.engine.classify import classify
-from wsi_engine.errors import ResultError, SettingsError
-from wsi_engine.models.objects.file import write_classifier
+from wsi_engine.errors import ModelError, ResultError, SettingsError
+from wsi_engine.models.objects.file import read_classifier, write_classifier
 from wsi_engine.nuclei.nuclei import Nuclei
 from wsi_engine.nuclei.positivity import GRADES, Positivity
 from wsi_engine.qupath.colours import class_colour
@@ -403,6 +403,17 @@ def test_a_new_classifier_keeps_the_thresholds_and_learns_no_intensity(with_clas
     assert {*examples.classes} == {"Stroma"}
     classify(folder, positivity=None, classifier=None)
     assert {grade_of(name) for name in classes_of(folder).values()} == {"Positive", "Negative"}
+
+
+def test_a_damaged_classifier_is_in_the_way_of_thresholds_and_not_of_a_new_one(
+    with_classes, tmp_path
+):
+    folder = with_classes()
+    (folder / "classifier.json").write_text("{}")
+    with pytest.raises(ModelError, match="holds no object classifier"):
+        classify(folder, positivity=Positivity.parse(THREE))
+    classify(folder, read_classifier(tmp_path / "classes.json"), Positivity.parse(THREE))
+    assert list(problems_of(folder)) == []
 
 
 def test_a_person_decides_on_intensity_and_the_thresholds_on_all_others(result, tmp_path):

@@ -135,16 +135,21 @@ def classify(
 
 
 def classes_of(
-    folder: Path, record: Record, corrections: Corrections
+    folder: Path,
+    record: Record,
+    corrections: Corrections,
+    classifier: ObjectClassifier | None = None,
+    positivity: Positivity | None = None,
 ) -> tuple[Classes | None, Intensities | None]:
-    """Return what gave a result its classes: its classifier, and its thresholds."""
-    classes = intensities = None
-    if record.classifier is not None:
-        classes = Classes(read_classifier(folder / CLASSIFIER), corrections)
-    if record.positivity is not None:
-        facts = record.positivity
-        intensities = Intensities(Positivity(facts.measurement, facts.thresholds))
-    return classes, intensities
+    """Return what gives a result its classes: what is given, else what it has."""
+    if classifier is None and record.classifier is not None:
+        classifier = read_classifier(folder / CLASSIFIER)
+    if positivity is None and record.positivity is not None:
+        positivity = Positivity(record.positivity.measurement, record.positivity.thresholds)
+    return (
+        None if classifier is None else Classes(classifier, corrections),
+        None if positivity is None else Intensities(positivity),
+    )
 
 
 def _rewrite(
@@ -157,11 +162,7 @@ def _rewrite(
     corrections = Corrections.none(record.slide.fingerprint, model.name)
     if isinstance(record, RunRecord):
         corrections = corrections_for(folder, record.slide.fingerprint, model.name)
-    classes, intensities = classes_of(folder, record, corrections)
-    if classifier is not None:
-        classes = Classes(classifier, corrections)
-    if positivity is not None:
-        intensities = Intensities(positivity)
+    classes, intensities = classes_of(folder, record, corrections, classifier, positivity)
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)

@@ -15,8 +15,8 @@ MOST_CHUNKS_OF_A_SHARD = 1 << 18
 """The index of a shard has 16 bytes for each of its chunks, and is read again and again."""
 
 _LOSSLESS = frozenset({"bytes", "endian", "transpose", "shuffle", "delta"})
-"""Codecs that keep every value and the number of bytes. Any other is refused: of Zarr's, "pickle"
-runs what a file says."""
+"""Codecs that keep every value and the number of bytes. Any other is refused: "pickle" among those
+of numcodecs runs what a file says."""
 
 _SHARDS, _CHECKSUM = "sharding_indexed", "crc32c"
 

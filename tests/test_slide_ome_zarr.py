@@ -60,25 +60,24 @@ def test_every_level_has_the_pixels_that_were_written(tmp_path, version, axes):
         expected = halved(expected)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"shard": 128},
-        {"shard": 64},
-        {"shard": 128, "one_channel": True},
-        {"one_channel": True},
-        {"compressors": None},
-        {"compressors": zarr.codecs.GzipCodec()},
-        {"compressors": zarr.codecs.BloscCodec(cname="lz4")},
-        {"compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]},
-        {"version": "0.4", "separator": "."},
-        {"version": "0.4", "compressors": {"id": "zlib", "level": 1}},
-        {"version": "0.4", "compressors": {"id": "lz4"}},
-        {"version": "0.4", "compressors": {"id": "blosc", "cname": "zstd"}},
-        {"version": "0.4", "filters": [Delta("|u1")]},
-    ],
-    ids=str,
-)
+HOW_WRITTEN = {
+    "shards": {"shard": 128},
+    "shards of one chunk": {"shard": 64},
+    "shards of one channel": {"shard": 128, "one_channel": True},
+    "chunks of one channel": {"one_channel": True},
+    "not compressed": {"compressors": None},
+    "gzip": {"compressors": zarr.codecs.GzipCodec()},
+    "blosc": {"compressors": zarr.codecs.BloscCodec(cname="lz4")},
+    "zstd with checksums": {"compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]},
+    "0.4": {"version": "0.4", "separator": "."},
+    "0.4, zlib": {"version": "0.4", "compressors": {"id": "zlib", "level": 1}},
+    "0.4, lz4": {"version": "0.4", "compressors": {"id": "lz4"}},
+    "0.4, blosc": {"version": "0.4", "compressors": {"id": "blosc", "cname": "zstd"}},
+    "0.4, differences": {"version": "0.4", "filters": [Delta("|u1")]},
+}
+
+
+@pytest.mark.parametrize("how", HOW_WRITTEN.values(), ids=HOW_WRITTEN)
 def test_chunks_shards_and_codecs(tmp_path, how):
     path = written(tmp_path, **how)
     np.testing.assert_array_equal(pixels_of(path), IMAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,41 @@ BLOCK = 8
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+
+
+class Outlines(NamedTuple):
+    """Outlines, in µm, and how far rays from them may get.
+
+    Attributes
+    ----------
+    xy, rings
+        Closed outlines, shape (v, 2); nucleus i has ``xy[rings[i]:rings[i + 1]]``.
+    bounds
+        Their boxes: left, top, right, bottom, shape (n, 4).
+    blocks
+        Those of `_boxes_of_blocks`.
+    distance
+        Longest ray.
+    width, height
+        Size of the slide.
+    """
+
+    xy: Floats
+    rings: Indices
+    bounds: Floats
+    blocks: Floats
+    distance: float
+    width: float
+    height: float
+
+
+class Ray(NamedTuple):
+    """Where a ray begins, and its direction, of length 1."""
+
+    x: float
+    y: float
+    nx: float
+    ny: float
 
 
 @kernel
@@ -89,7 +125,7 @@ def expand(
     # Rays that wait for those between them and the last one, and their lengths.
     waiting, lengths = np.empty(16), np.empty(16)
     edge = np.empty(7)
-    blocks = _boxes_of_blocks(xy)
+    outlines = Outlines(xy, rings, bounds, _boxes_of_blocks(xy), distance, width, height)
     for k in range(len(wanted)):
         first, last = rings[wanted[k]], rings[wanted[k] + 1] - 1
         side = 1.0 if _is_anticlockwise(xy, first, last) else -1.0
@@ -102,63 +138,21 @@ def expand(
             _describe_edge(xy, v, v + 2 if v + 1 < last else first + 1, edge)
             steps, turns = edge[5], edge[6]
             if length < 0:
-                x, y, nx, ny = _ray(edge, 0.0, side)
-                length, nearest = _free(
-                    xy,
-                    rings,
-                    bounds,
-                    blocks,
-                    others,
-                    nearest,
-                    x,
-                    y,
-                    nx,
-                    ny,
-                    distance,
-                    width,
-                    height,
-                )
+                ray = _ray(edge, 0.0, side)
+                length, nearest = _free(outlines, others, nearest, ray)
                 before = length < SHORTEST_UM
             low, at_vertex = 0.0, False
             for goal in range(1, int(steps + turns) + 1):
-                x, y, nx, ny = _ray(edge, float(goal), side)
+                ray = _ray(edge, float(goal), side)
                 waiting[0] = goal
-                lengths[0], nearest = _free(
-                    xy,
-                    rings,
-                    bounds,
-                    blocks,
-                    others,
-                    nearest,
-                    x,
-                    y,
-                    nx,
-                    ny,
-                    distance,
-                    width,
-                    height,
-                )
+                lengths[0], nearest = _free(outlines, others, nearest, ray)
                 top = 0
                 while top >= 0:
                     high = waiting[top]
                     if high - low > FINEST:
                         middle = (low + high) / 2
-                        x, y, nx, ny = _ray(edge, middle, side)
-                        between, nearest = _free(
-                            xy,
-                            rings,
-                            bounds,
-                            blocks,
-                            others,
-                            nearest,
-                            x,
-                            y,
-                            nx,
-                            ny,
-                            distance,
-                            width,
-                            height,
-                        )
+                        ray = _ray(edge, middle, side)
+                        between, nearest = _free(outlines, others, nearest, ray)
                         if abs(between - (length + lengths[top]) / 2) > BEND_UM:
                             top += 1
                             waiting[top], lengths[top] = middle, between
@@ -224,8 +218,8 @@ def _describe_edge(xy: Floats, v: int, following: int, edge: Floats) -> None:
 
 
 @kernel
-def _ray(edge: Floats, at: float, side: float) -> tuple[float, float, float, float]:
-    """Where a ray begins, and its direction.
+def _ray(edge: Floats, at: float, side: float) -> Ray:
+    """Return a ray of an edge.
 
     Parameters
     ----------
@@ -239,54 +233,41 @@ def _ray(edge: Floats, at: float, side: float) -> tuple[float, float, float, flo
     along = edge[3] * min(at, edge[5]) / edge[5]
     angle = edge[2] + edge[4] * max(0.0, at - edge[5]) / edge[6]
     x, y = edge[0] + along * math.cos(edge[2]), edge[1] + along * math.sin(edge[2])
-    return x, y, side * math.sin(angle), -side * math.cos(angle)
+    return Ray(x, y, side * math.sin(angle), -side * math.cos(angle))
 
 
 @kernel
-def _free(
-    xy: Floats,
-    rings: Indices,
-    bounds: Floats,
-    blocks: Floats,
-    others: Indices,
-    nearest: int,
-    x: float,
-    y: float,
-    nx: float,
-    ny: float,
-    distance: float,
-    width: float,
-    height: float,
-) -> tuple[float, int]:
+def _free(outlines: Outlines, others: Indices, nearest: int, ray: Ray) -> tuple[float, int]:
     """How far a ray gets, and the edge that ends it, -1 for none.
 
     Parameters
     ----------
-    xy, rings, bounds, distance, width, height
-        As `expand` has them.
-    blocks
-        Those of `_boxes_of_blocks`.
+    outlines
+        All of them.
     others
         The nuclei around, shape (c,).
     nearest
         The edge that ended the ray before, which is looked at first.
-    x, y, nx, ny
-        Where the ray begins, and its direction.
+    ray
+        The ray.
     """
-    free = min(distance, _to_edge(x, nx, width), _to_edge(y, ny, height))
+    free = min(
+        outlines.distance,
+        _to_edge(ray.x, ray.nx, outlines.width),
+        _to_edge(ray.y, ray.ny, outlines.height),
+    )
+    # Taken out once: each time costs as much as an edge does.
+    xy, rings, bounds, blocks = outlines.xy, outlines.rings, outlines.bounds, outlines.blocks
     if nearest >= 0:
-        ax, ay = xy[nearest, 0] - x, xy[nearest, 1] - y
-        bx, by = xy[nearest + 1, 0] - x, xy[nearest + 1, 1] - y
-        last = _touching(ax, ay, bx, by, nx, ny) - GAP_UM / 2
-        if last < free:
-            free = last
+        touching = _touching(xy, nearest, ray) - GAP_UM / 2
+        if touching < free:
+            free = touching
         else:
             nearest = -1
     for other in others:
         if free < SHORTEST_UM:
             return 0.0, nearest
-        start, stop = rings[other], rings[other + 1]
-        free, edge = _free_of(xy, start, stop, bounds[other], blocks, x, y, nx, ny, free)
+        free, edge = _free_of(xy, rings, bounds, blocks, other, ray, free)
         nearest = edge if edge >= 0 else nearest
     return (free if free >= SHORTEST_UM else 0.0), nearest
 
@@ -342,14 +323,11 @@ def _to_edge(at: float, direction: float, size: float) -> float:
 @kernel
 def _free_of(
     xy: Floats,
-    start: int,
-    stop: int,
-    box: Floats,
+    rings: Indices,
+    bounds: Floats,
     blocks: Floats,
-    x: float,
-    y: float,
-    nx: float,
-    ny: float,
+    other: int,
+    ray: Ray,
     free: float,
 ) -> tuple[float, int]:
     """How far a ray gets before another outline is nearer, but for half of the gap.
@@ -358,68 +336,84 @@ def _free_of(
 
     Parameters
     ----------
-    xy, start, stop
-        Points, shape (v, 2), and the part of them that is the closed outline.
-    box
-        Box of that outline, shape (4,).
-    blocks
-        Those of `_boxes_of_blocks`.
-    x, y, nx, ny
-        Where the ray begins, and its direction.
+    xy, rings, bounds, blocks
+        Those of all `Outlines`.
+    other
+        Which of them.
+    ray
+        The ray.
     free
         How far it gets for others.
     """
     # What does not meet the disc that is free so far makes it no smaller.
     radius = free + GAP_UM / 2
     reach = radius + TOUCHING_UM
-    cx, cy = x + radius * nx, y + radius * ny
-    if box[0] > cx + reach or box[2] < cx - reach or box[1] > cy + reach or box[3] < cy - reach:
+    cx, cy = ray.x + radius * ray.nx, ray.y + radius * ray.ny
+    if _is_beyond(bounds, other, cx, cy, reach):
         return free, -1
     # Whether the ray begins inside is asked of every edge, but only where the box leaves it open.
-    nearest = -1
-    inside, within = False, box[0] <= x <= box[2] and box[1] <= y <= box[3]
-    v = start
-    while v < stop - 1:
-        b, end = v // BLOCK, min((v // BLOCK + 1) * BLOCK, stop - 1)
-        beside = blocks[b, 0] > cx + reach or blocks[b, 2] < cx - reach
-        if not within and (beside or blocks[b, 1] > cy + reach or blocks[b, 3] < cy - reach):
+    nearest, inside = -1, False
+    within = not _is_beyond(bounds, other, ray.x, ray.y, 0.0)
+    v, stop = rings[other], rings[other + 1] - 1
+    while v < stop:
+        end = min((v // BLOCK + 1) * BLOCK, stop)
+        if not within and _is_beyond(blocks, v // BLOCK, cx, cy, reach):
             v = end
             continue
-        while v < end:
-            ax, ay, bx, by = xy[v, 0] - x, xy[v, 1] - y, xy[v + 1, 0] - x, xy[v + 1, 1] - y
-            v += 1
-            if within and (ay > 0) != (by > 0) and ax + ay / (ay - by) * (bx - ax) > 0:
+        for edge in range(v, end):
+            if within and _is_crossed(xy, edge, ray.x, ray.y):
                 inside = not inside
-            if _distance2(ax, ay, bx, by, radius * nx, radius * ny) > reach * reach:
+            if _distance2(xy, edge, cx, cy) > reach * reach:
                 continue
-            touching = _touching(ax, ay, bx, by, nx, ny) - GAP_UM / 2
+            touching = _touching(xy, edge, ray) - GAP_UM / 2
             if touching >= free:
                 continue
-            free, nearest = touching, v - 1
+            free, nearest = touching, edge
             if free <= 0:
                 return 0.0, nearest
             radius = free + GAP_UM / 2
             reach = radius + TOUCHING_UM
-            cx, cy = x + radius * nx, y + radius * ny
+            cx, cy = ray.x + radius * ray.nx, ray.y + radius * ray.ny
+        v = end
     return (0.0 if inside else free), nearest
 
 
 @kernel
-def _distance2(ax: float, ay: float, bx: float, by: float, x: float, y: float) -> float:
-    """Square of the distance from a point to a segment, which has a length."""
-    ex, ey, dx, dy = bx - ax, by - ay, x - ax, y - ay
+def _is_beyond(boxes: Floats, k: int, x: float, y: float, reach: float) -> bool:
+    """Whether one of boxes (n, 4) is farther from a point along an axis than so much."""
+    if boxes[k, 0] > x + reach or boxes[k, 2] < x - reach:
+        return True
+    return bool(boxes[k, 1] > y + reach or boxes[k, 3] < y - reach)
+
+
+@kernel
+def _is_crossed(xy: Floats, v: int, x: float, y: float) -> bool:
+    """Whether the edge from a point of (v, 2) to the next is met on the way from x, y to +x."""
+    ay, by = xy[v, 1] - y, xy[v + 1, 1] - y
+    if (ay > 0) == (by > 0):
+        return False
+    ax, bx = xy[v, 0] - x, xy[v + 1, 0] - x
+    return bool(ax + ay / (ay - by) * (bx - ax) > 0)
+
+
+@kernel
+def _distance2(xy: Floats, v: int, x: float, y: float) -> float:
+    """Square of the distance from x, y to the edge from a point of (v, 2) to the next."""
+    ex, ey, dx, dy = xy[v + 1, 0] - xy[v, 0], xy[v + 1, 1] - xy[v, 1], x - xy[v, 0], y - xy[v, 1]
     at = min(max((dx * ex + dy * ey) / (ex * ex + ey * ey), 0.0), 1.0)
     dx, dy = dx - at * ex, dy - at * ey
     return dx * dx + dy * dy
 
 
 @kernel
-def _touching(ax: float, ay: float, bx: float, by: float, nx: float, ny: float) -> float:
-    """Radius of the disc with its centre on a ray from the origin, which it touches, and a segment.
+def _touching(xy: Floats, v: int, ray: Ray) -> float:
+    """Radius of the disc with its centre on a ray that touches its beginning, and an edge.
 
     The disc through a point d has the radius d² / (2 n·d), which is least at an end of the
-    segment, or where its derivative is 0.
+    edge, or where its derivative is 0. The edge is that from point v of (v, 2) to the next.
     """
+    nx, ny = ray.nx, ray.ny
+    ax, ay, bx, by = xy[v, 0] - ray.x, xy[v, 1] - ray.y, xy[v + 1, 0] - ray.x, xy[v + 1, 1] - ray.y
     ex, ey = bx - ax, by - ay
     length2, along, start2 = ex * ex + ey * ey, ax * ex + ay * ey, ax * ax + ay * ay
     ahead, climb = ax * nx + ay * ny, ex * nx + ey * ny

@@ -14,7 +14,7 @@ SCHEME = "99WSIENGINE"
 """Designator of the private coding scheme, whose meanings are the names that the engine has."""
 
 _LONGEST = 64
-"""Characters of a text of value representation LO; some readers, pydicom too, count its bytes."""
+"""Characters of a text of value representation LO; as bytes it suits readers that count these."""
 _LONGEST_VALUE = 16
 """The same of SH, such as the value of a code."""
 

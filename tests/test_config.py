@@ -64,7 +64,7 @@ def test_an_unusable_value_is_named(setting: str, value: object):
         ("simplify_um", 3, "simplify_um = 3: give a number up to 2"),
         ("min_area", 0, "min_area = 0: give a number above 0"),
         ("device", "tpu", "device = 'tpu': give auto, cpu, cuda or cuda:0,1"),
-        ("stains", "H&F", "stains = 'H&F': give 'H&E', 'H-DAB' or 'estimated'"),
+        ("stains", "H&F", "stains = 'H&F': give 'H&E', 'H-DAB', 'estimated' or two vectors"),
         ("workers", "many", "workers = 'many': give a whole number or 'auto'"),
         ("tissue", "perhaps", "tissue = 'perhaps': give true or false"),
         ("roi", 3, "roi = 3: give the name of a file"),

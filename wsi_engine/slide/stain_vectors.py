@@ -137,7 +137,8 @@ def _checked(value: Any) -> Any:
     if (known := _SPELLINGS.get(value.lower())) is not None:
         return known
     if re.search(r"\d", value) is None:
-        raise PydanticKnownError("literal_error", {"expected": "'H&E', 'H-DAB' or 'estimated'"})
+        wanted = "'H&E', 'H-DAB', 'estimated' or two vectors"
+        raise PydanticKnownError("literal_error", {"expected": wanted})
     stains = parse_stains(value)
     pairs = zip(stains.channels, stains.vectors, strict=True)
     return ", ".join(f"{name} {' '.join(f'{v:.5f}' for v in vector)}" for name, vector in pairs)

@@ -301,6 +301,15 @@ def test_red_cells(tmp_path: Path, colour: tuple[int, int, int], level: str, val
     assert (red.level, red.value) == (level, value)
 
 
+def test_brown_nuclei_are_not_taken_for_blood(tmp_path: Path):
+    image, centres = cells((130, 85, 50))
+    write_pyramid(tmp_path / "slide.tif", image, 0.5)
+    with open_slide(tmp_path / "slide.tif") as slide:
+        red = red_cells_flag(slide, slide.info, centres)
+    assert red.level == "not checked"
+    assert "DAB" in red.sentence
+
+
 @pytest.mark.parametrize(("colour", "red"), [((205, 70, 70), True), ((95, 60, 130), False)])
 def test_what_is_red_is_told_from_nuclei(colour: tuple[int, int, int], red: bool):
     image, centres = cells(colour)

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from wsi_engine.slide.dab import shows_dab
 from wsi_engine.slide.frames import ModelBox
 from wsi_engine.slide.grid_reader import GridReader
-from wsi_engine.slide.protocol import Slide, SlideInfo
+from wsi_engine.slide.protocol import RGB, Slide, SlideInfo
 from wsi_engine.slide.quality.flag import Flag, level_of
 from wsi_engine.slide.redness import lab_b
 from wsi_engine.slide.whole_pixels import make_model_grid
@@ -42,10 +43,17 @@ def red_cells_flag(slide: Slide, info: SlideInfo, anchors: npt.NDArray[np.float6
     corners, of = np.unique(np.floor(places / FIELD_PX), axis=0, return_inverse=True)
     count = min(len(corners), LARGEST_FIELD_COUNT)
     chosen = np.linspace(0, len(corners) - 1, count).round().astype(int)
+    fields = [reader.read(_box(corners[k])) for k in chosen]
     red = np.concatenate(
-        [_is_red(reader, corners[k] * FIELD_PX, places[of.ravel() == k]) for k in chosen]
+        [
+            _is_red(field, places[of.ravel() == k] - corners[k] * FIELD_PX)
+            for k, field in zip(chosen, fields, strict=True)
+        ]
     )
     share = float(red.mean())
+    if share >= SHARE_TO_LOOK and shows_dab(np.stack(fields)):
+        sentence = "The slide shows DAB, of which brown nuclei are as red as blood."
+        return Flag("red cells", "not checked", None, "%", sentence)
     value = round(100 * share, 1)
     sentence = f"{value:g} % of {len(red):,} nuclei that were looked at are red."
     if share >= SHARE_TO_LOOK:
@@ -54,10 +62,12 @@ def red_cells_flag(slide: Slide, info: SlideInfo, anchors: npt.NDArray[np.float6
     return Flag("red cells", level, value, "%", sentence)
 
 
-def _is_red(
-    reader: GridReader, corner: npt.NDArray[np.float64], places: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    box = ModelBox(int(corner[0]), int(corner[1]), FIELD_PX, FIELD_PX)
-    blueness = ndimage.uniform_filter(lab_b(reader.read(box)), MEAN_SIDE_PX)
-    column, row = (places - corner).astype(int).clip(0, FIELD_PX - 1).T
+def _box(corner: npt.NDArray[np.float64]) -> ModelBox:
+    return ModelBox(int(corner[0] * FIELD_PX), int(corner[1] * FIELD_PX), FIELD_PX, FIELD_PX)
+
+
+def _is_red(field: RGB, places: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Tell of places in a field whether what lies there is red."""
+    blueness = ndimage.uniform_filter(lab_b(field), MEAN_SIDE_PX)
+    column, row = places.astype(int).clip(0, FIELD_PX - 1).T
     return np.asarray(blueness[row, column] > REDDEST_B)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.nuclei_by_hand import disc, model_grid, nuclei_of, tile_grid
-from wsi_engine.nuclei.cell_rays import GAP_UM
+from wsi_engine.nuclei.cell_room import GAP_UM
 from wsi_engine.nuclei.cell_stream import add_cells
 from wsi_engine.nuclei.cells import expanded, reach_um
 from wsi_engine.nuclei.polygons import simplified_on_grid

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 import shapely
 
-from wsi_engine.nuclei.cell_rays import GAP_UM, LIFT_PX, Floats, Indices, expand
+from wsi_engine.nuclei.cell_rays import LIFT_PX, expand
+from wsi_engine.nuclei.cell_room import GAP_UM, Floats, Indices
 from wsi_engine.nuclei.polygons import DECIMALS, Polygons, largest_part, polygons_from_rings
 from wsi_engine.slide.frames import Mpp
 

@@ -7,14 +7,17 @@ import gzip
 import json
 import math
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -212,8 +215,6 @@ def test_the_same_polygons_get_qupaths_classes_from_what_qupath_reads(result, as
 
 def test_positive_nuclei_are_those_that_were_drawn_so(result):
     """Those that lie on one drawn nucleus alone."""
-    import shapely
-
     classify(result, positivity=Positivity.parse("dab:0.15"))
     truth = immunostained()
     drawn = shapely.STRtree(truth.nuclei.polygons())
@@ -432,7 +433,7 @@ def test_a_person_decides_on_intensity_and_the_thresholds_on_all_others(result, 
     assert now[first] == other
     assert now[second] == f"Stroma: {was[second]}"
     assert now[third] == "Ignore*"
-    assert now[nuclei[3].id] == was[nuclei[3].id], "its pixels are not read again"
+    assert now[nuclei[3].id] is None, "its pixels are not read again: it lacks the measurement"
     untouched = [item.id for item in nuclei[4:-1]]
     assert [now[i] for i in untouched] == [was[i] for i in untouched]
     classify(result, positivity=Positivity.parse("dab:5"))
@@ -440,6 +441,223 @@ def test_a_person_decides_on_intensity_and_the_thresholds_on_all_others(result, 
     assert again[first] == other
     assert again[second] == "Stroma: Negative"
     assert list(problems_of(result)) == []
+
+
+# What of an export is a person's
+
+
+def exported(folder: Path, file: Path) -> list[PathObject]:
+    """Write what QuPath exports of a result, and return it."""
+    nuclei = nuclei_of(folder)
+    write_objects(file, nuclei)
+    return nuclei
+
+
+def without_measurements(nuclei: list[PathObject]) -> list[PathObject]:
+    return [replace(item, measurements={}) for item in nuclei]
+
+
+def with_other_ids(nuclei: list[PathObject]) -> list[PathObject]:
+    """Return nuclei as "Update IDs" of QuPath's import makes them."""
+    return [replace(item, id=str(uuid.UUID(int=k + 1))) for k, item in enumerate(nuclei)]
+
+
+def kept(nuclei: list[PathObject]) -> list[PathObject]:
+    return nuclei
+
+
+def as_told(folder: Path, asked: str) -> dict[str, str | None]:
+    """Return the classes that thresholds alone give."""
+    positivity = Positivity.parse(asked)
+    table = pq.read_table(folder / "nuclei.parquet")
+    grades = (*positivity.grades, None)
+    said = positivity.grade(table[positivity.column_in(table.column_names) or ""].to_numpy())
+    ids = table["id"].to_pylist()
+    return dict(zip(ids, (grades[k] for k in said.tolist()), strict=True))
+
+
+@pytest.mark.parametrize("export", [kept, without_measurements, with_other_ids])
+def test_an_export_of_before_new_thresholds_brings_none_of_its_intensities(
+    result, tmp_path, export
+):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    nuclei = nuclei_of(result)
+    nuclei[1].roi = ROI(nuclei[1].geometry.buffer(-0.5))
+    redrawn, last = nuclei[1].id, nuclei[-1].id
+    write_objects(tmp_path / "early.geojson", export(nuclei[:-1]))
+    classify(result, positivity=Positivity.parse("dab:0.35,0.5"))
+    later = as_told(result, "dab:0.35,0.5")
+    assert len({*later.values()}) == 3
+    applied = apply_corrections(tmp_path / "early.geojson", result)
+    assert (applied.deleted, applied.edited, applied.added) == (1, 1, 0)
+    assert str(applied.earlier_thresholds) == "dab:0.2"
+    del later[last]
+    assert classes_of(result) == later | {redrawn: None}
+    classify(result, positivity=Positivity.parse("dab:5"))
+    assert {*classes_of(result).values()} == {"Negative", None}
+    assert list(problems_of(result)) == []
+
+
+def test_what_a_person_changed_in_an_export_of_before_new_thresholds_is_kept(result, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    nuclei = nuclei_of(result)
+    by_hand = {"Positive": "Negative", "Negative": "Positive"}[str(nuclei[0].class_name)]
+    nuclei[0].classification = PathClass.of(by_hand)
+    write_objects(tmp_path / "early.geojson", nuclei)
+    for asked in ("dab:0.4", "dab:5"):
+        classify(result, positivity=Positivity.parse(asked))
+    applied = apply_corrections(tmp_path / "early.geojson", result)
+    assert applied.edited == 1
+    assert classes_of(result) == dict.fromkeys(classes_of(result), "Negative") | {
+        nuclei[0].id: by_hand
+    }
+
+
+def test_a_run_over_the_result_knows_the_thresholds_of_before(result, slide, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    exported(result, tmp_path / "early.geojson")
+    wsi_engine.run(slide, result.parent, name=result.name, positive="dab:5", force=True, **SETTINGS)
+    assert apply_corrections(tmp_path / "early.geojson", result).edited == 0
+    assert {*classes_of(result).values()} == {"Negative"}
+
+
+def test_the_record_names_each_of_the_thresholds_of_before_once(result):
+    for asked in ("dab:0.2", "dab:0.4", "dab:0.2", "dab:0.2"):
+        classify(result, positivity=Positivity.parse(asked))
+    told = json.loads((result / "run.json").read_bytes())["positivity"]
+    assert told == {
+        "measurement": "dab",
+        "thresholds": [0.2],
+        "earlier": [{"measurement": "dab", "thresholds": [0.4]}],
+    }
+    assert SlideResult(result).record.positivity.thresholds == (0.2,)
+
+
+def test_a_few_nuclei_that_were_changed_by_hand_are_a_persons_under_the_first_thresholds(
+    result, tmp_path
+):
+    """All of them disagree with the thresholds, and no others are in the file."""
+    classify(result, positivity=Positivity.parse("dab:5"))
+    few = nuclei_of(result)[:5]
+    for item in few:
+        item.classification = PathClass.of("Positive")
+    write_objects(tmp_path / "few.geojson", few)
+    assert apply_corrections(tmp_path / "few.geojson", result, partial=True).edited == 5
+    assert Counter(classes_of(result).values())["Positive"] == 5
+
+
+def test_a_nucleus_that_was_only_redrawn_is_told_by_its_measurement_ever_after(
+    with_classes, tmp_path
+):
+    """An area is measured of the new outline, too."""
+    folder = with_classes()
+    classify(folder, positivity=Positivity.parse(f"{AREA}:0.01"))
+    nuclei = nuclei_of(folder)
+    item = nuclei[0]
+    assert grade_of(item.class_name) == "Positive"
+    base = base_of(item.class_name)
+    item.roi = ROI(item.geometry.buffer(-0.5))
+    write_objects(tmp_path / "redrawn.geojson", nuclei)
+    assert apply_corrections(tmp_path / "redrawn.geojson", folder).edited == 1
+    assert classes_of(folder)[item.id] == f"{base}: Positive"
+    classify(folder, positivity=Positivity.parse(f"{AREA}:1e6"))
+    assert classes_of(folder)[item.id] == f"{base}: Negative"
+    classify(folder, positivity=Positivity.parse("dab:0.2"))
+    assert classes_of(folder)[item.id] == base, "its pixels are not read again"
+
+
+def test_a_redrawn_nucleus_has_the_colour_that_its_class_has(result, tmp_path):
+    nuclei = nuclei_of(result)
+    for item in nuclei:
+        large = item.measurements[AREA] > 30
+        item.classification = PathClass(("Large",) if large else ("Small",), (1, 2, 3))
+    write_objects(tmp_path / "some.geojson", nuclei)
+    trained = train_classifier(
+        [(result, [tmp_path / "some.geojson"])], ClassifierTraining(trees=5, features=("shape",))
+    )
+    classify(result, trained.classifier, Positivity.parse("dab:0.2"))
+    nuclei = nuclei_of(result)
+    nuclei[0].roi = ROI(nuclei[0].geometry.buffer(-0.5))
+    write_objects(tmp_path / "redrawn.geojson", nuclei)
+    apply_corrections(tmp_path / "redrawn.geojson", result)
+    (redrawn,) = (item for item in nuclei_of(result) if item.id == nuclei[0].id)
+    assert redrawn.classification == PathClass((str(base_of(nuclei[0].class_name)),), (1, 2, 3))
+
+
+def test_a_redrawn_nucleus_gets_the_intensity_that_a_person_gives_it_then(result, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    nuclei = nuclei_of(result)
+    nuclei[0].roi = ROI(nuclei[0].geometry.buffer(-0.5))
+    write_objects(tmp_path / "redrawn.geojson", nuclei)
+    apply_corrections(tmp_path / "redrawn.geojson", result)
+    nuclei = nuclei_of(result)
+    (redrawn,) = (item for item in nuclei if item.class_name is None)
+    redrawn.classification = PathClass.of("Positive")
+    write_objects(tmp_path / "graded.geojson", nuclei)
+    assert apply_corrections(tmp_path / "graded.geojson", result).edited == 1
+    classify(result, positivity=Positivity.parse("dab:5"))
+    assert classes_of(result)[redrawn.id] == "Positive"
+
+
+def test_the_same_file_once_more_changes_nothing(result, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    nuclei = nuclei_of(result)
+    other = {"Positive": "Negative", "Negative": "Positive"}[str(nuclei[0].class_name)]
+    nuclei[0].classification = PathClass.of(other)
+    nuclei[1].classification = PathClass.of("Immune cells")
+    nuclei[2].roi = ROI(nuclei[2].geometry.buffer(-0.5))
+    nuclei[3].classification = PathClass.of("Ignore*")
+    nuclei[4].classification = None
+    write_objects(tmp_path / "corrected.geojson", nuclei)
+    first = apply_corrections(tmp_path / "corrected.geojson", result)
+    assert first.edited == 4, "of the fifth the thresholds say what they said"
+    before = (result / "nuclei.parquet").read_bytes()
+    for asked in (None, "dab:0.2", "dab:0.4"):
+        if asked is not None:
+            classify(result, positivity=Positivity.parse(asked))
+        again = apply_corrections(tmp_path / "corrected.geojson", result)
+        assert (again.deleted, again.edited, again.added) == (0, 0, 0)
+        assert again.corrections == first.corrections
+        assert asked == "dab:0.4" or (result / "nuclei.parquet").read_bytes() == before
+
+
+def test_a_persons_intensity_outlives_thresholds_that_say_the_same(result, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:5"))
+    nuclei = nuclei_of(result)
+    nuclei[0].classification = PathClass.of("Positive")
+    write_objects(tmp_path / "graded.geojson", nuclei)
+    apply_corrections(tmp_path / "graded.geojson", result)
+    classify(result, positivity=Positivity.parse("dab:-5"))
+    exported(result, tmp_path / "later.geojson")
+    assert apply_corrections(tmp_path / "later.geojson", result).edited == 0
+    classify(result, positivity=Positivity.parse("dab:5"))
+    assert classes_of(result)[nuclei[0].id] == "Positive"
+
+
+def test_an_intensity_that_a_person_takes_back_is_left_to_the_thresholds(result, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:5"))
+    nuclei = nuclei_of(result)
+    for name in ("Positive", None):
+        nuclei[0].classification = None if name is None else PathClass.of(name)
+        write_objects(tmp_path / f"{name}.geojson", nuclei)
+        assert apply_corrections(tmp_path / f"{name}.geojson", result).edited == 1
+    assert classes_of(result)[nuclei[0].id] == "Negative"
+
+
+def test_a_drawn_nucleus_keeps_the_intensity_that_it_was_drawn_with(result, tmp_path):
+    classify(result, positivity=Positivity.parse("dab:5"))
+    nuclei = nuclei_of(result)
+    drawn = PathObject(
+        object_type="detection",
+        roi=ROI(shapely.box(1, 1, 6, 6)),
+        classification=PathClass.of("Positive"),
+    )
+    write_objects(tmp_path / "drawn.geojson", [drawn])
+    added = apply_corrections(tmp_path / "drawn.geojson", result, partial=True)
+    assert added.added == 1
+    exported(result, tmp_path / "later.geojson")
+    assert apply_corrections(tmp_path / "later.geojson", result).edited == 0
+    assert Counter(classes_of(result).values()) == {"Positive": 1, "Negative": len(nuclei)}
 
 
 def test_nuclei_of_another_program_become_positive_too(result, slide, tmp_path):
@@ -557,6 +775,21 @@ def test_a_slide_without_positive_nuclei_has_the_columns_of_one_with_some(result
 
 
 # The command
+
+
+def test_apply_says_of_an_export_that_it_is_of_before_the_thresholds(result, tmp_path, capsys):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    exported(result, tmp_path / "early.geojson")
+    command("apply", tmp_path / "early.geojson", result)
+    assert "intensities in the file" not in " ".join(capsys.readouterr().err.split())
+    classify(result, positivity=Positivity.parse("dab:0.4"))
+    command("apply", tmp_path / "early.geojson", result)
+    said = capsys.readouterr()
+    assert "edited 0" in " ".join(said.out.split())
+    assert (
+        "the intensities in the file are those of dab:0.2, which the result had before: they are "
+        "left to its present thresholds, but for those that you changed"
+    ) in " ".join((said.out + said.err).split())
 
 
 def command(*words: Any) -> None:

@@ -91,6 +91,12 @@ def _print_applied(applied: Applied) -> None:
         console.print_warning(
             "annotations of nuclei drawn by hand come in with --drawn-class CLASS"
         )
+    if applied.earlier_thresholds is not None:
+        console.print_warning(
+            f"the intensities in the file are those of {applied.earlier_thresholds}, which the "
+            "result had before: they are left to its present thresholds, but for those that you "
+            "changed"
+        )
     _warn_of_ids(applied)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import shapely
 
 from wsi_engine.corrections.compare import Comparison
+from wsi_engine.corrections.exported import ExportedIntensities
 from wsi_engine.corrections.marks import look_text, notes_text
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.corrections.selection import FLAT, NucleusSelection
@@ -18,6 +20,9 @@ from wsi_engine.corrections.snapshot import SAME_PLACE, Snapshot, geometries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.polygons import simplified_on_grid
+from wsi_engine.nuclei.positivity import Positivity
+from wsi_engine.qupath.colours import Colour, ColourAlpha
+from wsi_engine.qupath.intensity import base_of, grade_of, is_ignored
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.roi import ROI
@@ -46,6 +51,8 @@ class Changes:
     outlines
         Outlines that those which are lacking or edited have in the result, by id; of no more
         than `MOST_OUTLINES` that are lacking.
+    thresholds
+        Those that the nuclei of the file have their intensities from, if any.
     """
 
     lacking: tuple[str, ...]
@@ -55,34 +62,47 @@ class Changes:
     by_place: int
     overlapping: int
     outlines: dict[str, shapely.Polygon]
+    thresholds: Positivity | None
 
 
 def find_changes(
-    objects: Iterable[PathObject],
+    objects: Callable[[], Iterable[PathObject]],
     selection: NucleusSelection,
     table: GeoParquetReader,
     earlier: Corrections,
+    thresholds: Sequence[Positivity] = (),
+    colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
 ) -> Changes:
     """Compare the nuclei of a corrected file with those of a result.
+
+    Intensities that thresholds gave, in the file or the result, are nobody's change.
 
     Parameters
     ----------
     objects
-        Objects of the file.
+        Reads the objects of the file.
     selection
         Says which of them are nuclei, and counts those that are none.
     table
         The nuclei of the result.
     earlier
         The corrections in it.
+    thresholds
+        Those of the result, and then those that it had before.
+    colours
+        Colours of its classes.
     """
     edited: dict[str, PathObject] = {}
     added: dict[str, PathObject] = {}
     outlines: dict[str, shapely.Polygon] = {}
     before = earlier.edited | earlier.added
-    with _snapshot(table, before) as snapshot:
-        comparison = Comparison(snapshot)
-        for change in comparison.changes(selection.nuclei(objects)):
+    with _snapshot(table, before, are_told=bool(thresholds)) as snapshot:
+        colours = {**colours, **earlier.colours()}
+        intensities = ExportedIntensities(thresholds, table, snapshot, colours)
+        if len(thresholds) > 1:
+            intensities.find_thresholds(objects())
+        comparison = Comparison(snapshot, intensities.given)
+        for change in comparison.changes(selection.nuclei(objects())):
             item = _on_grid(change.item)
             if item is None:
                 selection.left_out[FLAT] += 1
@@ -109,6 +129,7 @@ def find_changes(
         comparison.by_place,
         comparison.overlapping + len(added) - len(alone),
         outlines,
+        intensities.thresholds,
     )
 
 
@@ -122,23 +143,37 @@ def refuse_unreadable(problems: Sequence[Problem]) -> None:
         )
 
 
-def _snapshot(table: GeoParquetReader, corrected: Mapping[str, PathObject]) -> Snapshot:
+def _snapshot(
+    table: GeoParquetReader, corrected: Mapping[str, PathObject], *, are_told: bool
+) -> Snapshot:
+    """Take in the nuclei of a result; where thresholds told them, without what these gave."""
     snapshot = Snapshot()
     for group in table.groups():
         names = group["name"].to_pylist() if "name" in group.column_names else [None] * len(group)
         ids = group["id"].to_pylist()
         items = [corrected.get(identity) for identity in ids]
+        classes = group["class"].to_pylist()
+        if are_told:
+            classes = [_as_held(name, item) for name, item in zip(classes, items, strict=True)]
         snapshot.extend(
             ids,
             np.asarray(shapely.from_wkb(group["geometry"].to_numpy())),
             geometries([shapely.GeometryCollection()] * len(group)),
             ["detection"] * len(group),
-            group["class"].to_pylist(),
+            classes,
             names,
             [None if item is None else look_text(item) for item in items],
             [None if item is None else notes_text(item) for item in items],
         )
     return snapshot.ready()
+
+
+def _as_held(name: str | None, item: PathObject | None) -> str | None:
+    """Return a class with no intensity but one that corrections hold."""
+    base = base_of(name)
+    if is_ignored(base) or (item is not None and grade_of(item.class_name) is not None):
+        return name
+    return base
 
 
 def _without_overlaps(added: dict[str, PathObject]) -> dict[str, PathObject]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,8 @@ ADDED, DELETED, RECLASSIFIED, RESHAPED, RENAMED, MARKED = KINDS = (
 )
 NUCLEI = ("detection", "cell")
 """Types of objects of which two are never in one place."""
+
+AsGiven = Callable[[Sequence[PathObject], Rows], list[PathObject]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class Comparison:
     ----------
     old
         The earlier version.
+    as_given
+        Makes of new objects, with their old rows, what is compared and yielded of them; without
+        it, they are as they are.
 
     Attributes
     ----------
@@ -88,7 +93,7 @@ class Comparison:
         Number of objects of each type in the new version.
     """
 
-    def __init__(self, old: Snapshot) -> None:
+    def __init__(self, old: Snapshot, as_given: AsGiven | None = None) -> None:
         self.unchanged = 0
         self.duplicates = 0
         self.by_place = 0
@@ -96,6 +101,7 @@ class Comparison:
         self.reclassified: Counter[tuple[str | None, str | None]] = Counter()
         self.types: Counter[str] = Counter()
         self._old = old
+        self._as_given = as_given
         self._seen = np.zeros(len(old), bool)
         self._changed = np.zeros(len(old), bool)
         self._nameless = old.without_id()
@@ -193,6 +199,8 @@ class Comparison:
             )
 
     def _judged(self, items: list[PathObject], rows: Rows) -> Iterator[Change]:
+        if self._as_given is not None:
+            items = self._as_given(items, rows)
         known = np.flatnonzero(rows >= 0)
         iou = self._ious([items[k] for k in known], rows[known])
         classes = self._old.classes.at(rows[known])

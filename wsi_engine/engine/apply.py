@@ -17,6 +17,7 @@ from wsi_engine.engine.classify import classes_of, recorded
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
+from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.qupath.problems import Problem
 from wsi_engine.qupath.regions import read_bounds_of_work
 from wsi_engine.results.folder import ResultFolder, has_result
@@ -59,6 +60,8 @@ class Applied:
         Nuclei passed over because another one lies in their place.
     checked
         Number of areas in the file in which everything was looked at.
+    earlier_thresholds
+        Thresholds that the result had before, where the file has its intensities from these.
     """
 
     deleted: int
@@ -71,6 +74,7 @@ class Applied:
     by_place: int
     overlapping: int
     checked: int = 0
+    earlier_thresholds: Positivity | None = None
 
 
 def apply_corrections(
@@ -145,7 +149,15 @@ def _apply(
         earlier = corrections_for(folder, record.slide.fingerprint, record.model.name)
         selection = NucleusSelection(drawn_class)
         problems: list[Problem] = []
-        changes = find_changes(objects_of(edited, problems), selection, table, earlier)
+        thresholds = _thresholds(record)
+        changes = find_changes(
+            lambda: objects_of(edited, problems),
+            selection,
+            table,
+            earlier,
+            thresholds,
+            record.model.class_colours,
+        )
         lacking = () if partial else changes.lacking
         if not partial:
             refuse_unreadable(problems)
@@ -180,7 +192,16 @@ def _apply(
         by_place=changes.by_place,
         overlapping=changes.overlapping,
         checked=len(selection.checked),
+        earlier_thresholds=None if changes.thresholds in thresholds[:1] else changes.thresholds,
     )
+
+
+def _thresholds(record: RunRecord) -> list[Positivity]:
+    """Return the thresholds of a result, and then those that it had before."""
+    told = record.positivity
+    if told is None:
+        return []
+    return [Positivity(one.measurement, one.thresholds) for one in (told, *told.earlier)]
 
 
 def _digests(edited: Path) -> list[tuple[str, str]]:
@@ -221,7 +242,7 @@ def _rewrite(
             "corrections": corrections.summary(result.growing / CORRECTIONS, now()),
         }
         record = record.model_copy(update=changes)
-        record = recorded(record, classes, intensities, result.growing)
+        record = recorded(record, classes, intensities, result.growing, record.positivity)
         # The slide is the same, so what the page's other files say of its pixels stays.
         result.publish(record, replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, CORRECTIONS, REPORT_FILE])
     return count

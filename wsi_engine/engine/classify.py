@@ -14,6 +14,7 @@ from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.summaries import write_summaries
+from wsi_engine.errors import ResultError
 from wsi_engine.models.objects.classifier import LEARNT, ObjectClassifier
 from wsi_engine.models.objects.file import classifier_bytes, read_classifier
 from wsi_engine.nuclei.labels import ENGINE, OTHER
@@ -182,14 +183,18 @@ def _rewrite(
         cells=CellExtent.recorded(record),
     )
     result.publish(
-        recorded(record, classes, intensities, result.growing),
+        recorded(record, classes, intensities, result.growing, record.positivity),
         replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
     )
     return classes, intensities
 
 
 def recorded(
-    record: R, classes: Classes | None, intensities: Intensities | None, growing: Path
+    record: R,
+    classes: Classes | None,
+    intensities: Intensities | None,
+    growing: Path,
+    before: PositivityFacts | None,
 ) -> R:
     """Write the classifier, and the nuclei of which it is least sure, and tell of it in a record.
 
@@ -203,11 +208,13 @@ def recorded(
         What has told which of them are positive.
     growing
         Folder in which the files of the result grow.
+    before
+        Thresholds that the nuclei had so far.
     """
     if intensities is not None:
         positivity = intensities.positivity
         told = PositivityFacts(measurement=positivity.measurement, thresholds=positivity.thresholds)
-        record = record.model_copy(update={"positivity": told})
+        record = record.model_copy(update={"positivity": told.after(before)})
     if classes is None:
         return record
     classifier, model, earlier = classes.classifier, record.model, record.classifier
@@ -228,6 +235,14 @@ def recorded(
         "warnings": (*earlier_warnings, *_differences(record, classifier)),
     }
     return record.model_copy(update=changes)
+
+
+def thresholds_before(folder: Path) -> PositivityFacts | None:
+    """Return the thresholds of the result that a folder holds so far, if it can be read."""
+    try:
+        return read_record(folder).positivity
+    except ResultError:
+        return None
 
 
 def _differences(record: Record, classifier: ObjectClassifier) -> list[str]:

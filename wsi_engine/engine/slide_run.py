@@ -12,7 +12,7 @@ from wsi_engine.corrections.positive import Intensities
 from wsi_engine.corrections.record import Corrections
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.engine.basis import Basis
-from wsi_engine.engine.classify import recorded
+from wsi_engine.engine.classify import recorded, thresholds_before
 from wsi_engine.engine.outlines import write_outlines
 from wsi_engine.engine.plan import Plan
 from wsi_engine.engine.progress import Observer, Tracker
@@ -202,7 +202,8 @@ class SlideRun:
         if self.corrections:
             made = self.corrections.summary(folder.path / CORRECTIONS)
         record = make_record(self.plan, self.basis, self.run_log, warnings, made)
-        record = recorded(record, self.classes, self.intensities, folder.growing)
+        before = thresholds_before(folder.path)
+        record = recorded(record, self.classes, self.intensities, folder.growing, before)
         self.watch.check(now=True)
         folder.publish(record, replaced=[NUCLEI_FILES, ROI_FILE, *CLASSIFIER_FILES, *SUMMARY_FILES])
         folder.forget_tiles()

@@ -160,11 +160,41 @@ class ClassifierFacts(Facts):
     model_colours: tuple[tuple[int, int, int] | None, ...] = ()
 
 
-class PositivityFacts(Facts):
-    """The thresholds that made positive and negative nuclei; see `Positivity`."""
+class ThresholdFacts(Facts):
+    """Thresholds that make positive and negative nuclei; see `Positivity`."""
 
     measurement: str
     thresholds: tuple[float, ...] = Field(min_length=1, max_length=3)
+
+
+class PositivityFacts(ThresholdFacts):
+    """The thresholds of a result.
+
+    Attributes
+    ----------
+    earlier
+        Those that it had before, the latest first.
+    """
+
+    earlier: tuple[ThresholdFacts, ...] = ()
+
+    def after(self, before: PositivityFacts | None) -> PositivityFacts:
+        """Return these thresholds as those that come after others."""
+        if before is None:
+            return self
+        mine = self.measurement, self.thresholds
+        last = ThresholdFacts(measurement=before.measurement, thresholds=before.thresholds)
+        earlier = [
+            one for one in (last, *before.earlier) if (one.measurement, one.thresholds) != mine
+        ]
+        return self.model_copy(update={"earlier": tuple(earlier)})
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        if not self.earlier:
+            del told["earlier"]
+        return told
 
 
 class StainFacts(Facts):

@@ -282,10 +282,17 @@ def test_the_slide_viewer_is_named_with_its_version_and_licence():
 @pytest.fixture
 def command(finished_run: Path):
     """`wsi-engine view` in a process of its own, and the address that it printed."""
+
+    def as_in_a_terminal() -> None:
+        # Tests that run in the background, or under nohup, ignore these, and so would it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     process = subprocess.Popen(
         [sys.executable, "-m", "wsi_engine", "view", str(finished_run), "--no-browser"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        preexec_fn=None if sys.platform == "win32" else as_in_a_terminal,
     )  # fmt: skip
     try:
         yield process, process.stdout.readline().strip()

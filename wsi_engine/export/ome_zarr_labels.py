@@ -23,6 +23,7 @@ from wsi_engine.export.label_pyramid import Labels, Size, draw_rows, level_sizes
 from wsi_engine.export.options import Options
 from wsi_engine.qupath.colours import class_colour
 from wsi_engine.results.finished import SlideResult
+from wsi_engine.results.layout import NUCLEI_TABLE
 from wsi_engine.version import __version__
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ def _attributes(run: SlideResult, um: npt.NDArray[np.float64], levels: int) -> d
             "version": __version__,
             "slide": run.record.slide.name,
             "fingerprint": run.record.slide.fingerprint,
-            "labels": "label k is row k - 1 of nuclei.parquet",
+            "labels": f"label k is row k - 1 of {NUCLEI_TABLE}",
         },
     }
 
@@ -186,8 +187,8 @@ def _described(run: SlideResult) -> dict[str, Any]:
     if len(run) > MOST_DESCRIBED:
         log.warning(
             "%s has %d nuclei, more than %d: their colours and classes are not in the metadata of "
-            "the label image, but in nuclei.parquet",
-            run.name, len(run), MOST_DESCRIBED,
+            "the label image, but in %s",
+            run.name, len(run), MOST_DESCRIBED, NUCLEI_TABLE,
         )  # fmt: skip
         return {}
     described = list(_properties(run))

@@ -107,7 +107,8 @@ def _valid(cells: Polygons, nuclei: Polygons) -> Polygons:
     if not crossed.any():
         return cells
     mended = shapely.make_valid(cells[crossed], method="structure", keep_collapsed=False)
-    mended = shapely.union(mended, nuclei[crossed])
+    # On the grid, where this is robust: what was mended may be off it by a rounding error.
+    mended = shapely.union(mended, nuclei[crossed], grid_size=10.0**-DECIMALS)
     for k in np.flatnonzero(shapely.get_type_id(mended) != shapely.GeometryType.POLYGON):
         mended[k] = largest_part(mended[k])
     whole = cells.copy()

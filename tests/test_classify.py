@@ -388,7 +388,7 @@ def test_a_file_that_is_too_large_is_not_read(learnt, tmp_path, monkeypatch):
     monkeypatch.setattr("wsi_engine.models.objects.file.MOST_BYTES", 1000)
     with pytest.raises(ModelError, match="at most 1,000 are read"):
         read_classifier(tmp_path / "it.json")
-    with pytest.raises(ModelError, match="No such file"):
+    with pytest.raises(ModelError, match=r"absent\.json: no such file"):
         read_classifier(tmp_path / "absent.json")
 
 
@@ -501,9 +501,9 @@ def test_classifying_twice_is_classifying_once(result, learnt):
     classify(result, learnt("logistic").classifier)
     classify(result, learnt("forest").classifier)
     files = ("nuclei.parquet", "nuclei.geojson.gz", "classifier.json", "doubtful.geojson")
-    first = {name: (result / name).read_bytes() for name in files[:3]}
+    first = {name: (result / name).read_bytes() for name in files}
     classify(result, read_classifier(result / "classifier.json"))
-    assert {name: (result / name).read_bytes() for name in files[:3]} == first
+    assert {name: (result / name).read_bytes() for name in files} == first
     assert SlideResult(result).record.classifier.model_classes == ()
 
 
@@ -531,6 +531,8 @@ def test_doubtful_nuclei_are_points_on_them(result, learnt):
     )
     assert margins == pytest.approx(np.sort(gap)[: len(margins)].tolist())
     assert all(point.classification is None for point in points)
+    assert len({point.id for point in points}) == len(points)
+    assert {point.id for point in points}.isdisjoint(item.id for item in nuclei_of(result))
     assert len(read_examples([result / "doubtful.geojson"], SlideResult(result)).rows) == 0
 
 
@@ -632,7 +634,7 @@ def test_a_run_with_a_classifier_gives_what_classifying_its_result_gives(
     ran = wsi_engine.run(sample.slide_path, tmp_path / "ran", classifier=kept, **SETTINGS).folder
     later = Path(shutil.copytree(engine_result, tmp_path / "later" / "sample"))
     classify(later, learnt("forest").classifier)
-    for name in ("nuclei.parquet", "nuclei.geojson.gz", "classifier.json"):
+    for name in ("nuclei.parquet", "nuclei.geojson.gz", "classifier.json", "doubtful.geojson"):
         assert (ran / name).read_bytes() == (later / name).read_bytes(), name
     assert SlideResult(ran).record.classifier == SlideResult(later).record.classifier
     assert list(problems_of(ran)) == []
@@ -641,6 +643,37 @@ def test_a_run_with_a_classifier_gives_what_classifying_its_result_gives(
     write_classifier(kept, learnt("logistic").classifier)
     with pytest.raises(SettingsError, match=r"finished result with classifier: \w+\.\.\. -> \w+"):
         wsi_engine.run(sample.slide_path, tmp_path / "ran", classifier=kept, **SETTINGS)
+
+
+def test_a_run_compares_with_the_classes_that_a_result_has_now(result, sample, learnt, tmp_path):
+    def run_with(classifier: Path | None) -> bool:
+        return wsi_engine.run(
+            sample.slide_path, result.parent, classifier=classifier, **SETTINGS
+        ).is_earlier
+
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    write_classifier(first, learnt("forest").classifier)
+    # However it is spaced: what is kept is the classifier.
+    told = json.loads(classifier_bytes(learnt("logistic").classifier))
+    second.write_text(json.dumps(told, indent=4))
+    for now, before in ((first, second), (second, first)):
+        classify(result, now)
+        assert run_with(now)
+        assert run_with(None)
+        with pytest.raises(SettingsError, match=r"with classifier: \w+\.\.\. -> \w+") as refused:
+            run_with(before)
+        assert "`wsi-engine classify`" in str(refused.value)
+        assert "--force" not in str(refused.value)
+    record = SlideResult(result).record
+    assert record.basis["classifier"] == record.classifier.sha256
+    assert record.settings.classifier == "classifier.json"
+
+
+def test_a_classifier_that_is_not_there_is_not_taken_for_another(result, sample, tmp_path):
+    with pytest.raises(ModelError, match=r"absent\.json: no such file"):
+        wsi_engine.run(
+            sample.slide_path, result.parent, classifier=tmp_path / "absent.json", **SETTINGS
+        )
 
 
 def test_a_run_says_before_its_first_tile_that_a_classifier_does_not_fit(sample, learnt, tmp_path):
@@ -703,9 +736,9 @@ finally:
     ("options", "said"),
     [
         ([], "give --examples FILE to learn from, or --classifier FILE"),
-        (["--examples", "a", "--classifier", "b"], "give --examples FILE to learn from, or"),
+        (["--examples", "a", "--classifier", "b"], "give only one of --examples, which learns a"),
         (["--examples", "a", "--kind", "magic"], "there is no 'magic'"),
-        (["--classifier", "absent.json"], "absent.json holds no object classifier"),
+        (["--classifier", "absent.json"], "absent.json: no such file"),
     ],
 )
 def test_the_command_says_what_is_wrong(result, options, said, capsys):

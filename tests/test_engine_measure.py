@@ -12,7 +12,7 @@ import shapely
 import wsi_engine
 from wsi_engine.cli import main
 from wsi_engine.engine.progress import Progress
-from wsi_engine.errors import GeoJSONError, ResultError
+from wsi_engine.errors import CorrectionsError, GeoJSONError, ResultError
 from wsi_engine.nuclei.labels import LABEL_COLUMNS
 from wsi_engine.nuclei.measure.context import CONTEXT_COLUMNS, measure_context
 from wsi_engine.nuclei.measure.groups import GROUPS
@@ -253,6 +253,19 @@ def test_a_run_is_not_replaced_unasked_and_leaves_nothing_behind(
     assert sorted(path.name for path in folder.iterdir()) == FILES
     # What was measured is replaced without asking.
     assert len(measure(sample, tmp_path, features(DISC))[0]) == 1
+
+
+def test_neither_apply_nor_a_run_takes_the_place_of_what_was_measured(
+    sample: SampleTruth, tmp_path: Path
+):
+    measure(sample, tmp_path, features(DISC))
+    folder = tmp_path / sample.slide_path.stem
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(CorrectionsError, match=r"take no corrections: .* measure them again$"):
+        wsi_engine.apply_corrections(folder / "nuclei.geojson.gz", folder)
+    with pytest.raises(ResultError, match=r"nuclei of another program .*: choose another --output"):
+        wsi_engine.run(sample.slide_path, tmp_path, model="watershed")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_an_unfinished_run_is_not_replaced_unasked(sample: SampleTruth, tmp_path: Path):

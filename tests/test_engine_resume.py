@@ -26,6 +26,7 @@ from wsi_engine.models.devices import describe_device, processor_instructions
 from wsi_engine.models.registry import BUILT_IN, find_model
 from wsi_engine.models.starconvex.model import load_starconvex
 from wsi_engine.regions.summary import summarise
+from wsi_engine.results.failure import Failure, write_failure
 from wsi_engine.results.folder import describe_file
 from wsi_engine.results.layout import TILES
 from wsi_engine.results.status import status_of
@@ -465,11 +466,31 @@ def test_a_folder_that_is_not_there(capsys, tmp_path):
 
 
 def test_verify_finds_nothing_wrong_with_what_a_run_left(out, unfinished, capsys):
-    for folder in (out, unfinished):
-        main_quietly("verify", folder)
+    main_quietly("verify", out)
+    assert "1 slide(s): all is as it was written" in capsys.readouterr().out
+    assert problems_of(unfinished / "small") == []
     # What is made of a result later is none of its files.
     (out / "small" / "report.html").write_text("new")
     assert problems_of(out / "small") == []
+
+
+def test_verify_counts_what_is_finished_and_names_what_is_not(out, unfinished, capsys):
+    shutil.copytree(unfinished / "small", out / "begun")
+    (out / "lost").mkdir()
+    when = "2026-01-01T00:00:00"
+    write_failure(out / "lost", Failure("lost.svs is no slide", "SlideError", 1, when, "here", ""))
+    main_quietly("verify", out)
+    said = capsys.readouterr()
+    assert "1 slide(s): all is as it was written" in said.out
+    named = "begun (unfinished), lost (failed)"
+    assert f"2 slide(s) have no finished result: {named}" in " ".join(said.err.split())
+    shutil.rmtree(out / "small")
+    with pytest.raises(SystemExit) as end:
+        main(["verify", str(out)])
+    assert end.value.code == 1
+    said = capsys.readouterr()
+    assert "all is as it was written" not in said.out
+    assert f"holds no finished result, but {named}: " in " ".join(said.err.split())
 
 
 def flip(path: Path) -> None:

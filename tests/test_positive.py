@@ -105,7 +105,10 @@ def figures_of(folder: Path) -> dict[str, str]:
         ("dab:0.3", "dab", (0.3,)),
         ("dab:.2,0.4,6e-1", "dab", (0.2, 0.4, 0.6)),
         ("DAB: Mean", "DAB: Mean", (0.2,)),
-        ("Cytoplasm: DAB: Mean:0.2,0.4", "Cytoplasm: DAB: Mean", (0.2, 0.4)),
+        ("Cytoplasm: DAB: Mean:0.2,0.4,0.6", "Cytoplasm: DAB: Mean", (0.2, 0.4, 0.6)),
+        ("Cell: Area µm^2", "Cell: Area µm^2", (0.2,)),
+        ("dab:0.123456789", "dab", (0.123456789,)),
+        ("dab:40", "dab", (40.0,)),
         ("Nucleus: DAB OD mean:0.25", "Nucleus: DAB OD mean", (0.25,)),
     ],
 )
@@ -120,9 +123,16 @@ def test_thresholds_are_written_behind_the_measurement(text, measurement, thresh
     [
         ("dab:0.4,0.2", "must rise"),
         ("dab:0.2,0.2", "must rise"),
-        ("dab:1,2,3,4", "up to three"),
-        ("dab:1e999", "one threshold"),
-        ("dab:0.2,", "threshold"),
+        ("dab:1,2,3,4", "one threshold, or three for 1\\+, 2\\+ and 3\\+, and not 4"),
+        ("dab:0.2,0.4", "one threshold, or three for 1\\+, 2\\+ and 3\\+, and not 2"),
+        ("dab:1e999", "1e999 is no number"),
+        ("dab:nan", "nan is no number"),
+        ("dab: inf", "inf is no number"),
+        ("dab:abc", "abc is no number"),
+        ("dab:0.2;0.4;0.6", "0.2;0.4;0.6 is no number"),
+        ("dab:0.2 0.4", "0.2 0.4 is no number"),
+        ("dab:0.2,", "nothing is no number"),
+        ("dab:0.2:0.3", "thresholds have commas between them"),
         (":0.2", "name the measurement"),
     ],
 )
@@ -283,6 +293,29 @@ def test_a_run_gives_what_classifying_its_result_gives(slide, run_result, tmp_pa
     assert wsi_engine.run(slide, tmp_path / "ran", positive=THREE, **SETTINGS).is_earlier
     with pytest.raises(SettingsError, match=r"positive: dab:0\.2,0\.4,0\.6 -> dab:0\.3"):
         wsi_engine.run(slide, tmp_path / "ran", positive="dab:0.3", **SETTINGS)
+
+
+def test_a_run_compares_with_the_thresholds_that_a_result_has_now(result, slide):
+    out = result.parent
+    for asked, before in ((THREE, "dab:0.3"), ("dab:0.3", THREE)):
+        classify(result, positivity=Positivity.parse(asked))
+        assert wsi_engine.run(slide, out, positive=asked, **SETTINGS).is_earlier
+        assert wsi_engine.run(slide, out, **SETTINGS).is_earlier
+        with pytest.raises(SettingsError, match=f"positive: {asked} -> {before}: .*") as refused:
+            wsi_engine.run(slide, out, positive=before, **SETTINGS)
+        assert "`wsi-engine classify`" in str(refused.value)
+        assert "--force" not in str(refused.value)
+    record = SlideResult(result).record
+    assert record.basis["positive"] == record.settings.positive == "dab:0.3"
+
+
+def test_where_more_than_the_classes_differs_a_run_has_to_start_again(result, slide):
+    classify(result, positivity=Positivity.parse("dab:0.2"))
+    settings = SETTINGS | {"simplify_um": 0.5, "positive": "dab:0.3"}
+    with pytest.raises(
+        SettingsError, match=r"simplify_um: 0\.08 -> 0\.5: start again with --force"
+    ):
+        wsi_engine.run(slide, result.parent, **settings)
 
 
 @pytest.mark.parametrize("size", [128, 256])

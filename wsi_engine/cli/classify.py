@@ -66,7 +66,12 @@ def classify(
     from wsi_engine.engine.classify import classify as classify_result
     from wsi_engine.models.objects.file import read_classifier
 
-    if (classifier is not None and examples) or not (classifier or examples or positive):
+    if classifier is not None and examples:
+        raise SettingsError(
+            "classify: give only one of --examples, which learns a classifier, and --classifier, "
+            "which applies one"
+        )
+    if not (classifier or examples or positive):
         raise SettingsError(
             "classify: give --examples FILE to learn from, or --classifier FILE to apply, or "
             "--positive STAIN:THRESHOLD"

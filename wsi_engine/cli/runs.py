@@ -39,7 +39,8 @@ def verify(
     output: Annotated[Path, typer.Argument(help="Folder of results, or OUT/SLIDE.")],
 ) -> None:
     """Check every checksum and count; exit with 1 and a line per problem if there is any."""
-    from wsi_engine.results.status import slide_folders
+    from wsi_engine.results.folder import has_result
+    from wsi_engine.results.status import slide_folders, status_of
     from wsi_engine.results.verify import problems_of, problems_of_cohort
 
     slides = list(slide_folders(output))
@@ -51,7 +52,17 @@ def verify(
         console.out.print(problem, highlight=False, markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(ExitCode.FAILED)
-    console.out.print(f"{len(slides)} slide(s): all is as it was written", highlight=False)
+    without = [state for folder in slides if not has_result(folder) for state in status_of(folder)]
+    named = ", ".join(f"{slide.folder} ({slide.state})" for slide in without)
+    if len(without) == len(slides):
+        raise ResultError(
+            f"{output} holds no finished result, but {named}: `wsi-engine status` shows how far "
+            "each is, or why it failed"
+        )
+    finished = len(slides) - len(without)
+    console.out.print(f"{finished} slide(s): all is as it was written", highlight=False)
+    if without:
+        console.print_warning(f"{len(without)} slide(s) have no finished result: {named}")
 
 
 def _print_status(found: list[SlideStatus], not_begun: int) -> None:

@@ -30,7 +30,7 @@ from wsi_engine.results.layout import (
     ROI_FILE,
 )
 from wsi_engine.results.nucleus_table import GeoParquetReader
-from wsi_engine.results.record import RunRecord, read_run_record
+from wsi_engine.results.record import RunRecord, read_record
 from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
 
@@ -111,7 +111,7 @@ def apply_corrections(
     Raises
     ------
     CorrectionsError
-        When the folder holds no result, or the file lacks more than half of the nuclei.
+        When the folder holds no result of a run, or the file lacks more than half of the nuclei.
     GeoJSONError
         When the file cannot be read.
     BusyError
@@ -142,7 +142,12 @@ def _apply(
     edited: Path, result: ResultFolder, *, partial: bool, yes: bool, drawn_class: Sequence[str]
 ) -> Applied:
     folder = result.path
-    record, had_page = read_run_record(folder), (folder / REPORT_FILE).exists()
+    record, had_page = read_record(folder), (folder / REPORT_FILE).exists()
+    if not isinstance(record, RunRecord):
+        raise CorrectionsError(
+            f"{folder} is a result of `wsi-engine measure`, and these take no corrections: correct "
+            "the nuclei in QuPath, and measure them again"
+        )
     if not record.nuclei.area_mm2 > 0:
         raise CorrectionsError(f"{folder}: nuclei on no area: run the slide again")
     with GeoParquetReader(folder / NUCLEI_TABLE) as table:

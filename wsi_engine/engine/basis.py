@@ -18,13 +18,19 @@ from wsi_engine.engine.versions import versions_of_computing
 from wsi_engine.models.around import members_of
 from wsi_engine.models.devices import arithmetic_of
 from wsi_engine.models.given import model_basis
+from wsi_engine.models.objects.file import classifier_bytes, read_classifier
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.regions.loading import is_named
+from wsi_engine.nuclei.positivity import Positivity
+from wsi_engine.results.record import Record
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.readers import reader_basis
 
 Basis = dict[str, Any]
 """JSON-like; what differs is shown to the user by the names in it."""
+
+CLASSES = ("classifier", "positive")
+"""What `classify` changes of a finished result, whose nuclei stay."""
 
 MACHINE = ("arithmetic", "versions", "tile_size")
 """What tiles rest on beside what the user gave and what was found on the slide."""
@@ -40,7 +46,13 @@ def basis_of(slide: Path, settings: RunSettings, given: Model | None = None) -> 
 
 
 def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basis:
-    """Describe what `basis_of` does but for the slide."""
+    """Describe what `basis_of` does but for the slide.
+
+    Raises
+    ------
+    ModelError
+        When there is no object classifier where one is named.
+    """
     described = settings.result_settings()
     if settings.tile_size == "auto":
         del described["tile_size"]  # known when it is chosen
@@ -51,7 +63,7 @@ def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basi
     if settings.regions_model is not None and not is_named(settings.regions_model):
         described["regions_model"] = _digest(Path(settings.regions_model))
     described["regions_weights"] = _digest(settings.regions_weights)
-    described["classifier"] = _digest(settings.classifier)
+    described["classifier"] = _digest_of_classifier(settings.classifier)
     if given is None:
         del described["weights"]
         described |= _described_methods(settings)
@@ -60,6 +72,17 @@ def basis_of_settings(settings: RunSettings, given: Model | None = None) -> Basi
     if settings.normalise is not None and settings.normalise_target is not None:
         described["normalise_target"] = _digest(settings.normalise_target)
     return {"version of results": RESULT_VERSION} | described
+
+
+def basis_of_classes(record: Record) -> Basis:
+    """Describe who gave the nuclei of a result the classes that they have, as a basis does."""
+    classifier, positivity = record.classifier, record.positivity
+    return {
+        "classifier": None if classifier is None else classifier.sha256,
+        "positive": None
+        if positivity is None
+        else str(Positivity(positivity.measurement, positivity.thresholds)),
+    }
 
 
 def _described_methods(settings: RunSettings) -> Basis:
@@ -175,14 +198,32 @@ def _digest(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        status = path.stat()
-        return _digest_as_it_is(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return _digest_as_it_is(path, _state(path))
     except OSError:
         return "unreadable"  # whoever needs it says so better
 
 
+def _digest_of_classifier(path: Path | None) -> str | None:
+    return None if path is None else _digest_as_kept(path, _state(path))
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Tell a file from what it was, so that thousands of slides of an archive read it once."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()  # whoever reads it says why
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @lru_cache(maxsize=64)
-def _digest_as_it_is(path: Path, size: int, modified: int, changed: int) -> str:
-    """Read a file once for the thousands of slides of an archive, unless it changes meanwhile."""
-    del size, modified, changed
+def _digest_as_it_is(path: Path, state: tuple[int, ...]) -> str:
+    del state
     return digest_of(path)
+
+
+@lru_cache(maxsize=64)
+def _digest_as_kept(path: Path, state: tuple[int, ...]) -> str:
+    """Digest a classifier as a result keeps it, however its file is spaced."""
+    del state
+    return hashlib.sha256(classifier_bytes(read_classifier(path))).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +14,12 @@ from wsi_engine.corrections.positive import Intensities
 from wsi_engine.corrections.record import Corrections, corrections_for
 from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.digests import digest_of
+from wsi_engine.engine.basis import basis_of_classes
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import ResultError
 from wsi_engine.models.objects.classifier import LEARNT, ObjectClassifier
 from wsi_engine.models.objects.file import classifier_bytes, read_classifier
+from wsi_engine.nuclei.identity import namespace_of
 from wsi_engine.nuclei.labels import ENGINE, OTHER
 from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.qupath.objects import PathObject, object_features
@@ -182,6 +185,10 @@ def _rewrite(
         origin=ENGINE if isinstance(record, RunRecord) else OTHER,
         cells=CellExtent.recorded(record),
     )
+    asked = {} if classifier is None else {"classifier": CLASSIFIER}
+    if positivity is not None:
+        asked["positive"] = str(positivity)
+    record = record.model_copy(update={"settings": settings.model_copy(update=asked)})
     result.publish(
         recorded(record, classes, intensities, result.growing, record.positivity),
         replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
@@ -215,11 +222,20 @@ def recorded(
         positivity = intensities.positivity
         told = PositivityFacts(measurement=positivity.measurement, thresholds=positivity.thresholds)
         record = record.model_copy(update={"positivity": told.after(before)})
-    if classes is None:
+    if classes is not None:
+        record = _with_classifier(record, classes, growing)
+    if not isinstance(record, RunRecord):
         return record
+    return record.model_copy(update={"basis": record.basis | basis_of_classes(record)})
+
+
+def _with_classifier(record: R, classes: Classes, growing: Path) -> R:
+    """Write a classifier and what it is not sure of, and return the record of its classes."""
     classifier, model, earlier = classes.classifier, record.model, record.classifier
     (growing / CLASSIFIER).write_bytes(classifier_bytes(classifier))
-    write_features(growing / DOUBTFUL, object_features(_as_points(classes.doubtful)))
+    namespace = namespace_of(record.slide.fingerprint, "doubtful")
+    points = _as_points(classes.doubtful, namespace)
+    write_features(growing / DOUBTFUL, object_features(points))
     facts = ClassifierFacts(
         file=CLASSIFIER,
         sha256=digest_of(growing / CLASSIFIER),
@@ -250,11 +266,12 @@ def _differences(record: Record, classifier: ObjectClassifier) -> list[str]:
     return classifier.learnt_on.differences(stains, side_of_pixels(record))
 
 
-def _as_points(doubtful: list[Doubt]) -> list[PathObject]:
+def _as_points(doubtful: list[Doubt], namespace: uuid.UUID) -> list[PathObject]:
     """Describe nuclei as points without a class, to be gone through in QuPath one by one."""
     return [
         PathObject(
             object_type="annotation",
+            id=str(uuid.uuid5(namespace, doubt.id)),
             roi=ROI(shapely.Point(doubt.anchor)),
             name=f"{doubt.classes[0]} or {doubt.classes[1]}?",
             measurements={"Margin": doubt.margin},

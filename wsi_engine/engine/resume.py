@@ -9,9 +9,11 @@ from typing import Any
 from wsi_engine.config import RunSettings
 from wsi_engine.digests import digest_of
 from wsi_engine.engine.basis import (
+    CLASSES,
     MACHINE,
     Basis,
     basis_of,
+    basis_of_classes,
     basis_of_settings,
     differences,
     with_later_settings,
@@ -20,7 +22,7 @@ from wsi_engine.engine.summaries import has_summaries
 from wsi_engine.errors import ResultError, SettingsError
 from wsi_engine.results.facts import FileFacts
 from wsi_engine.results.layout import CORRECTIONS, RECORD, SUMMARY_FILES, TILES
-from wsi_engine.results.record import RunRecord, read_run_record
+from wsi_engine.results.record import RunRecord, read_record
 from wsi_engine.store.journal import Entries, JournalDamagedError, read_journal
 from wsi_engine.store.tile_store import JOURNAL
 
@@ -69,21 +71,29 @@ def restart_reason(unfinished: Entries, asked: Basis, basis: Basis) -> str | Non
 def finished_run(folder: Path, basis: Basis) -> RunRecord | None:
     """Return the record of a finished run on the same basis; ``None`` if there is none.
 
+    Classes count as they are in the result now, whoever gave them; a basis without any takes
+    those that are there.
+
     Raises
     ------
     SettingsError
         When there is one on another basis.
     ResultError
-        When its record cannot be read, or its files are not those that it wrote.
+        When its record cannot be read, `measure` wrote it, or its files are not those that it
+        wrote.
     """
     if not (folder / RECORD).exists():
         return None
     try:
-        record = read_run_record(folder)
+        record = read_record(folder)
     except ResultError as error:
         raise ResultError(f"{error}, or choose another --output") from None
-    was = with_later_settings(record.basis)
-    require_same_basis(was, basis, f"{folder} holds a finished result")
+    if not isinstance(record, RunRecord):
+        raise ResultError(
+            f"{folder} holds nuclei of another program that `wsi-engine measure` measured: choose "
+            "another --output, or replace them with --force"
+        )
+    _require_same_result(record, basis, f"{folder} holds a finished result")
     if _corrections_changed(folder, record):
         return None
     for name, entry in record.files.items():
@@ -140,6 +150,18 @@ def require_same_basis(
         raise SettingsError(
             f"{what} with {'; '.join(changes)}: start again with --force, or choose another "
             "--output"
+        )
+
+
+def _require_same_result(record: RunRecord, asked: Basis, what: str) -> None:
+    """Raise `SettingsError` if the nuclei, or classes that are asked for, would not be the same."""
+    was = with_later_settings(record.basis) | basis_of_classes(record)
+    require_same_basis(was, {name: asked[name] for name in asked if name not in CLASSES}, what)
+    classes = {name: asked[name] for name in CLASSES if asked.get(name) is not None}
+    if changes := differences(was, classes):
+        raise SettingsError(
+            f"{what} with {'; '.join(changes)}: give it other classes with `wsi-engine classify`, "
+            "or choose another --output"
         )
 
 

@@ -26,7 +26,7 @@ DEFAULT_THRESHOLD = 0.2
 """Optical density: that of QuPath's *Positive cell detection*, which takes one by default and
 0.2, 0.4 and 0.6 for three (``PositiveCellDetection.getDefaultParameterList``)."""
 
-_NUMBERS = re.compile(r"[-+.,\d\seE]+")
+_NUMBERS = re.compile(r"(?:[-+.,\d\se]|nan|inf)+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Positivity:
         A measurement, such as ``DAB: Mean`` or ``Cell: DAB: Max``, or a stain, ``dab``, for its
         mean in the nucleus; upper and lower case are the same.
     thresholds
-        One, for positive and negative, or up to three, for 1+, 2+ and 3+; rising.
+        One, for positive and negative, or three, for 1+, 2+ and 3+; rising. QuPath's rule takes
+        two as well.
     """
 
     measurement: str
@@ -52,25 +53,30 @@ class Positivity:
         Raises
         ------
         ValueError
-            When it names no measurement, or thresholds are too many, no numbers, or fall.
+            When it names no measurement, or thresholds are neither one nor three, no numbers, or
+            fall.
         """
-        name, _, numbers = text.rpartition(":")
+        name, colon, numbers = text.rpartition(":")
         if not _NUMBERS.fullmatch(numbers):
+            # Within the name of a measurement, a colon has a blank behind it.
+            if colon and numbers and not numbers[0].isspace():
+                raise ValueError(f"{numbers} is no number, as a threshold is, such as dab:0.2")
             name, numbers = text, str(DEFAULT_THRESHOLD)
-        try:
-            thresholds = tuple(float(number) for number in numbers.split(","))
-        except ValueError:
-            raise ValueError(f"the thresholds {numbers} are no numbers") from None
+        elif _NUMBERS.fullmatch(name.rpartition(":")[2]) and ":" in name:
+            raise ValueError("thresholds have commas between them, as in dab:0.2,0.4,0.6")
         if not name.strip(" :"):
             raise ValueError("name the measurement, such as dab:0.2")
-        if len(thresholds) > len(GRADED) or not all(map(math.isfinite, thresholds)):
-            raise ValueError("there is one threshold, or up to three for 1+, 2+ and 3+")
+        thresholds = tuple(map(_threshold, numbers.split(",")))
         if any(a >= b for a, b in pairwise(thresholds)):
             raise ValueError("thresholds must rise, as in dab:0.2,0.4,0.6")
+        if len(thresholds) not in (1, len(GRADED)):
+            raise ValueError(
+                f"there is one threshold, or three for 1+, 2+ and 3+, and not {len(thresholds)}"
+            )
         return cls(name.strip(" :"), thresholds)
 
     def __str__(self) -> str:
-        return f"{self.measurement}:{','.join(f'{t:g}' for t in self.thresholds)}"
+        return f"{self.measurement}:{','.join(map(_spelt, self.thresholds))}"
 
     @property
     def grades(self) -> tuple[str, ...]:
@@ -91,6 +97,20 @@ class Positivity:
         by_key = {_key(name): name for name in names}
         key = _key(self.measurement)
         return by_key.get(key) or by_key.get(f"{key}: mean")
+
+
+def _threshold(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text.strip() or 'nothing'} is no number, as a threshold is")
+    return number
+
+
+def _spelt(threshold: float) -> str:
+    return repr(threshold).removesuffix(".0")
 
 
 def _key(name: str) -> str:

@@ -191,8 +191,8 @@ def read_run_record(folder: Path) -> RunRecord:
     record = read_record(folder)
     if not isinstance(record, RunRecord):
         raise ResultError(
-            f"{folder / RECORD} is not the record of a run (`wsi-engine measure` wrote it): run "
-            "the slide again with --force"
+            f"{folder / RECORD} is not the record of a run (`wsi-engine measure` wrote it): give "
+            "the folder of one"
         )
     return record
 

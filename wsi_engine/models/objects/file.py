@@ -98,6 +98,10 @@ def read_classifier(path: Path) -> ObjectClassifier:
         if size > MOST_BYTES:
             raise ValueError(f"it has {size:,} bytes, and at most {MOST_BYTES:,} are read")
         return _described(orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: no such file; give one that `wsi-engine classify --examples` wrote"
+        ) from None
     except _NO_CLASSIFIER as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else reason_for(error)
         raise ModelError(

@@ -12,6 +12,7 @@ from scipy import ndimage
 from wsi_engine.nuclei.nuclei import CLAIM_MARGIN_PX, nuclei_of_tile, within
 from wsi_engine.nuclei.polygons import (
     clipped,
+    made_valid,
     polygons_from_rings,
     repaired_on_grid,
     simplified_on_grid,
@@ -386,3 +387,20 @@ def test_a_nucleus_that_the_border_cuts_ends_there():
     slide = ModelGrid(0.5, Mpp(0.25, 0.2), 0, 0, slide_width=500, slide_height=1000)
     nuclei = nuclei_of_tile(predictions([(30 + 49, 30 + 60)]), TILE, slide, 0.0)
     np.testing.assert_allclose(nuclei.polygons[0].bounds, (488, 387.5, 500, 412.5))
+
+
+# GEOS 3.13 leaves this one invalid where it asks for what is within, and then raises.
+STUBBORN = [
+    (17288.21, 1553.01), (17288.89, 1553.89), (17288.63, 1553.61),
+    (17288.37, 1553.37), (17289.27, 1554.27), (17288.44, 1561.0),
+]  # fmt: skip
+
+
+def test_outlines_that_cross_themselves_are_mended():
+    outlines = [shapely.Polygon(ring) for ring in (STUBBORN, BOW_TIE_WITH_SPIKE, COMB)]
+    assert not outlines[0].is_valid
+    made = made_valid(np.array(outlines))
+    assert shapely.is_valid(made).all()
+    assert made[2].equals(outlines[2])
+    nucleus = shapely.box(17288, 1554, 17289, 1560)
+    assert shapely.union(made[0], nucleus).covers(nucleus)

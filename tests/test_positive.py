@@ -518,8 +518,8 @@ def test_an_export_of_before_new_thresholds_brings_none_of_its_intensities(
     nuclei[1].roi = ROI(nuclei[1].geometry.buffer(-0.5))
     redrawn, last = nuclei[1].id, nuclei[-1].id
     write_objects(tmp_path / "early.geojson", export(nuclei[:-1]))
-    classify(result, positivity=Positivity.parse("dab:0.35,0.5"))
-    later = as_told(result, "dab:0.35,0.5")
+    classify(result, positivity=Positivity.parse("dab:0.35,0.5,9"))
+    later = as_told(result, "dab:0.35,0.5,9")
     assert len({*later.values()}) == 3
     applied = apply_corrections(tmp_path / "early.geojson", result)
     assert (applied.deleted, applied.edited, applied.added) == (1, 1, 0)

@@ -14,7 +14,13 @@ import shapely
 
 from wsi_engine.nuclei.cell_rays import LIFT_PX, expand
 from wsi_engine.nuclei.cell_room import GAP_UM, Floats, Indices
-from wsi_engine.nuclei.polygons import DECIMALS, Polygons, largest_part, polygons_from_rings
+from wsi_engine.nuclei.polygons import (
+    DECIMALS,
+    Polygons,
+    largest_part,
+    made_valid,
+    polygons_from_rings,
+)
 from wsi_engine.slide.frames import Mpp
 
 SIMPLIFY_UM = 0.03
@@ -106,9 +112,7 @@ def _valid(cells: Polygons, nuclei: Polygons) -> Polygons:
     crossed = ~shapely.is_valid(cells)
     if not crossed.any():
         return cells
-    mended = shapely.make_valid(cells[crossed], method="structure", keep_collapsed=False)
-    # On the grid, where this is robust: what was mended may be off it by a rounding error.
-    mended = shapely.union(mended, nuclei[crossed], grid_size=10.0**-DECIMALS)
+    mended = shapely.union(made_valid(cells[crossed]), nuclei[crossed])
     for k in np.flatnonzero(shapely.get_type_id(mended) != shapely.GeometryType.POLYGON):
         mended[k] = largest_part(mended[k])
     whole = cells.copy()

@@ -100,6 +100,26 @@ def clipped(polygons: Polygons, width: float, height: float) -> Polygons:
     return inside
 
 
+def made_valid(outlines: Polygons) -> npt.NDArray[np.object_]:
+    """Mend outlines that cross themselves: whatever they surround is within.
+
+    Parameters
+    ----------
+    outlines
+        Polygons without holes, shape (n,).
+
+    Returns
+    -------
+    ndarray
+        Valid geometries, shape (n,): polygons, several of them, or empty ones.
+    """
+    made = shapely.make_valid(outlines, method="structure", keep_collapsed=False)
+    # GEOS 3.13 leaves a few that cross themselves within the last bit of a coordinate.
+    still = ~shapely.is_valid(made)
+    made[still] = shapely.buffer(made[still], 0)
+    return np.asarray(made, object)
+
+
 def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
     """Return the polygons of which a geometry consists, without its points and lines."""
     # Repair can put a MultiPolygon inside a GeometryCollection.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from wsi_engine.nuclei.polygons import polygon_parts
+from wsi_engine.nuclei.polygons import made_valid, polygon_parts
 from wsi_engine.qupath.rules.geometry import DEPTHS, READABILITY, as_float
 from wsi_engine.qupath.rules.gson import is_number
 from wsi_engine.qupath.rules.measurements import JAVA_NUMBER
@@ -257,10 +257,8 @@ def _repaired(area: shapely.Geometry, grid: float, say: Say) -> shapely.Geometry
 
 def _filled(polygon: shapely.Polygon) -> shapely.Geometry:
     """Return all that lies within the shell and in no hole."""
-    shell, *holes = (
-        shapely.make_valid(shapely.Polygon(ring), method="structure", keep_collapsed=False)
-        for ring in (polygon.exterior, *polygon.interiors)
-    )
+    rings = [shapely.Polygon(ring) for ring in (polygon.exterior, *polygon.interiors)]
+    shell, *holes = made_valid(np.array(rings, object))
     return shapely.difference(shell, shapely.union_all(holes))
 
 

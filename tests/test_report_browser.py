@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.browser import find_chromium
 from tests.support.results import write_result
 from wsi_engine.report.cohort import write_cohort_report
 
@@ -42,13 +41,7 @@ Promise.all(uris.map(load)).then((loaded) => {
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """The browser; without it the test is skipped, but fails in CI."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not here")
-    return path
+    return find_chromium()
 
 
 @pytest.fixture(scope="module")

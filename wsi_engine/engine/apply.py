@@ -9,17 +9,15 @@ from pathlib import Path
 
 from wsi_engine.corrections.changes import find_changes, refuse_unreadable
 from wsi_engine.corrections.record import Corrections, corrections_for
-from wsi_engine.corrections.rewrite import CellExtent, write_corrected
 from wsi_engine.corrections.selection import NucleusSelection
 from wsi_engine.corrections.sources import object_files, objects_of
 from wsi_engine.digests import digest_of
-from wsi_engine.engine.classify import classes_of, recorded
+from wsi_engine.engine.classify import classes_of, recorded, rewrite
 from wsi_engine.engine.provenance import now
 from wsi_engine.engine.summaries import write_summaries
 from wsi_engine.errors import CorrectionsError
 from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.qupath.problems import Problem
-from wsi_engine.qupath.regions import read_bounds_of_work
 from wsi_engine.results.folder import ResultFolder, has_result
 from wsi_engine.results.layout import (
     CLASSIFIER_FILES,
@@ -27,11 +25,9 @@ from wsi_engine.results.layout import (
     NUCLEI_FILES,
     NUCLEI_TABLE,
     REPORT_FILE,
-    ROI_FILE,
 )
 from wsi_engine.results.nucleus_table import GeoParquetReader
 from wsi_engine.results.record import RunRecord, read_record
-from wsi_engine.slide.frames import Mpp
 from wsi_engine.writing import clear_write_errors
 
 MOST_MISSING = 0.5
@@ -217,27 +213,11 @@ def _rewrite(
     earlier: Corrections, corrections: Corrections, result: ResultFolder, record: RunRecord
 ) -> int:
     """Write the result anew with its corrections; return the number of nuclei."""
-    folder, settings = result.path, record.settings
-    regions = None
-    if (folder / ROI_FILE).exists():
-        regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
+    folder = result.path
     # New outlines are classified, too, and those that were corrected without a class.
     classes, intensities = classes_of(folder, record, corrections)
     with clear_write_errors(folder):
-        count, _ = write_corrected(
-            folder,
-            result.growing,
-            corrections,
-            slide=folder.name,
-            mpp=Mpp(record.slide.mpp.x, record.slide.mpp.y),
-            regions=regions,
-            split=settings.split,
-            colours=record.model.class_colours,
-            drawn=earlier.added,
-            classes=classes,
-            intensities=intensities,
-            cells=CellExtent.recorded(record),
-        )
+        count = rewrite(result, record, corrections, classes, intensities, drawn=earlier.added)
         if corrections:
             corrections.write(result.growing / CORRECTIONS)
         density = round(count / record.nuclei.area_mm2, 2)

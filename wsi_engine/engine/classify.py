@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -162,15 +163,49 @@ def _rewrite(
     classifier: ObjectClassifier | None,
     positivity: Positivity | None,
 ) -> tuple[Classes | None, Intensities | None]:
-    folder, settings, model = result.path, record.settings, record.model
+    folder, model = result.path, record.model
     corrections = Corrections.none(record.slide.fingerprint, model.name)
     if isinstance(record, RunRecord):
         corrections = corrections_for(folder, record.slide.fingerprint, model.name)
     classes, intensities = classes_of(folder, record, corrections, classifier, positivity)
+    rewrite(result, record, corrections, classes, intensities, drawn=corrections.added)
+    asked = {} if classifier is None else {"classifier": CLASSIFIER}
+    if positivity is not None:
+        asked["positive"] = str(positivity)
+    record = record.model_copy(update={"settings": record.settings.model_copy(update=asked)})
+    result.publish(
+        recorded(record, classes, intensities, result.growing, record.positivity),
+        replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
+    )
+    return classes, intensities
+
+
+def rewrite(
+    result: ResultFolder,
+    record: Record,
+    corrections: Corrections,
+    classes: Classes | None,
+    intensities: Intensities | None,
+    drawn: Collection[str],
+) -> int:
+    """Write the nuclei of a finished result anew, to grow beside it; return their number.
+
+    Parameters
+    ----------
+    result, record
+        The result, and its record as it is.
+    corrections
+        Those that the nuclei are to have.
+    classes, intensities
+        What gives them their classes, as `classes_of` returns it.
+    drawn
+        Ids of nuclei in the result that a person drew.
+    """
+    folder, settings = result.path, record.settings
     regions = None
     if (folder / ROI_FILE).exists():
         regions = read_bounds_of_work(folder / ROI_FILE, settings.roi_class, settings.exclude_class)
-    write_corrected(
+    count, _ = write_corrected(
         folder,
         result.growing,
         corrections,
@@ -179,21 +214,13 @@ def _rewrite(
         regions=regions,
         split=settings.split,
         colours=record.model.class_colours,
-        drawn=corrections.added,
+        drawn=drawn,
         classes=classes,
         intensities=intensities,
         origin=ENGINE if isinstance(record, RunRecord) else OTHER,
         cells=CellExtent.recorded(record),
     )
-    asked = {} if classifier is None else {"classifier": CLASSIFIER}
-    if positivity is not None:
-        asked["positive"] = str(positivity)
-    record = record.model_copy(update={"settings": settings.model_copy(update=asked)})
-    result.publish(
-        recorded(record, classes, intensities, result.growing, record.positivity),
-        replaced=[NUCLEI_FILES, *CLASSIFIER_FILES, REPORT_FILE],
-    )
-    return classes, intensities
+    return count
 
 
 def recorded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,9 +50,16 @@ def taught_config(folder: Path, **changes: object) -> TrainConfig:
     return config_of(folder, data=[entry], **changes)
 
 
+def doubting(teacher: StarConvexModel, by: float) -> StarConvexModel:
+    """Return the teacher less sure of every nucleus by so much of its logit."""
+    network = copy.deepcopy(teacher.network)
+    network.state_dict()["head.bias"][0] -= by
+    return replace(teacher, network=network)
+
+
 def test_it_says_where_nuclei_are(teacher: StarConvexModel) -> None:
     image, drawn = draw_field(4)
-    probability, labels = teach(teacher, image, 0.25)
+    probability, labels = teach([teacher], image, 0.25)
     assert labels.shape == image.shape[:2]
     assert labels.dtype == np.uint16
     assert probability.shape == (24, 24)  # 96 px of 0.25 µm on a grid of 1 µm
@@ -64,28 +72,49 @@ def test_it_says_where_nuclei_are(teacher: StarConvexModel) -> None:
 def test_what_it_is_not_sure_of_is_unknown(teacher: StarConvexModel) -> None:
     """The same image, seen by one who is never sure, and by one who finds nothing."""
     image, _ = draw_field(4)
-
-    def doubting(shift: float) -> np.ndarray:
-        network = replace(teacher).network
-        before = network.head.bias[0].item()
-        network.head.bias.data[0] -= shift
-        try:
-            return teach(teacher, image, 0.25)[1]
-        finally:
-            network.head.bias.data[0] = before
-
-    labels = [doubting(shift) for shift in (0, 1.5, 20)]
+    labels = [teach([doubting(teacher, by)], image, 0.25)[1] for by in (0, 1.5, 20)]
     assert not labels[2].any()
     unknown = [(each == UNKNOWN).sum() for each in labels]
     assert unknown[1] > unknown[0]
 
 
+class TestTwoTeachers:
+    def test_probability_is_their_mean(self, teacher: StarConvexModel) -> None:
+        image, _ = draw_field(4)
+        other = doubting(teacher, 1.5)
+        alone = [teach([each], image, 0.25)[0].astype(float) for each in (teacher, other)]
+        together, _ = teach([teacher, other], image, 0.25)
+        np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1)
+
+    def test_it_lies_on_the_finest_of_their_grids(self, teacher: StarConvexModel) -> None:
+        """The coarser one, whose pixels are twice as large, sees nuclei of half the size."""
+        image, drawn = draw_field(4)
+        coarse = replace(teacher, spec=replace(teacher.spec, mpp=1.0))
+        for teachers in ([teacher, coarse], [coarse, teacher]):
+            probability, _ = teach(teachers, image, 0.25)
+            assert probability.shape == (24, 24)
+            truth = (drawn > 0).reshape(24, 4, 24, 4).mean(axis=(1, 3))
+            assert probability[truth == 1].mean() > 2 * probability[truth == 0].mean()
+
+    def test_the_first_draws_and_all_say_how_likely(self, teacher: StarConvexModel) -> None:
+        image, _ = draw_field(4)
+        blind = doubting(teacher, 20)
+        alone = teach([teacher], image, 0.25)[1]
+        doubted = teach([teacher, blind], image, 0.25)[1]
+        assert ((alone > 0) & (alone != UNKNOWN)).any()
+        # Half as likely as the one says: nothing is sure any more.
+        assert set(np.unique(doubted)) == {0, UNKNOWN}
+        # What the first does not draw, but others see, is unknown, not background.
+        unseen = teach([blind, teacher], image, 0.25)[1]
+        assert set(np.unique(unseen)) == {0, UNKNOWN}
+
+
 def test_images_are_taught_once(teacher: StarConvexModel, data: Path) -> None:
     paths = sorted((data / "images").iterdir())
-    teach_images(teacher, paths, 0.25, data / "taught")
+    teach_images([teacher], paths, 0.25, data / "taught")
     first = {path: path.stat().st_mtime_ns for path in (data / "taught").iterdir()}
     assert [path.name for path in sorted(first)] == ["a_0.png", "b_0.png"]
-    teach_images(teacher, paths, 0.25, data / "taught")
+    teach_images([teacher], paths, 0.25, data / "taught")
     assert first == {path: path.stat().st_mtime_ns for path in (data / "taught").iterdir()}
 
 
@@ -93,7 +122,7 @@ def test_fields_of_a_slide_are_a_set(teacher: StarConvexModel, tmp_path: Path) -
     image = np.full((1024, 2048, 3), 245, np.uint8)
     image[:, :1024] = np.tile(draw_field(4)[0], (11, 11, 1))[:1024, :1024]
     write_pyramid(tmp_path / "slide.tif", image, 0.5)
-    teach_slide(teacher, tmp_path / "slide.tif", None, tmp_path / "set")
+    teach_slide([teacher], tmp_path / "slide.tif", None, tmp_path / "set")
     (name,) = (path.stem for path in (tmp_path / "set/images").iterdir())  # glass is left out
     assert name == "slide_0_0"
     field = read_image(tmp_path / f"set/images/{name}.png")
@@ -111,7 +140,7 @@ def test_a_student_sees_the_pixels_that_a_run_shows(
     """Nothing is resampled where whole pixels of the slide are nearly those of the network."""
     image = np.tile(draw_field(4)[0], (11, 11, 1))[:1024, :1024]
     write_pyramid(tmp_path / "slide.tif", image, 0.499)
-    teach_slide(teacher, tmp_path / "slide.tif", None, tmp_path / "set")
+    teach_slide([teacher], tmp_path / "slide.tif", None, tmp_path / "set")
     np.testing.assert_array_equal(read_image(tmp_path / "set/images/slide_0_0.png"), image)
 
 
@@ -120,6 +149,18 @@ def test_the_command(data: Path) -> None:
     weights = Path(__file__).parents[1] / shipped
     main([str(weights), str(data / "taught"), str(data / "images"), "--mpp", "0.25"])
     assert len(list((data / "taught").iterdir())) == 2
+
+
+def test_the_command_with_two(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught_by: list[int] = []
+    monkeypatch.setattr(
+        "wsi_engine.training.teaching.teach_images",
+        lambda teachers, *_: taught_by.append(len(teachers)),
+    )
+    shipped = str(Path(__file__).parents[1] / "wsi_engine/models/weights/starconvex.safetensors")
+    images = str(data / "images")
+    main([shipped, str(data / "taught"), images, "--mpp", "0.25", "--with", shipped])
+    assert taught_by == [2]
 
 
 def targets_of(spot: Spot, config: TrainConfig) -> StarTargets:
@@ -157,7 +198,7 @@ class TestLearning:
         np.testing.assert_allclose(targets.probability_weight[seen], 0.5)
 
     def test_a_run_learns_from_it(self, data: Path, teacher: StarConvexModel) -> None:
-        teach_images(teacher, sorted((data / "images").iterdir()), 0.25, data / "taught")
+        teach_images([teacher], sorted((data / "images").iterdir()), 0.25, data / "taught")
         assert load_dataset(taught_config(data).data[0]).fields[0].taught is not None
         assert train(taught_config(data)).checkpoint.exists()
 

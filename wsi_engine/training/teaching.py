@@ -1,18 +1,20 @@
-"""What a trained network knows, written as a set to train another on.
+"""What trained networks know, written as a set to train another on.
 
-A teacher runs eight-fold over images that have labels, or that nobody labelled. For each it
-leaves an image of its object probability, and for the unlabelled ones its nuclei as labels:
-what it is sure of as nuclei, what it is not sure of as unknown. A student then learns from them
-through the same crops, warps and stains as from labels; see ``taught`` in
+Teachers run eight-fold over images that have labels, or that nobody labelled. For each they
+leave an image of their mean object probability, and for the unlabelled ones nuclei as labels:
+what they are sure of as nuclei, what they are not sure of as unknown. A student then learns from
+them through the same crops, warps and stains as from labels; see ``taught`` in
 `wsi_engine.training.config.DataConfig` (Hinton et al., "Distilling the knowledge in a neural
-network", 2015).
+network", 2015, of one teacher and of several).
 
     python -m wsi_engine.training.teaching WEIGHTS OUT --mpp 0.25 IMAGES_OR_SLIDES...
+    python -m wsi_engine.training.teaching WEIGHTS OUT --with OTHER_WEIGHTS IMAGES_OR_SLIDES...
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
 from wsi_engine.errors import ModelError
 from wsi_engine.evaluation.images import UNKNOWN, is_image, read_image
@@ -43,41 +46,74 @@ _GLASS_DENSITY = 0.08
 
 
 def teach(
-    model: Teacher, image: RGB, mpp: float
+    teachers: Sequence[Teacher], image: RGB, mpp: float
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
-    """Return what a teacher says of an image.
+    """Return what teachers say of an image.
+
+    Parameters
+    ----------
+    teachers
+        The first draws the nuclei; how likely they are, all say together.
 
     Returns
     -------
     probability, labels
-        Object probability from 0 to 255 on the teacher's grid over the whole image, uint8;
-        and its nuclei in the image's pixels, uint16, see `wsi_engine.models.label_rays`.
+        Mean object probability from 0 to 255 on the finest of their grids over the whole image,
+        uint8; and the nuclei in the image's pixels, uint16, see `wsi_engine.models.label_rays`.
     """
-    prediction = predict(model, image, mpp, maps_of=augmented(model, 8).maps)
-    probability = np.rint(255 * model.object_probability(prediction.maps)).astype(np.uint8)
-    return probability, _labels(model, prediction)
+    predictions = [predict(each, image, mpp, maps_of=augmented(each, 8).maps) for each in teachers]
+    probability = _mean(
+        [
+            each.object_probability(prediction.maps)
+            for each, prediction in zip(teachers, predictions, strict=True)
+        ]
+    )
+    labels = _labels(teachers[0], predictions[0], probability)
+    return np.rint(255 * probability).astype(np.uint8), labels
 
 
-def _labels(model: Teacher, prediction: Prediction) -> npt.NDArray[np.uint16]:
+def _mean(maps: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Return the mean of maps of one image, on the finest of their grids."""
+    height, width = max((each.shape for each in maps), key=math.prod)
+    return np.mean([_resized(each, height, width) for each in maps], axis=0, dtype=np.float32)
+
+
+def _resized(pixels: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+    if pixels.shape == (height, width):
+        return pixels
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.float32)
+
+
+def _labels(
+    model: Teacher, prediction: Prediction, probability: npt.NDArray[np.float32]
+) -> npt.NDArray[np.uint16]:
+    """Draw the nuclei of a teacher; a nucleus is as likely as its likeliest point."""
     nuclei = by_score(model.with_threshold(_UNSURE).decode(prediction.maps))
     drawn = rasterise(nuclei.xy * prediction.scale, nuclei.offsets, prediction.shape)
-    sure = np.concatenate([[True], nuclei.scores >= _SURE])
-    labels = np.where(sure[drawn], drawn, UNKNOWN)
-    return labels.astype(np.uint16)
+    likely = _resized(probability, *prediction.shape)
+    # Where no nucleus is drawn, the others may still see one.
+    drawn = np.where((drawn == 0) & (likely >= _UNSURE), len(nuclei) + 1, drawn)
+    peaks = np.asarray(ndimage.maximum(likely, drawn, np.arange(len(nuclei) + 2)))
+    peaks[-1] = _UNSURE
+    labels = np.select([peaks[drawn] >= _SURE, peaks[drawn] >= _UNSURE], [drawn, UNKNOWN], 0)
+    return np.where(drawn == 0, 0, labels).astype(np.uint16)
 
 
-def teach_images(model: Teacher, images: Sequence[Path], mpp: float, out: Path) -> None:
-    """Write, for images that have labels of their own, what a teacher says of them."""
+def teach_images(
+    teachers: Sequence[Teacher], images: Sequence[Path], mpp: float, out: Path
+) -> None:
+    """Write, for images that have labels of their own, what teachers say of them."""
     out.mkdir(parents=True, exist_ok=True)
     for path in images:
         target = out / f"{path.stem}.png"
         if not target.exists():
-            probability, _ = teach(model, read_image(path), mpp)
+            probability, _ = teach(teachers, read_image(path), mpp)
             _save(target, probability)
 
 
-def teach_slide(model: Teacher, slide: Path, mpp: float | None, out: Path) -> None:
-    """Write fields of a slide that nobody labelled, with a teacher's labels.
+def teach_slide(teachers: Sequence[Teacher], slide: Path, mpp: float | None, out: Path) -> None:
+    """Write fields of a slide that nobody labelled, with the labels of teachers.
 
     Parameters
     ----------
@@ -89,10 +125,11 @@ def teach_slide(model: Teacher, slide: Path, mpp: float | None, out: Path) -> No
     """
     for name in ("images", "labels", "taught"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    for name, field in _tissue_fields(slide, mpp, model.spec.mpp):
+    finest = min(each.spec.mpp for each in teachers)
+    for name, field in _tissue_fields(slide, mpp, finest):
         if (out / "images" / f"{name}.png").exists():
             continue
-        probability, labels = teach(model, field, model.spec.mpp)
+        probability, labels = teach(teachers, field, finest)
         _save(out / "taught" / f"{name}.png", probability)
         _save(out / "labels" / f"{name}.png", labels)
         _save(out / "images" / f"{name}.png", field)
@@ -134,16 +171,21 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("paths", type=Path, nargs="+", help="a folder of images, or slides")
+    parser.add_argument(
+        "--with", dest="others", type=Path, action="append", default=[], metavar="WEIGHTS",
+        help="of another teacher; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--method", default="starconvex", help="whose weights they are")
     parser.add_argument("--mpp", type=float, help="of images, and of slides that state none")
     arguments = parser.parse_args(words)
-    model = _teacher(arguments.method, arguments.weights)
+    weights = [arguments.weights, *arguments.others]
+    teachers = [_teacher(arguments.method, each) for each in weights]
     for path in arguments.paths:
         if path.is_dir():
             images = sorted(filter(is_image, path.iterdir()))
-            teach_images(model, images, arguments.mpp, arguments.out)
+            teach_images(teachers, images, arguments.mpp, arguments.out)
         else:
-            teach_slide(model, path, arguments.mpp, arguments.out)
+            teach_slide(teachers, path, arguments.mpp, arguments.out)
 
 
 if __name__ == "__main__":

@@ -280,6 +280,18 @@ def test_shapes_are_valid_and_rounded_or_left_out(tmp_path, caplog, shape, kept)
         np.testing.assert_array_equal(points, np.round(points, 2))
 
 
+@pytest.mark.parametrize("target", ["out.geojson", "out.parquet"])
+def test_what_cannot_be_read_is_said_once(tmp_path, caplog, target):
+    """A source that is read twice, for its columns and for its rows, is doubted once."""
+    source = detections(tmp_path / "in.geojson", shapely.box(0, 0, 9, 9))
+    document = json.loads(source.read_text())
+    features = document["features"] if isinstance(document, dict) else document
+    features.append({"type": "Feature", "geometry": {"type": "Blob"}, "properties": {}})
+    source.write_text(json.dumps(document))
+    assert convert(source, tmp_path / target).count == 1
+    assert len([record for record in caplog.records if "Blob" in record.getMessage()]) == 1
+
+
 # The dialect of QuPath 0.2 and 0.3
 
 

@@ -28,7 +28,7 @@ from wsi_engine.errors import ConversionError
 from wsi_engine.nuclei.measure.shape import QUPATH_NAMES
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
-from wsi_engine.qupath.reader import iter_objects
+from wsi_engine.qupath.reader import iter_objects, iter_quietly
 from wsi_engine.qupath.writer import GeoJSONWriter, write_objects
 from wsi_engine.slide.opening import open_slide
 from wsi_engine.writing import atomic_path, clear_write_errors
@@ -132,7 +132,7 @@ def convert(
     with clear_write_errors(target), atomic_path(target, keep_name=True) as partial:
         if target_kind == "geoparquet":
             # The columns must be known before the first row: the source is read twice.
-            names = measurement_names(_read(source, kind, known, as_is))
+            names = measurement_names(_read(source, kind, known, as_is, problems=None))
             names += [name for name in QUPATH_NAMES if mpp is not None and name not in names]
             write_geoparquet(partial, objects, names)
         elif target_kind == "tiatoolbox":
@@ -169,8 +169,9 @@ def _read(
     kind: Kind,
     types: Types | None,
     as_is: bool,
-    problems: list[Problem] | None = None,
+    problems: list[Problem] | None,
 ) -> Iterator[PathObject]:
+    """Read a source; without a list that takes its problems, they are passed over silently."""
     match kind:
         case "cellvit":
             return read_cellvit(path, types=types, pixel_centres=not as_is)
@@ -183,7 +184,7 @@ def _read(
         case "labels":
             return read_label_image(path)
         case "qupath":
-            return iter_objects(path, problems=problems)
+            return iter_quietly(path) if problems is None else iter_objects(path, problems=problems)
 
 
 def _placement(

@@ -99,8 +99,17 @@ def iter_objects(
     >>> first.object_type
     'detection'
     """
-    path = Path(path)
     met = _Problems(strict, problems)
+    yield from _objects(Path(path), met)
+    met.warn()
+
+
+def iter_quietly(path: str | Path) -> Iterator[PathObject]:
+    """Yield objects as `iter_objects` does, without a warning: for the first of two passes."""
+    return _objects(Path(path), _Problems(strict=False, kept=None))
+
+
+def _objects(path: Path, met: _Problems) -> Iterator[PathObject]:
     archive = is_archive(path)
     parts = 0
     for part in open_parts(path):
@@ -114,7 +123,7 @@ def iter_objects(
                     block, part.name, met.add, in_collection=features.in_collection
                 )
         except GeoJSONError as error:
-            if strict or not archive:
+            if met.strict or not archive:
                 raise
             met.add(Problem(part.name, None, None, str(error), skipped=True))
         for reason in features.problems:
@@ -122,12 +131,11 @@ def iter_objects(
     if not parts:
         reason = "it holds no entry that ends in .geojson or .json"
         met.add(Problem(path.name, None, None, reason, skipped=True))
-    met.warn()
 
 
 class _Problems:
     def __init__(self, strict: bool, kept: list[Problem] | None) -> None:
-        self._strict = strict
+        self.strict = strict
         self._kept = kept
         self._first: Problem | None = None
         self._count = 0
@@ -137,7 +145,7 @@ class _Problems:
         return self._add
 
     def _add(self, problem: Problem) -> None:
-        if self._strict:
+        if self.strict:
             raise GeoJSONError(str(problem))
         if self._kept is not None:
             self._kept.append(problem)

@@ -210,6 +210,16 @@ def test_more_than_twice_as_many_are_found_in_a_real_image(tmp_path):
     assert len(after) > 2 * len(before) > 200
 
 
+def test_the_page_relies_on_stains_that_were_shown_apart(tmp_path):
+    image = skimage.data.immunohistochemistry()
+    for split, level in (("never", "bad"), ("auto", "look")):
+        found_in(tmp_path, "ihc", image, split)
+        flags = json.loads((tmp_path / split / "ihc" / "quality.json").read_bytes())
+        (stain,) = (flag for flag in flags["flags"] if flag["name"] == "stain")
+        assert stain["level"] == level
+        assert ("on haematoxylin and DAB apart" in stain["sentence"]) == (split == "auto")
+
+
 def test_the_same_nuclei_are_found_whatever_the_tiles(tmp_path):
     drawn = immunostained("nuclei")
     drawn.write(tmp_path / "ki67.png")

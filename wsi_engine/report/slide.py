@@ -34,6 +34,7 @@ from wsi_engine.report.plausibility import (
     pixel_size_flag,
 )
 from wsi_engine.report.tables import class_rows, facts_of_run, headline, region_rows
+from wsi_engine.results.facts import ModelFacts
 from wsi_engine.results.finished import SlideResult
 from wsi_engine.results.folder import ResultFolder
 from wsi_engine.results.layout import (
@@ -44,6 +45,7 @@ from wsi_engine.results.layout import (
 )
 from wsi_engine.results.quality_files import read_flags, write_flags
 from wsi_engine.results.slide_at_hand import slide_at_hand
+from wsi_engine.slide.dab import SPLIT_OFF
 from wsi_engine.slide.protocol import Slide, SlideInfo
 from wsi_engine.slide.quality import Flag, assess_slide, read_slide_overview
 from wsi_engine.slide.quality.red_cells import red_cells_flag
@@ -196,7 +198,7 @@ def _look(result: SlideResult, slide: Slide | None) -> _Seen:
     tissue = _tissue(result, slide, info)
     return _Seen(
         [
-            *assess_slide(slide, info, tissue, overview),
+            *assess_slide(slide, info, tissue, overview, splits_dab=_splits_dab(result)),
             red_cells_flag(slide, info, result.anchors[result.on_slide]),
         ],
         tissue,
@@ -204,6 +206,11 @@ def _look(result: SlideResult, slide: Slide | None) -> _Seen:
         make_cards(result, typical, fields),
         make_cards(result, unusual, fields),
     )
+
+
+def _splits_dab(result: SlideResult) -> bool:
+    model = result.record.model
+    return isinstance(model, ModelFacts) and SPLIT_OFF in model.calibration
 
 
 def _earlier_flags(result: SlideResult) -> list[Flag]:

@@ -17,6 +17,9 @@ from wsi_engine.slide.protocol import RGB
 from wsi_engine.slide.stain import MILLI, haematoxylin
 from wsi_engine.slide.stain_vectors import DAB, EOSIN, HAEMATOXYLIN
 
+SPLIT_OFF = "DAB split off"
+"""By this name the record of a run says that a network saw the two views."""
+
 _STEP_PX = 4
 _FAINTEST_OD, _OPAQUE_OD = 0.08, 0.95
 """Optical density in the strongest channel from which on a pixel is stained, and in the weakest

@@ -13,7 +13,7 @@ from wsi_engine.models.starconvex.decoding import decode_maps
 from wsi_engine.models.starconvex.fading import faded, fading_of
 from wsi_engine.models.turns import Turn
 from wsi_engine.nuclei.predictions import Predictions
-from wsi_engine.slide.dab import shows_dab, views_of
+from wsi_engine.slide.dab import SPLIT_OFF, shows_dab, views_of
 from wsi_engine.slide.normalisation.methods import SplitDab
 
 
@@ -65,7 +65,7 @@ class StarConvexMaps(MapModel):
         settings = {"threshold": self.threshold}
         if self.largest_density is not None:
             settings |= {"fading": self.fading}
-        return settings | {"DAB split off": 1.0} if self.splits_dab else settings
+        return settings | {SPLIT_OFF: 1.0} if self.splits_dab else settings
 
     def maps(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
         """Run the network on pixels, uint8 (n, h, w, 3), as pale as the slide is to be shown.

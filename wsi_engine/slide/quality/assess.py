@@ -20,7 +20,12 @@ LARGEST_SHARE, SMALLEST_SLIDE_MM2 = 0.95, 4.0
 
 
 def assess_slide(
-    slide: Slide, info: SlideInfo, area: shapely.Geometry, overview: Overview
+    slide: Slide,
+    info: SlideInfo,
+    area: shapely.Geometry,
+    overview: Overview,
+    *,
+    splits_dab: bool = False,
 ) -> list[Flag]:
     """Check focus, pen, folds, stain and amount of tissue.
 
@@ -34,6 +39,8 @@ def assess_slide(
         Tissue, or where else nuclei are looked for, in QuPath pixels.
     overview
         Overview of the slide.
+    splits_dab
+        Whether the nuclei were found on haematoxylin and DAB apart.
     """
     assert info.mpp is not None
     tissue = overview.mask_of(area)
@@ -42,7 +49,7 @@ def assess_slide(
         focus_flag(slide, info, area),
         ink_flag(overview, tissue),
         folds_flag(overview, tissue),
-        stain_flag(overview, tissue),
+        stain_flag(overview, tissue, splits_dab=splits_dab),
         tissue_flag(*(a * info.mpp.pixel_area_um2 / 1e6 for a in (area.area, slide_px))),
     ]
 

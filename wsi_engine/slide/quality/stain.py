@@ -34,7 +34,7 @@ PALEST_SHARE, LARGEST_RED_CAST_OD = 0.05, 0.15
 """Luma and chroma taken for red, green and blue make red of the palest part of a slide."""
 
 
-def stain_flag(overview: Overview, tissue: Mask) -> Flag:
+def stain_flag(overview: Overview, tissue: Mask, *, splits_dab: bool = False) -> Flag:
     """Say whether the colours are those of haematoxylin and eosin.
 
     Parameters
@@ -43,6 +43,8 @@ def stain_flag(overview: Overview, tissue: Mask) -> Flag:
         Overview of the slide.
     tissue
         Tissue on it.
+    splits_dab
+        Whether the nuclei were found on haematoxylin and DAB apart; see `wsi_engine.slide.dab`.
     """
     if is_grey(overview.rgb):
         sentence = "It is grey, without the colours of stains: nuclei cannot be relied on."
@@ -63,6 +65,12 @@ def stain_flag(overview: Overview, tissue: Mask) -> Flag:
     strongest = beyond.argmax(axis=1)
     red, green, blue = (float((strongest == channel).mean()) for channel in range(3))
     value = round(100 * green, 1)
+    if green < SMALLEST_GREEN_SHARE and blue > red and splits_dab:
+        sentence = (
+            f"{100 * blue:.0f} % of what is stained is brown, as with DAB: nuclei were found on "
+            "haematoxylin and DAB apart. Check some fields by eye."
+        )
+        return Flag("stain", "look", value, "%", sentence)
     if green < SMALLEST_GREEN_SHARE:
         level: FlagLevel = "bad" if green < SMALLEST_GREEN_SHARE_BAD else "look"
         kind = "brown, as with DAB" if blue > red else "blue, as with Luxol or Giemsa"

@@ -11,7 +11,7 @@ import pytest
 from tests.support.archives import OPTIONS, SETTINGS, Heard, write_slide, write_slides
 from wsi_engine import run_archive
 from wsi_engine.archive import forecast as forecasts
-from wsi_engine.archive.forecast import CPU_S_PER_MPX, forecast_archive
+from wsi_engine.archive.forecast import CPU_S_PER_MPX, S_PER_SLIDE, forecast_archive
 from wsi_engine.cli import main
 from wsi_engine.models.registry import available_models
 from wsi_engine.results.record import read_run_record
@@ -116,7 +116,7 @@ def test_tissue_is_not_looked_for_where_that_takes_long(tmp_path, output, monkey
 def test_time_is_that_of_the_benchmark_until_there_are_runs(slides, output, monkeypatch):
     monkeypatch.setattr(forecasts, "processor_threads", lambda: 4)
     forecast = forecast_archive([slides], output, **SETTINGS)
-    wanted = 3 * CPU_S_PER_MPX["watershed"] * (0.064**2 / 0.5**2) / 4
+    wanted = 3 * (S_PER_SLIDE + CPU_S_PER_MPX["watershed"] * (0.064**2 / 0.5**2) / 4)
     assert forecast.seconds == pytest.approx(wanted)
     assert "0.33 s per Mpx of watershed on one core (benchmarks/methods.md)" in forecast.basis
 

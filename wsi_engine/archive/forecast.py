@@ -45,6 +45,10 @@ CPU_S_PER_MPX = {
 """Processor seconds by model for a megapixel as it sees them, network and decoder, as measured in
 benchmarks/methods.md."""
 
+S_PER_SLIDE = 0.8
+"""Seconds that a slide takes however small it is: to open it, find tissue, write and draw its page.
+Four images of 512 x 512 px took 2.3 processor seconds more than one."""
+
 LARGEST_READ_PX = 64_000_000
 """Tissue is looked for where so many pixels, at most, have to be read for it: a second or two."""
 
@@ -134,7 +138,9 @@ class _Pace:
     def seconds(self, area_mm2: float, megapixels: float) -> float | None:
         if self.per_mm2 is not None:
             return self.per_mm2 * area_mm2
-        return None if self.per_megapixel is None else self.per_megapixel * megapixels
+        if self.per_megapixel is None:
+            return None
+        return S_PER_SLIDE + self.per_megapixel * megapixels
 
 
 def forecast_archive(
@@ -234,8 +240,8 @@ def _pace_of(output: Path, settings: RunSettings) -> _Pace:
         return _Pace("no figure for a GPU: it comes when one slide is done")
     threads = processor_threads()
     basis = (
-        f"{per_megapixel} s per Mpx of {settings.model} on one core (benchmarks/methods.md), "
-        f"{threads} cores here; measuring and writing come on top"
+        f"{S_PER_SLIDE} s a slide, and {per_megapixel} s per Mpx of {settings.model} on one core "
+        f"(benchmarks/methods.md), {threads} cores here; measuring and writing come on top"
     )
     return _Pace(basis, per_megapixel=per_megapixel / threads)
 

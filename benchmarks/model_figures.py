@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import wsi_engine
+from wsi_engine.evaluation.details import DIAMETER_CLASSES
 from wsi_engine.evaluation.evaluate import score_pair
 from wsi_engine.evaluation.images import is_image
 from wsi_engine.evaluation.metrics import Evaluation
@@ -102,6 +103,7 @@ def main() -> None:
     settings = {name: getattr(arguments, name) for name in ("model", "weights", "tile_size")}
     print("| set | images | nuclei |", " | ".join(MEASURES), "| splits | merges |")
     print("|---" * (5 + len(MEASURES)) + "|")
+    recalls = []
     for test_set in sets_of(arguments.data, TrainConfig.load(arguments.config)):
         if arguments.sets and not test_set.name.startswith(tuple(arguments.sets)):
             continue
@@ -114,6 +116,12 @@ def main() -> None:
             f"| {test_set.name} | {len(test_set.pairs)} | {nuclei} |", " | ".join(cells), "|",
             flush=True,
         )  # fmt: skip
+        nuclei_of, found = evaluation.details().by_diameter
+        shares = [*found / np.maximum(nuclei_of, 1), found[:2].sum() / max(nuclei_of[:2].sum(), 1)]
+        recalls.append(f"| {test_set.name} | " + " | ".join(f"{x:.2f}" for x in shares) + " |")
+    print("\n| recall by diameter in µm |", " | ".join([*DIAMETER_CLASSES, "<4"]), "|")
+    print("|---" * (len(DIAMETER_CLASSES) + 2) + "|")
+    print("\n".join(recalls))
 
 
 if __name__ == "__main__":

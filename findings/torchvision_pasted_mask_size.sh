@@ -1,11 +1,11 @@
 #!/bin/sh
-# torchvision 0.27.1: the size of a mask that its Mask R-CNN pastes into the image depends on the fraction
-# of a pixel at which its box lies. paste_masks_in_image rounds the box outwards to whole pixels, by
-# cutting off decimals and adding one, and stretches the mask over what comes out, so that one mask
-# in a box of 21 x 18 px covers between 310 and 346 px as the box is moved by tenths of a pixel
-# along the diagonal; the ellipse that the mask shows has 297. One expects the mask to move with its
-# box, and its area to stay. For objects of 20 px across, as nuclei are, that is 17 % of the area
-# and an IoU of 0.85 with what the network said.
+# torchvision 0.27.1: the size of a mask that its Mask R-CNN pastes into the image depends on the
+# fraction of a pixel at which its box lies. paste_masks_in_image rounds the box outwards to whole
+# pixels, by cutting off decimals and adding one, and stretches the mask over what comes out, so
+# that one mask in a box of 21 x 18 px covers between 310 and 346 px as the box is moved by tenths
+# of a pixel along the diagonal; the ellipse that the mask shows has 297. One expects the mask to
+# move with its box, and its area to stay. For objects of 20 px across, as nuclei are, that is
+# 17 % of the area, and an IoU of 0.85 with what the network said.
 set -eu
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

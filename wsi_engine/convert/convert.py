@@ -132,7 +132,7 @@ def convert(
     with clear_write_errors(target), atomic_path(target, keep_name=True) as partial:
         if target_kind == "geoparquet":
             # The columns must be known before the first row: the source is read twice.
-            names = measurement_names(_read(source, kind, known, as_is, problems=None))
+            names = measurement_names(_read(source, kind, known, as_is, quietly=True))
             names += [name for name in QUPATH_NAMES if mpp is not None and name not in names]
             write_geoparquet(partial, objects, names)
         elif target_kind == "tiatoolbox":
@@ -169,9 +169,10 @@ def _read(
     kind: Kind,
     types: Types | None,
     as_is: bool,
-    problems: list[Problem] | None,
+    problems: list[Problem] | None = None,
+    *,
+    quietly: bool = False,
 ) -> Iterator[PathObject]:
-    """Read a source; without a list that takes its problems, they are passed over silently."""
     match kind:
         case "cellvit":
             return read_cellvit(path, types=types, pixel_centres=not as_is)
@@ -184,7 +185,7 @@ def _read(
         case "labels":
             return read_label_image(path)
         case "qupath":
-            return iter_quietly(path) if problems is None else iter_objects(path, problems=problems)
+            return iter_quietly(path) if quietly else iter_objects(path, problems=problems)
 
 
 def _placement(

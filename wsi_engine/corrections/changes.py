@@ -66,12 +66,13 @@ class Changes:
 
 
 def find_changes(
-    objects: Callable[[], Iterable[PathObject]],
+    objects: Iterable[PathObject],
     selection: NucleusSelection,
     table: GeoParquetReader,
     earlier: Corrections,
     thresholds: Sequence[Positivity] = (),
     colours: Mapping[str, Colour | ColourAlpha] = MappingProxyType({}),
+    first_pass: Callable[[], Iterable[PathObject]] = tuple,
 ) -> Changes:
     """Compare the nuclei of a corrected file with those of a result.
 
@@ -80,7 +81,7 @@ def find_changes(
     Parameters
     ----------
     objects
-        Reads the objects of the file.
+        Objects of the file.
     selection
         Says which of them are nuclei, and counts those that are none.
     table
@@ -91,6 +92,8 @@ def find_changes(
         Those of the result, and then those that it had before.
     colours
         Colours of its classes.
+    first_pass
+        Reads the same objects, to find which of several thresholds are theirs.
     """
     edited: dict[str, PathObject] = {}
     added: dict[str, PathObject] = {}
@@ -100,9 +103,9 @@ def find_changes(
         colours = {**colours, **earlier.colours()}
         intensities = ExportedIntensities(thresholds, table, snapshot, colours)
         if len(thresholds) > 1:
-            intensities.find_thresholds(objects())
+            intensities.find_thresholds(first_pass())
         comparison = Comparison(snapshot, intensities.given)
-        for change in comparison.changes(selection.nuclei(objects())):
+        for change in comparison.changes(selection.nuclei(objects)):
             item = _on_grid(change.item)
             if item is None:
                 selection.left_out[FLAT] += 1

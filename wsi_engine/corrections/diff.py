@@ -136,7 +136,7 @@ def diff(old: str | Path, new: str | Path, write: str | Path | None = None) -> D
         counts[DELETED] = int((missing & ~are_drawn).sum())
         annotations[DELETED] = int((missing & are_drawn).sum())
         if write is not None and missing.any():
-            for is_missing, item in zip(missing, objects_of(old), strict=True):
+            for is_missing, item in zip(missing, objects_of(old, quietly=True), strict=True):
                 if is_missing:
                     put((DELETED,), replace(item, children=[]))
     return Diff(

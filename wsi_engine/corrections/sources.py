@@ -8,7 +8,7 @@ from pathlib import Path
 from wsi_engine.errors import GeoJSONError
 from wsi_engine.qupath.objects import PathObject
 from wsi_engine.qupath.problems import Problem
-from wsi_engine.qupath.reader import iter_objects
+from wsi_engine.qupath.reader import iter_objects, iter_quietly
 from wsi_engine.results.layout import NUCLEI_FILES, RECORD, ROI_FILE, TISSUE_FILE, files_called
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
@@ -41,11 +41,14 @@ def object_files(path: Path) -> list[Path]:
     return files
 
 
-def objects_of(path: Path, problems: list[Problem] | None = None) -> Iterator[PathObject]:
+def objects_of(
+    path: Path, problems: list[Problem] | None = None, *, quietly: bool = False
+) -> Iterator[PathObject]:
     """Stream the objects that a path means, nested ones after their parents.
 
-    Problems of the files are logged, and added to the list as they are met.
+    Problems of the files are logged, and added to the list as they are met; of a path that is
+    read twice, ``quietly`` keeps them to one of the two passes.
     """
     for file in object_files(path):
-        for item in iter_objects(file, problems=problems):
+        for item in iter_quietly(file) if quietly else iter_objects(file, problems=problems):
             yield from item.flattened()

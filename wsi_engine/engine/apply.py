@@ -152,12 +152,13 @@ def _apply(
         problems: list[Problem] = []
         thresholds = _thresholds(record)
         changes = find_changes(
-            lambda: objects_of(edited, problems),
+            objects_of(edited, problems),
             selection,
             table,
             earlier,
             thresholds,
             record.model.class_colours,
+            first_pass=lambda: objects_of(edited, quietly=True),
         )
         lacking = () if partial else changes.lacking
         if not partial:
@@ -202,7 +203,7 @@ def _thresholds(record: RunRecord) -> list[Positivity]:
     told = record.positivity
     if told is None:
         return []
-    return [Positivity(one.measurement, one.thresholds) for one in (told, *told.earlier)]
+    return [one.rule for one in (told, *told.earlier)]
 
 
 def _digests(edited: Path) -> list[tuple[str, str]]:

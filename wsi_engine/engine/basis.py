@@ -21,7 +21,6 @@ from wsi_engine.models.given import model_basis
 from wsi_engine.models.objects.file import classifier_bytes, read_classifier
 from wsi_engine.models.protocol import Model
 from wsi_engine.models.regions.loading import is_named
-from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.results.record import Record
 from wsi_engine.slide.fingerprint import fingerprint
 from wsi_engine.slide.readers import reader_basis
@@ -79,9 +78,7 @@ def basis_of_classes(record: Record) -> Basis:
     classifier, positivity = record.classifier, record.positivity
     return {
         "classifier": None if classifier is None else classifier.sha256,
-        "positive": None
-        if positivity is None
-        else str(Positivity(positivity.measurement, positivity.thresholds)),
+        "positive": None if positivity is None else str(positivity.rule),
     }
 
 

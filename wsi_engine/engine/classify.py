@@ -150,7 +150,7 @@ def classes_of(
     if classifier is None and record.classifier is not None:
         classifier = read_classifier(folder / CLASSIFIER)
     if positivity is None and record.positivity is not None:
-        positivity = Positivity(record.positivity.measurement, record.positivity.thresholds)
+        positivity = record.positivity.rule
     return (
         None if classifier is None else Classes(classifier, corrections),
         None if positivity is None else Intensities(positivity),

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from wsi_engine.nuclei.positivity import Positivity
+
 MOST_BYTES_OF_NAME = 255
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -166,6 +168,11 @@ class ThresholdFacts(Facts):
     measurement: str
     thresholds: tuple[float, ...] = Field(min_length=1, max_length=3)
 
+    @property
+    def rule(self) -> Positivity:
+        """What they say of a nucleus."""
+        return Positivity(self.measurement, self.thresholds)
+
 
 class PositivityFacts(ThresholdFacts):
     """The thresholds of a result.
@@ -182,11 +189,8 @@ class PositivityFacts(ThresholdFacts):
         """Return these thresholds as those that come after others."""
         if before is None:
             return self
-        mine = self.measurement, self.thresholds
         last = ThresholdFacts(measurement=before.measurement, thresholds=before.thresholds)
-        earlier = [
-            one for one in (last, *before.earlier) if (one.measurement, one.thresholds) != mine
-        ]
+        earlier = [one for one in (last, *before.earlier) if one.rule != self.rule]
         return self.model_copy(update={"earlier": tuple(earlier)})
 
     @model_serializer(mode="wrap")

@@ -17,7 +17,6 @@ import shapely
 
 from wsi_engine.digests import digest_of
 from wsi_engine.nuclei.measure.columns import Column
-from wsi_engine.nuclei.positivity import Positivity
 from wsi_engine.qupath.intensity import base_of, derived, is_ignored
 from wsi_engine.qupath.regions import Regions, read_bounds_of_work
 from wsi_engine.results.column_dictionary import column_of
@@ -97,10 +96,9 @@ class SlideResult:
         facts = self.record.positivity
         if facts is None:
             return ()
-        grades = Positivity(facts.measurement, facts.thresholds).grades
         classes = [name for name in self.record.model.classes if not is_ignored(name)]
         bases = {base_of(name): None for name in classes} or {None: None}
-        return tuple(derived(base, grade) for base in bases for grade in grades)
+        return tuple(derived(base, grade) for base in bases for grade in facts.rule.grades)
 
     def described(self, name: str) -> Column:
         """Say what a column means; only its name where ``columns.json`` does not say."""

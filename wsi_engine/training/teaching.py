@@ -92,12 +92,11 @@ def _labels(
     nuclei = by_score(model.with_threshold(_UNSURE).decode(prediction.maps))
     drawn = rasterise(nuclei.xy * prediction.scale, nuclei.offsets, prediction.shape)
     likely = _resized(probability, *prediction.shape)
+    peaks = np.asarray(ndimage.maximum(likely, drawn, np.arange(len(nuclei) + 1)))
     # Where no nucleus is drawn, the others may still see one.
-    drawn = np.where((drawn == 0) & (likely >= _UNSURE), len(nuclei) + 1, drawn)
-    peaks = np.asarray(ndimage.maximum(likely, drawn, np.arange(len(nuclei) + 2)))
-    peaks[-1] = _UNSURE
-    labels = np.select([peaks[drawn] >= _SURE, peaks[drawn] >= _UNSURE], [drawn, UNKNOWN], 0)
-    return np.where(drawn == 0, 0, labels).astype(np.uint16)
+    likely = np.where(drawn > 0, peaks[drawn], likely)
+    labels = np.where((drawn > 0) & (likely >= _SURE), drawn, UNKNOWN)
+    return np.where(likely >= _UNSURE, labels, 0).astype(np.uint16)
 
 
 def teach_images(

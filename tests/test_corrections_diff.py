@@ -191,6 +191,15 @@ def test_the_groups_are_written_for_a_look(old, new, tmp_path):
     assert not diff(tmp_path / "look" / "deleted.geojson", old).counts["reshaped"]
 
 
+def test_a_version_that_is_read_twice_is_doubted_once(old, new, tmp_path, caplog):
+    document = json.loads(old.read_text("utf-8"))
+    features = document["features"] if isinstance(document, dict) else document
+    features.append({"type": "Feature", "geometry": {"type": "Blob"}, "properties": {}})
+    old.write_text(json.dumps(document), "utf-8")
+    assert diff(old, new, write=tmp_path / "groups").counts["deleted"]
+    assert len([record for record in caplog.records if "Blob" in record.getMessage()]) == 1
+
+
 def test_nothing_is_written_when_a_file_breaks_off(old, new, tmp_path):
     text = new.read_text("utf-8")
     new.write_text(text[: len(text) // 2], "utf-8")

@@ -862,3 +862,14 @@ def test_gzip_of_the_nuclei_is_whole(result):
     document = json.loads(gzip.decompress((result / "nuclei.geojson.gz").read_bytes()))
     names = {f["properties"]["classification"]["name"] for f in document["features"]}
     assert names == {"Negative", "1+", "2+", "3+"}
+
+
+def test_an_export_that_is_read_twice_for_its_thresholds_is_doubted_once(result, tmp_path, caplog):
+    for asked in ("dab:0.2", "dab:0.35"):
+        classify(result, positivity=Positivity.parse(asked))
+    document = json.loads(gzip.decompress((result / "nuclei.geojson.gz").read_bytes()))
+    features = document["features"] if isinstance(document, dict) else document
+    features.append({"type": "Feature", "geometry": {"type": "Blob"}, "properties": {}})
+    (tmp_path / "edited.geojson").write_text(json.dumps(document))
+    apply_corrections(tmp_path / "edited.geojson", result, partial=True)
+    assert len([record for record in caplog.records if "Blob" in record.getMessage()]) == 1
